@@ -1,0 +1,221 @@
+package wire
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Message is a stored message as the server returns it.
+type Message struct {
+	Subject  string
+	Sequence uint64
+	Time     time.Time
+	Header   nats.Header
+	Data     []byte
+}
+
+// DirectLast returns the last message on a literal subject from any replica, in
+// one request. On a replicated stream the answer may be old: see [LeaderLast].
+// Returns [ErrNotFound], or nats.ErrNoResponders when the stream does not exist.
+func DirectLast(ctx context.Context, nc *nats.Conn, stream, subject string) (Message, error) {
+	msg, err := nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+stream+"."+subject, nil)
+	if err != nil {
+		return Message{}, err
+	}
+	return direct(msg)
+}
+
+// DirectNext returns the first message with a sequence of at least from whose
+// subject matches, from any replica. Errors are those of [DirectLast].
+func DirectNext(ctx context.Context, nc *nats.Conn, stream, subject string, from uint64) (Message, error) {
+	body, err := json.Marshal(getRequest{Seq: from, NextBySubj: subject})
+	if err != nil {
+		return Message{}, err
+	}
+	msg, err := nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+stream, body)
+	if err != nil {
+		return Message{}, err
+	}
+	return direct(msg)
+}
+
+// LeaderLast returns the last message whose subject matches, as the stream's
+// leader has it. It costs about what [DirectLast] does, but all such reads go to
+// one server. Returns [ErrNotFound] or an [*APIError].
+func LeaderLast(ctx context.Context, nc *nats.Conn, stream, subject string) (Message, error) {
+	return leader(ctx, nc, stream, getRequest{LastBySubj: subject})
+}
+
+// LeaderNext is [DirectNext] answered by the stream's leader.
+func LeaderNext(ctx context.Context, nc *nats.Conn, stream, subject string, from uint64) (Message, error) {
+	return leader(ctx, nc, stream, getRequest{Seq: from, NextBySubj: subject})
+}
+
+// getRequest is the body of MSG.GET and DIRECT.GET requests.
+type getRequest struct {
+	Seq        uint64   `json:"seq,omitempty"`
+	LastBySubj string   `json:"last_by_subj,omitempty"`
+	NextBySubj string   `json:"next_by_subj,omitempty"`
+	Batch      int      `json:"batch,omitempty"`
+	MaxBytes   int      `json:"max_bytes,omitempty"`
+	MultiLast  []string `json:"multi_last,omitempty"`
+	UpToSeq    uint64   `json:"up_to_seq,omitempty"`
+}
+
+// leader sends a raw request because nats.go turns such reads into direct ones
+// whenever the stream allows them.
+func leader(ctx context.Context, nc *nats.Conn, stream string, req getRequest) (Message, error) {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return Message{}, err
+	}
+	msg, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, body)
+	if err != nil {
+		return Message{}, err
+	}
+	var resp struct {
+		Error   *APIError `json:"error"`
+		Message *struct {
+			Subject string    `json:"subject"`
+			Seq     uint64    `json:"seq"`
+			Hdrs    []byte    `json:"hdrs"`
+			Data    []byte    `json:"data"`
+			Time    time.Time `json:"time"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(msg.Data, &resp); err != nil {
+		return Message{}, fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	if resp.Error != nil {
+		if resp.Error.Number == CodeNoMessageFound {
+			return Message{}, ErrNotFound
+		}
+		return Message{}, resp.Error
+	}
+	if resp.Message == nil {
+		return Message{}, fmt.Errorf("%w: neither message nor error", ErrProtocol)
+	}
+	out := Message{
+		Subject: resp.Message.Subject, Sequence: resp.Message.Seq,
+		Data: resp.Message.Data, Time: resp.Message.Time,
+	}
+	if len(resp.Message.Hdrs) > 0 {
+		if out.Header, err = nats.DecodeHeadersMsg(resp.Message.Hdrs); err != nil {
+			return Message{}, fmt.Errorf("%w: %w", ErrProtocol, err)
+		}
+	}
+	return out, nil
+}
+
+// direct turns the answer to a direct get into a message.
+func direct(msg *nats.Msg) (Message, error) {
+	if status := one(msg.Header, "Status"); status != "" {
+		return Message{}, statusError(status, one(msg.Header, "Description"))
+	}
+	seq, err := strconv.ParseUint(one(msg.Header, nats.JSSequence), 10, 64)
+	if err != nil {
+		return Message{}, fmt.Errorf("%w: sequence %q", ErrProtocol, one(msg.Header, nats.JSSequence))
+	}
+	stamp, err := time.Parse(time.RFC3339Nano, one(msg.Header, nats.JSTimeStamp))
+	if err != nil {
+		return Message{}, fmt.Errorf("%w: time %q", ErrProtocol, one(msg.Header, nats.JSTimeStamp))
+	}
+	return Message{
+		Subject: one(msg.Header, nats.JSSubject), Sequence: seq, Time: stamp,
+		Header: msg.Header, Data: msg.Data,
+	}, nil
+}
+
+func statusError(status, description string) error {
+	switch status {
+	case "404":
+		return ErrNotFound
+	case "413":
+		return ErrTooMany
+	case "503":
+		return nats.ErrNoResponders
+	}
+	code, err := strconv.Atoi(status)
+	if err != nil {
+		return fmt.Errorf("%w: status %q", ErrProtocol, status)
+	}
+	return &APIError{Code: code, Description: description}
+}
+
+// one reads a header as the server spells it; Header.Get would canonicalise the
+// name first, on every message.
+func one(h nats.Header, name string) string {
+	if v := h[name]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+// Page is one answer to a [Batch] or [MultiLast] request.
+type Page struct {
+	Messages []Message
+	// Pending counts the matching messages after the last one returned.
+	Pending uint64
+	// UpTo is the sequence at which a [MultiLast] was taken.
+	UpTo uint64
+}
+
+// Batch returns up to limit messages, and about maxBytes, with a sequence of at
+// least from whose subjects match, from one replica. An empty page is no error.
+//
+// The server holds a lock that stops the stream's writers while it gathers a
+// page: ask for few messages unless they lie side by side.
+func Batch(ctx context.Context, nc *nats.Conn, stream, subject string, from uint64, limit, maxBytes int) (Page, error) {
+	return pages(ctx, nc, stream, getRequest{
+		Seq: max(from, 1), NextBySubj: subject, Batch: limit, MaxBytes: maxBytes,
+	})
+}
+
+// MultiLast returns the last message of each matching subject as they stood
+// together at one moment on one replica. Subjects may hold wildcards. An empty
+// page is no error; more than 1024 matches are [ErrTooMany].
+func MultiLast(ctx context.Context, nc *nats.Conn, stream string, subjects ...string) (Page, error) {
+	return pages(ctx, nc, stream, getRequest{MultiLast: subjects})
+}
+
+func pages(ctx context.Context, nc *nats.Conn, stream string, req getRequest) (Page, error) {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return Page{}, err
+	}
+	inbox := nc.NewInbox()
+	sub, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		return Page{}, err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+stream, inbox, body); err != nil {
+		return Page{}, err
+	}
+	var page Page
+	for {
+		msg, err := sub.NextMsgWithContext(ctx)
+		if err != nil {
+			return Page{}, err
+		}
+		if one(msg.Header, "Status") == "204" {
+			page.Pending, _ = strconv.ParseUint(one(msg.Header, "Nats-Num-Pending"), 10, 64)
+			page.UpTo, _ = strconv.ParseUint(one(msg.Header, "Nats-UpTo-Sequence"), 10, 64)
+			return page, nil
+		}
+		m, err := direct(msg)
+		if errors.Is(err, ErrNotFound) && len(page.Messages) == 0 {
+			return page, nil
+		}
+		if err != nil {
+			return Page{}, err
+		}
+		page.Messages = append(page.Messages, m)
+	}
+}

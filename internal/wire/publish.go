@@ -1,0 +1,95 @@
+package wire
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nuid"
+)
+
+// MaxBatch is the server's limit on the messages of one atomic batch.
+const MaxBatch = 1000
+
+// Ack is the server's answer to a stored message or batch.
+type Ack struct {
+	Stream string `json:"stream"`
+	// Sequence is that of the message, of a batch's last message.
+	Sequence uint64 `json:"seq"`
+	// Count is the number of messages of a batch.
+	Count int `json:"count"`
+}
+
+// Publish stores one message and waits for the acknowledgement. An [*APIError]
+// means that the server refused it. nats.ErrNoResponders means that nobody took
+// it. Any other error leaves open whether it was or will be stored.
+func Publish(ctx context.Context, nc *nats.Conn, msg *nats.Msg) (Ack, error) {
+	resp, err := nc.RequestMsgWithContext(ctx, msg)
+	if err != nil {
+		return Ack{}, err
+	}
+	return ack(resp.Data)
+}
+
+// PublishBatch stores all messages or none, contiguously, and costs one round
+// trip: only the last is a request, every error comes back on it. It sets the
+// batch headers on the messages. All must go to one stream; an expectation may
+// stand only on the first message that touches its subject. Errors are those of
+// [Publish]; none leaves a part stored.
+//
+// On an unreplicated file stream a batch costs milliseconds where a publish
+// costs a tenth of one.
+func PublishBatch(ctx context.Context, nc *nats.Conn, msgs []*nats.Msg) (Ack, error) {
+	if len(msgs) == 0 || len(msgs) > MaxBatch {
+		return Ack{}, fmt.Errorf("%w: a batch of %d messages, allowed are 1 to %d", ErrProtocol, len(msgs), MaxBatch)
+	}
+	id := nuid.Next()
+	for i, m := range msgs {
+		if m.Header == nil {
+			m.Header = nats.Header{}
+		}
+		m.Header["Nats-Batch-Id"] = []string{id}
+		m.Header["Nats-Batch-Sequence"] = []string{strconv.Itoa(i + 1)}
+		if i < len(msgs)-1 {
+			if err := nc.PublishMsg(m); err != nil {
+				return Ack{}, err
+			}
+		}
+	}
+	last := msgs[len(msgs)-1]
+	last.Header["Nats-Batch-Commit"] = []string{"1"}
+	resp, err := nc.RequestMsgWithContext(ctx, last)
+	if err != nil {
+		return Ack{}, err
+	}
+	return ack(resp.Data)
+}
+
+func ack(data []byte) (Ack, error) {
+	var resp struct {
+		Ack
+		Error *APIError `json:"error"`
+	}
+	if err := json.Unmarshal(data, &resp); err != nil {
+		return Ack{}, fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	if resp.Error != nil {
+		return Ack{}, resp.Error
+	}
+	if resp.Sequence == 0 {
+		return Ack{}, fmt.Errorf("%w: an acknowledgement without a sequence", ErrProtocol)
+	}
+	return resp.Ack, nil
+}
+
+// Expect sets the sequence that the last message on the subject must have, 0
+// for none, and returns the message.
+func Expect(msg *nats.Msg, sequence uint64) *nats.Msg {
+	if msg.Header == nil {
+		msg.Header = nats.Header{}
+	}
+	msg.Header[nats.ExpectedLastSubjSeqHdr] = []string{strconv.FormatUint(sequence, 10)}
+	return msg
+}

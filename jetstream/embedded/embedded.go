@@ -1,0 +1,148 @@
+// Package embedded runs a NATS server with JetStream inside this process, for
+// demos and tests. It is the only package of Rossby that links nats-server;
+// a program for production connects to servers of its own.
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+// ReadyTimeoutDefault is how long [Start] waits for the server.
+const ReadyTimeoutDefault = 10 * time.Second
+
+// Config describes a server. The zero value is a server reachable only from
+// this process, with a temporary store that is fsynced on every write.
+type Config struct {
+	// Listen is the TCP address for clients, such as "127.0.0.1:4222"; port 0
+	// takes a free one. Defaults to "", no TCP at all: only [Server.Connect].
+	Listen string
+	// StoreDir keeps the data. Defaults to "", a temporary directory that
+	// [Server.Stop] removes.
+	StoreDir string
+	// LazySync lets the server fsync every two minutes, as a plain nats-server
+	// does, instead of after every write. A killed process loses nothing either
+	// way; a power failure may lose acknowledged commits. Defaults to false.
+	LazySync bool
+	// Name is the server's name. Defaults to "rossby-embedded".
+	Name string
+	// ReadyTimeout bounds the start. Defaults to [ReadyTimeoutDefault].
+	ReadyTimeout time.Duration
+}
+
+// Validate reports every field that [Start] would refuse.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Listen != "" {
+		if _, _, err := splitListen(c.Listen); err != nil {
+			errs = append(errs, fmt.Errorf("embedded: Listen %q: %w", c.Listen, err))
+		}
+	}
+	if c.ReadyTimeout < 0 {
+		errs = append(errs, fmt.Errorf("embedded: ReadyTimeout %v: is negative", c.ReadyTimeout))
+	}
+	return errors.Join(errs...)
+}
+
+// Server is a running server.
+type Server struct {
+	srv       *server.Server
+	temporary string
+}
+
+// Start starts a server and waits until clients can connect. The caller stops
+// it.
+func Start(cfg Config) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Name == "" {
+		cfg.Name = "rossby-embedded"
+	}
+	if cfg.ReadyTimeout == 0 {
+		cfg.ReadyTimeout = ReadyTimeoutDefault
+	}
+	s := new(Server)
+	if cfg.StoreDir == "" {
+		dir, err := os.MkdirTemp("", "rossby-")
+		if err != nil {
+			return nil, fmt.Errorf("embedded: temporary store: %w", err)
+		}
+		cfg.StoreDir, s.temporary = dir, dir
+	}
+	opts := &server.Options{
+		ServerName: cfg.Name, DontListen: cfg.Listen == "",
+		JetStream: true, StoreDir: cfg.StoreDir, SyncAlways: !cfg.LazySync,
+		NoSigs: true, NoLog: true,
+	}
+	if cfg.Listen != "" {
+		// Validate has parsed it already.
+		opts.Host, opts.Port, _ = splitListen(cfg.Listen)
+	}
+	srv, err := server.NewServer(opts)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("embedded: %w", err), s.clean())
+	}
+	s.srv = srv
+	srv.Start()
+	if !srv.ReadyForConnections(cfg.ReadyTimeout) {
+		err := fmt.Errorf("embedded: not ready after %v: is the address %q or the store %q in use?",
+			cfg.ReadyTimeout, cfg.Listen, cfg.StoreDir)
+		return nil, errors.Join(err, s.Stop())
+	}
+	return s, nil
+}
+
+// URL is the address for clients, or "" when the server has no TCP listener.
+func (s *Server) URL() string {
+	if s.srv.Addr() == nil {
+		return ""
+	}
+	return s.srv.ClientURL()
+}
+
+// Option makes nats.Connect use a pipe within this process instead of TCP. Such
+// a connection does not survive the server.
+func (s *Server) Option() nats.Option { return nats.InProcessServer(s.srv) }
+
+// Stop shuts the server down, waits for it, and removes a temporary store. It
+// may be called again.
+func (s *Server) Stop() error {
+	s.srv.Shutdown()
+	s.srv.WaitForShutdown()
+	return s.clean()
+}
+
+func (s *Server) clean() error {
+	if s.temporary == "" {
+		return nil
+	}
+	if err := os.RemoveAll(s.temporary); err != nil {
+		return fmt.Errorf("embedded: remove temporary store: %w", err)
+	}
+	return nil
+}
+
+// splitListen keeps "port 0" apart from nats-server's own reading of 0, which is
+// its default port.
+func splitListen(addr string) (string, int, error) {
+	host, text, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", 0, err
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil || port < 0 || port > 65535 {
+		return "", 0, fmt.Errorf("port %q is not a number from 0 to 65535", text)
+	}
+	if port == 0 {
+		port = server.RANDOM_PORT
+	}
+	return host, port, nil
+}
