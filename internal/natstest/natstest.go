@@ -1,0 +1,129 @@
+package natstest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/rossby-go/rossby/jetstream/embedded"
+)
+
+// Patience bounds everything in this package that waits for a server.
+const Patience = 30 * time.Second
+
+// Run starts an unreplicated server on a free TCP port of 127.0.0.1. It syncs
+// lazily and keeps its data in a temporary directory; both end with the test.
+func Run(t testing.TB) *embedded.Server {
+	t.Helper()
+	srv, err := embedded.Start(embedded.Config{Listen: "127.0.0.1:0", LazySync: true, ReadyTimeout: Patience})
+	if err != nil {
+		t.Fatalf("natstest: start a server: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := srv.Stop(); err != nil {
+			t.Errorf("natstest: stop the server: %v", err)
+		}
+	})
+	return srv
+}
+
+// Conn connects as a writer of Rossby does: it reconnects for ever, and a
+// publish while disconnected fails at once. The url may list several addresses,
+// comma separated. The connection is closed when the test ends.
+func Conn(t testing.TB, url string, opts ...nats.Option) *nats.Conn {
+	t.Helper()
+	all := append([]nats.Option{
+		nats.Name(t.Name()),
+		nats.MaxReconnects(-1),
+		nats.ReconnectBufSize(-1),
+		nats.ReconnectWait(50 * time.Millisecond),
+		nats.ReconnectJitter(10*time.Millisecond, 10*time.Millisecond),
+		nats.PermissionErrOnSubscribe(true),
+		nats.Timeout(Patience),
+		// Without a handler nats.go prints.
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
+	}, opts...)
+	nc, err := nats.Connect(url, all...)
+	if err != nil {
+		t.Fatalf("natstest: connect to %q: %v", url, err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// Name returns a name of at most 60 characters out of [a-z0-9-] that no other
+// call returns: that of the test and a random end.
+func Name(t testing.TB) string {
+	t.Helper()
+	const keep = 40
+	var b strings.Builder
+	for _, r := range strings.ToLower(t.Name()) {
+		if (r < 'a' || r > 'z') && (r < '0' || r > '9') {
+			r = '-'
+		}
+		b.WriteRune(r)
+	}
+	name := b.String()
+	if len(name) > keep {
+		name = name[len(name)-keep:]
+	}
+	return strings.Trim(name, "-") + "-" + strconv.FormatUint(rand.Uint64(), 36)
+}
+
+// Addr returns an address of 127.0.0.1 on which nobody listens, for servers that
+// must come back under the same address. Its port lies below those that the
+// system gives to outgoing connections.
+func Addr(t testing.TB) string {
+	t.Helper()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port(t)))
+}
+
+func port(t testing.TB) int {
+	t.Helper()
+	const low, high, tries = 10_000, 32_000, 1000
+	for range tries {
+		p := low + rand.IntN(high-low)
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p)))
+		if err != nil {
+			continue
+		}
+		if err := l.Close(); err != nil {
+			t.Fatalf("natstest: close a listener: %v", err)
+		}
+		return p
+	}
+	t.Fatal("natstest: found no free port")
+	return 0
+}
+
+// Eventually polls until the condition holds, and fails the test with what the
+// condition last said when it never does. It may be called from any goroutine;
+// the result tells whether the condition held.
+func Eventually(t testing.TB, what string, condition func() error) bool {
+	t.Helper()
+	deadline := time.NewTimer(Patience)
+	defer deadline.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := condition()
+		if err == nil {
+			return true
+		}
+		select {
+		case <-deadline.C:
+			t.Error(fmt.Errorf("natstest: %s: not within %v: %w", what, Patience, err))
+			return false
+		case <-t.Context().Done():
+			t.Error(fmt.Errorf("natstest: %s: the test ended: %w", what, err))
+			return false
+		case <-tick.C:
+		}
+	}
+}
