@@ -1,0 +1,159 @@
+package jetstream
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrNotFound is returned for an aggregate without events. Where the leader
+	// was asked it is proved, but for an ex-leader that is cut off from its peers
+	// and may answer for about ten seconds.
+	ErrNotFound = errors.New("not found")
+	// ErrStoreNotFound is returned by [Attach] for a store that nobody created.
+	ErrStoreNotFound = errors.New("store not found")
+	// ErrNoJetStream is returned when the server or account has no JetStream.
+	ErrNoJetStream = errors.New("JetStream is not available")
+	// ErrServerTooOld is returned for servers before [OldestServer].
+	ErrServerTooOld = errors.New("nats-server is too old")
+	// ErrStoreWentBack is returned when a store's last sequence on a subject stays
+	// below one that was acknowledged: the store lost commits or was restored.
+	ErrStoreWentBack = errors.New("the store has lost commits it had acknowledged")
+	// ErrUnavailable is returned when NATS could not be reached and the write was
+	// surely not stored.
+	ErrUnavailable = errors.New("NATS is not available")
+	// ErrUnknownOutcome is matched by every [*UnknownError].
+	ErrUnknownOutcome = errors.New("the outcome is unknown")
+	// ErrFormat is matched by every [*FormatError].
+	ErrFormat = errors.New("not a readable commit")
+	// ErrUnknownEvent is matched by every [*UnknownEventError].
+	ErrUnknownEvent = errors.New("event unknown to the schema")
+	// ErrErased is returned for data whose encryption key is unknown or destroyed.
+	ErrErased = errors.New("the data is encrypted under a key that is not available")
+	// ErrIncomplete is returned when a read could not be brought up to the commit
+	// that it had to reach before its context ended.
+	ErrIncomplete = errors.New("the read did not reach the commit it had to")
+)
+
+// InvalidError is a value that Rossby refuses.
+type InvalidError struct {
+	Field, Value, Reason string
+}
+
+// Error names the field, the value and the reason.
+func (e *InvalidError) Error() string {
+	v := e.Value
+	if len(v) > 200 {
+		v = v[:200] + "…"
+	}
+	return fmt.Sprintf("%s %q %s", e.Field, v, e.Reason)
+}
+
+// ConflictError is a commit that another writer came before. It is final: the
+// commit is not stored and never will be.
+type ConflictError struct {
+	Type, ID string
+	// Expected is the sequence of the commit that the writer had seen last, Actual
+	// that of a commit found instead. 0 is none.
+	Expected, Actual uint64
+}
+
+// Error names the aggregate and both sequences.
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("%s %q: conflict: expected its last commit at sequence %d, found one at %d",
+		e.Type, e.ID, e.Expected, e.Actual)
+}
+
+// UnknownError is an append whose context ended undecided. It may be stored
+// already or later, until somebody else writes to the aggregate. Sending the
+// command again with the same command id is safe.
+type UnknownError struct {
+	Type, ID, CommitID string
+	Cause              error
+}
+
+// Error names the aggregate and why nothing more is known.
+func (e *UnknownError) Error() string {
+	return fmt.Sprintf("%s %q: commit %s may or may not be stored: %v", e.Type, e.ID, e.CommitID, e.Cause)
+}
+
+// Unwrap gives the cause.
+func (e *UnknownError) Unwrap() error { return e.Cause }
+
+// Is matches [ErrUnknownOutcome].
+func (e *UnknownError) Is(target error) bool { return target == ErrUnknownOutcome }
+
+// RefusedError is a commit that the server will not store: too large, not
+// permitted, no space. Nothing of it is stored.
+type RefusedError struct {
+	Type, ID string
+	Cause    error
+}
+
+// Error names the aggregate and the server's reason.
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("%s %q: the server refused the commit: %v", e.Type, e.ID, e.Cause)
+}
+
+// Unwrap gives the server's reason.
+func (e *RefusedError) Unwrap() error { return e.Cause }
+
+// SettingsError is a store that differs from what was asked for, or from what
+// keeps commits safe.
+type SettingsError struct {
+	Store, Field, Want, Got, Advice string
+}
+
+// Error names the field, both values and what to do.
+func (e *SettingsError) Error() string {
+	return fmt.Sprintf("store %q: %s is %s, not %s: %s", e.Store, e.Field, e.Got, e.Want, e.Advice)
+}
+
+// ForeignPositionError is a position of another store.
+type ForeignPositionError struct {
+	Position Position
+	Store    string
+}
+
+// Error names the position and the store.
+func (e *ForeignPositionError) Error() string {
+	return fmt.Sprintf("position %q does not belong to store %q (was the store made anew?)", e.Position, e.Store)
+}
+
+// FormatError is a message that is not a commit this version can read.
+type FormatError struct {
+	Subject  string
+	Sequence uint64
+	Reason   string
+	Cause    error
+}
+
+// Error names the message and the reason.
+func (e *FormatError) Error() string {
+	text := fmt.Sprintf("message %d on %q: %s", e.Sequence, e.Subject, e.Reason)
+	if e.Cause != nil {
+		text += ": " + e.Cause.Error()
+	}
+	return text
+}
+
+// Unwrap gives the cause.
+func (e *FormatError) Unwrap() error { return e.Cause }
+
+// Is matches [ErrFormat].
+func (e *FormatError) Is(target error) bool { return target == ErrFormat }
+
+// UnknownEventError is an event whose name or version the schema does not know.
+type UnknownEventError struct {
+	Type, Name string
+	Version    int
+}
+
+// Error names the event.
+func (e *UnknownEventError) Error() string {
+	return fmt.Sprintf("event %q version %d of %q is unknown to this program's schema (is it older than the writer?)",
+		e.Name, e.Version, e.Type)
+}
+
+// Is matches [ErrUnknownEvent].
+func (e *UnknownEventError) Is(target error) bool { return target == ErrUnknownEvent }

@@ -1,0 +1,34 @@
+package jetstream
+
+import (
+	"strings"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+)
+
+// commandIDPrefix marks command ids that bear their time, so that no foreign
+// string is mistaken for one.
+const commandIDPrefix = "cmd-"
+
+// NewID returns a new globally unique id of 26 characters that sorts by the time
+// it was made (a ULID). It fits as an aggregate id.
+func NewID() string { return strings.ToLower(ulid.Make().String()) }
+
+// NewCommandID returns a new command id. It bears the time it was made, so that
+// whether it was handled before is found without a search of old commits.
+func NewCommandID() string { return commandIDPrefix + NewID() }
+
+// CommandIDTime is the time that an id of [NewCommandID] bears; false for any
+// other string.
+func CommandIDTime(id string) (time.Time, bool) {
+	text, ok := strings.CutPrefix(id, commandIDPrefix)
+	if !ok {
+		return time.Time{}, false
+	}
+	u, err := ulid.ParseStrict(text)
+	if err != nil {
+		return time.Time{}, false
+	}
+	return ulid.Time(u.Time()).UTC(), true
+}

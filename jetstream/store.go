@@ -1,0 +1,298 @@
+package jetstream
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rossby-go/rossby/internal/codec"
+	"github.com/rossby-go/rossby/internal/wire"
+)
+
+// Store is an open event store. It holds no resources of its own: closing the
+// connection ends it. It is safe for concurrent use.
+type Store struct {
+	nc         *nats.Conn
+	name       string
+	id         string
+	prefix     string
+	partitions int
+	codec      Codec
+	replicas   int
+	attempt    time.Duration
+	timeout    time.Duration
+}
+
+const genesisSuffix = ".event._store.0.genesis"
+
+// genesis is the store's first message. The stream's metadata is a copy of it
+// for people; metadata can be edited, the genesis cannot.
+type genesis struct {
+	Store      string `json:"store"`
+	Format     int    `json:"format"`
+	Partitions int    `json:"partitions"`
+	Codec      string `json:"codec"`
+}
+
+func (g genesis) metadata() map[string]string {
+	return map[string]string{
+		"rossby.store": g.Store, "rossby.format": strconv.Itoa(g.Format),
+		"rossby.partitions": strconv.Itoa(g.Partitions), "rossby.codec": g.Codec,
+	}
+}
+
+// Open opens a store and makes it when it does not exist. The connection should
+// come from [Connect]: appends need one that does not buffer while it is
+// disconnected.
+//
+// Returns [ErrNoJetStream], [ErrServerTooOld], an [*InvalidError], or a
+// [*SettingsError] for each difference between the store and cfg, or between the
+// stream and what keeps commits safe.
+func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Store, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return open(ctx, nc, cfg, true)
+}
+
+// Attach opens a store that somebody else makes, with the settings it has: for
+// views, queries and gateways. Errors are those of [Open], and [ErrStoreNotFound].
+func Attach(ctx context.Context, nc *nats.Conn, name string) (*Store, error) {
+	if err := ValidateName("store name", name); err != nil {
+		return nil, err
+	}
+	return open(ctx, nc, Config{Name: name}, false)
+}
+
+func open(ctx context.Context, nc *nats.Conn, cfg Config, create bool) (*Store, error) {
+	cfg = cfg.withDefaults()
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, cfg.AppendTimeout)
+		defer cancel()
+	}
+	if err := checkServer(ctx, nc); err != nil {
+		return nil, fmt.Errorf("open store %q: %w", cfg.Name, err)
+	}
+	js, err := natsjs.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("open store %q: %w", cfg.Name, err)
+	}
+	wanted := genesis{
+		Store: newStoreID(), Format: FormatVersion, Codec: cfg.Codec.String(),
+		Partitions: cfg.Partitions,
+	}
+	if wanted.Partitions == 0 {
+		wanted.Partitions = PartitionsDefault
+	}
+	stream, err := js.Stream(ctx, cfg.Name)
+	switch {
+	case errors.Is(err, natsjs.ErrStreamNotFound) && !create:
+		return nil, fmt.Errorf("open store %q: %w: start a command-side program first, which makes it with jetstream.Open",
+			cfg.Name, ErrStoreNotFound)
+	case errors.Is(err, natsjs.ErrStreamNotFound):
+		stream, err = js.CreateStream(ctx, streamConfig(cfg, wanted))
+		if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {
+			stream, err = js.Stream(ctx, cfg.Name)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open store %q: %w", cfg.Name, err)
+	}
+	live := stream.CachedInfo().Config
+	if err := checkStream(cfg, live); err != nil {
+		return nil, err
+	}
+	g, err := readGenesis(ctx, nc, cfg, wanted, stream.CachedInfo().State.LastSeq)
+	if err != nil {
+		return nil, fmt.Errorf("open store %q: %w", cfg.Name, err)
+	}
+	if err := g.check(cfg, create, live.Metadata); err != nil {
+		return nil, err
+	}
+	cdc, err := codec.Parse(g.Codec)
+	if err != nil {
+		return nil, fmt.Errorf("open store %q: %w", cfg.Name, err)
+	}
+	return &Store{
+		nc: nc, name: cfg.Name, id: g.Store, prefix: cfg.Name + ".event.", partitions: g.Partitions,
+		codec: cdc, replicas: live.Replicas, attempt: cfg.AttemptTimeout, timeout: cfg.AppendTimeout,
+	}, nil
+}
+
+// checkServer finds servers that lack what Rossby needs before the first commit
+// does.
+func checkServer(ctx context.Context, nc *nats.Conn) error {
+	version := nc.ConnectedServerVersion()
+	if version == "" {
+		return fmt.Errorf("%w: the connection is %s", ErrUnavailable, nc.Status())
+	}
+	if older(version, OldestServer) {
+		return fmt.Errorf("%w: %s is version %s, Rossby needs %s or newer: upgrade it",
+			ErrServerTooOld, nc.ConnectedUrlRedacted(), version, OldestServer)
+	}
+	js, err := natsjs.New(nc)
+	if err != nil {
+		return err
+	}
+	if _, err := js.AccountInfo(ctx); err != nil {
+		if errors.Is(err, natsjs.ErrJetStreamNotEnabled) || errors.Is(err, natsjs.ErrJetStreamNotEnabledForAccount) ||
+			errors.Is(err, nats.ErrNoResponders) {
+			return fmt.Errorf("%w at %s: start nats-server with -js, or enable JetStream for the account",
+				ErrNoJetStream, nc.ConnectedUrlRedacted())
+		}
+		return err
+	}
+	return nil
+}
+
+// older compares the first three numbers of two versions.
+func older(version, than string) bool {
+	a, b := numbers(version), numbers(than)
+	for i := range a {
+		if a[i] != b[i] {
+			return a[i] < b[i]
+		}
+	}
+	return false
+}
+
+func numbers(version string) (n [3]int) {
+	core, _, _ := strings.Cut(strings.TrimPrefix(version, "v"), "-")
+	for i, part := range strings.SplitN(core, ".", 3) {
+		n[i], _ = strconv.Atoi(part)
+	}
+	return n
+}
+
+// readGenesis returns the store's genesis and writes it first into an empty
+// stream. Of several programs that do so at once the first one wins.
+func readGenesis(ctx context.Context, nc *nats.Conn, cfg Config, wanted genesis, last uint64) (genesis, error) {
+	subject := cfg.Name + genesisSuffix
+	for wait := newBackoff(); ; {
+		attempt, cancel := context.WithTimeout(ctx, cfg.AttemptTimeout)
+		m, err := wire.LeaderLast(attempt, nc, cfg.Name, subject)
+		cancel()
+		switch {
+		case err == nil:
+			var g genesis
+			if err := json.Unmarshal(m.Data, &g); err != nil || g.Store == "" || g.Partitions < 1 {
+				return genesis{}, &FormatError{Subject: m.Subject, Sequence: m.Sequence, Reason: "not a genesis", Cause: err}
+			}
+			return g, nil
+		case errors.Is(err, wire.ErrNotFound) && last > 0:
+			return genesis{}, &SettingsError{
+				Store: cfg.Name, Field: "first message", Want: "Rossby's genesis", Got: "something else",
+				Advice: "the stream was not made by Rossby; choose another store name",
+			}
+		case errors.Is(err, wire.ErrNotFound):
+			body, err := json.Marshal(wanted)
+			if err != nil {
+				return genesis{}, err
+			}
+			msg := wire.Expect(nats.NewMsg(subject), 0)
+			msg.Header[headerFormat] = []string{formatText}
+			msg.Header[headerContentType] = []string{JSON.ContentType()}
+			msg.Data = body
+			attempt, cancel := context.WithTimeout(ctx, cfg.AttemptTimeout)
+			_, err = wire.Publish(attempt, nc, msg)
+			cancel()
+			if api, ok := errors.AsType[*wire.APIError](err); ok && !wire.IsWrongLastSequence(err) {
+				return genesis{}, api
+			}
+		}
+		if err := wait.next(ctx); err != nil {
+			return genesis{}, fmt.Errorf("%w: the store's first message could not be read or written: %w", ErrUnavailable, err)
+		}
+	}
+}
+
+// check compares the genesis with what the program asks for and with the
+// stream's metadata, its copy.
+func (g genesis) check(cfg Config, create bool, metadata map[string]string) error {
+	var errs []error
+	fault := func(field string, want, got any, advice string) {
+		errs = append(errs, &SettingsError{
+			Store: cfg.Name, Field: field, Want: fmt.Sprint(want), Got: fmt.Sprint(got), Advice: advice,
+		})
+	}
+	const fixed = "it was fixed when the store was made; use that value in the program, or another store"
+	if g.Format != FormatVersion {
+		fault("format version", FormatVersion, g.Format, "use a version of Rossby that reads this format")
+	}
+	if cfg.Partitions != 0 && cfg.Partitions != g.Partitions {
+		fault("Partitions", cfg.Partitions, g.Partitions, fixed)
+	}
+	if create && cfg.Codec.String() != g.Codec {
+		fault("Codec", cfg.Codec, g.Codec, fixed)
+	}
+	for key, want := range g.metadata() {
+		if got := metadata[key]; got != want {
+			fault("metadata "+key, want, strconv.Quote(got),
+				"somebody edited the stream's metadata; set it back with `nats stream edit --metadata`")
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// newStoreID is 13 characters from 64 random bits: stores are few.
+func newStoreID() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:]))
+}
+
+// Name is the store's name.
+func (s *Store) Name() string { return s.name }
+
+// ID is the random id that the store was given when it was made.
+func (s *Store) ID() string { return s.id }
+
+// Partitions is the number of partitions.
+func (s *Store) Partitions() int { return s.partitions }
+
+// Codec is the codec that the store writes.
+func (s *Store) Codec() Codec { return s.codec }
+
+// Replicas is the number of servers that keep the stream.
+func (s *Store) Replicas() int { return s.replicas }
+
+// Conn is the connection that the store was opened with.
+func (s *Store) Conn() *nats.Conn { return s.nc }
+
+// Durability is what the servers promise for an acknowledged commit.
+type Durability struct {
+	// Replicas is the number of servers that keep the stream, Storage how.
+	Replicas int    `json:"replicas"`
+	Storage  string `json:"storage"`
+	// ServerVersion is that of the server the connection is to.
+	ServerVersion string `json:"serverVersion"`
+	// Fsync is "unknown": no server tells its clients how often it syncs.
+	Fsync string `json:"fsync"`
+}
+
+// Durability asks the servers. Docs say what each setting can still lose.
+func (s *Store) Durability(ctx context.Context) (Durability, error) {
+	js, err := natsjs.New(s.nc)
+	if err != nil {
+		return Durability{}, err
+	}
+	stream, err := js.Stream(ctx, s.name)
+	if err != nil {
+		return Durability{}, fmt.Errorf("durability of store %q: %w", s.name, err)
+	}
+	live := stream.CachedInfo().Config
+	return Durability{
+		Replicas: live.Replicas, Storage: strings.ToLower(live.Storage.String()),
+		ServerVersion: s.nc.ConnectedServerVersion(), Fsync: "unknown",
+	}, nil
+}
