@@ -58,7 +58,7 @@ func (c ConnectConfig) merged() (ConnectConfig, error) {
 	// The order of the nats command, where several are set.
 	switch {
 	case saved.User != "":
-		c.User, c.Password = saved.User, saved.Password
+		c.User, c.Password = saved.User, cmp.Or(c.Password, saved.Password)
 	case saved.Creds != "":
 		c.Creds = saved.Creds
 	case saved.NKey != "":
