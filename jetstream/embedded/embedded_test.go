@@ -1,0 +1,246 @@
+package embedded_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rossby-go/rossby/internal/natstest"
+	"github.com/rossby-go/rossby/jetstream/embedded"
+)
+
+func TestInProcessOnly(t *testing.T) {
+	t.Parallel()
+	srv := start(t, embedded.Config{})
+	if got := srv.URL(); got != "" {
+		t.Errorf("URL %q without a listener", got)
+	}
+	nc := natstest.Conn(t, "", srv.Option())
+	publish(t, nc, "over a pipe")
+	if got := nc.ConnectedServerName(); got != "rossby-embedded" {
+		t.Errorf("server name %q", got)
+	}
+}
+
+func TestTCPAndInProcess(t *testing.T) {
+	t.Parallel()
+	srv := start(t, embedded.Config{Listen: "127.0.0.1:0", LazySync: true, Name: "mine"})
+	if got := srv.URL(); !strings.HasPrefix(got, "nats://127.0.0.1:") || strings.HasSuffix(got, ":0") ||
+		strings.HasSuffix(got, ":4222") {
+		t.Errorf("URL %q for port 0", got)
+	}
+	tcp, pipe := natstest.Conn(t, srv.URL()), natstest.Conn(t, "", srv.Option())
+	for _, nc := range []*nats.Conn{tcp, pipe} {
+		if got := nc.ConnectedServerName(); got != "mine" {
+			t.Errorf("server name %q", got)
+		}
+	}
+	publish(t, tcp, "over TCP")
+	if got := messages(t, pipe); got != 1 {
+		t.Errorf("%d messages seen over the pipe", got)
+	}
+}
+
+func TestTwoServersOnPort0(t *testing.T) {
+	t.Parallel()
+	cfg := embedded.Config{Listen: "127.0.0.1:0", LazySync: true}
+	a, b := start(t, cfg), start(t, cfg)
+	if a.URL() == b.URL() {
+		t.Errorf("both at %q", a.URL())
+	}
+	publish(t, natstest.Conn(t, a.URL()), "into a")
+	if got := messages(t, natstest.Conn(t, b.URL())); got != 0 {
+		t.Errorf("%d messages in b", got)
+	}
+}
+
+// Not parallel: the temporary store's place comes from the environment.
+func TestTemporaryStoreIsRemoved(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	srv := start(t, embedded.Config{})
+	publish(t, natstest.Conn(t, "", srv.Option()), "soon gone")
+	if got := entries(t, dir); len(got) != 1 {
+		t.Fatalf("the store is not in the temporary directory: %q", got)
+	}
+	for range 2 { // It may be stopped again.
+		if err := srv.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := entries(t, dir); len(got) != 0 {
+		t.Errorf("left behind: %q", got)
+	}
+}
+
+// Not parallel: see above.
+func TestTemporaryStoreIsRemovedAfterAFailedStart(t *testing.T) {
+	addr := natstest.Addr(t)
+	start(t, embedded.Config{Listen: addr, StoreDir: t.TempDir(), LazySync: true})
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	srv, err := embedded.Start(embedded.Config{Listen: addr, ReadyTimeout: 500 * time.Millisecond})
+	if err == nil {
+		_ = srv.Stop()
+		t.Fatal("two servers on one port")
+	}
+	if !strings.Contains(err.Error(), addr) {
+		t.Errorf("%q does not name the address %s", err, addr)
+	}
+	if got := entries(t, dir); len(got) != 0 {
+		t.Errorf("left behind: %q", got)
+	}
+}
+
+func TestStoreDirIsKept(t *testing.T) {
+	t.Parallel()
+	for name, lazy := range map[string]bool{"SyncAlways": false, "LazySync": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := embedded.Config{
+				Listen: natstest.Addr(t), StoreDir: filepath.Join(t.TempDir(), "made", "by", "start"), LazySync: lazy,
+			}
+			srv := start(t, cfg)
+			nc := natstest.Conn(t, srv.URL())
+			publish(t, nc, "first")
+			url, back := srv.URL(), nc.StatusChanged(nats.CONNECTED)
+			if err := srv.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			if got := entries(t, cfg.StoreDir); len(got) == 0 {
+				t.Fatal("the store is gone")
+			}
+			srv = start(t, cfg)
+			if srv.URL() != url {
+				t.Errorf("came back at %q, not %q", srv.URL(), url)
+			}
+			<-back
+			if got := messages(t, nc); got != 1 {
+				t.Errorf("%d messages after the restart", got)
+			}
+		})
+	}
+}
+
+func TestStoreDirThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	srv, err := embedded.Start(embedded.Config{StoreDir: filepath.Join(file, "below"), ReadyTimeout: time.Second})
+	if err == nil {
+		_ = srv.Stop()
+		t.Fatal("started")
+	}
+}
+
+func TestValidate(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		cfg  embedded.Config
+		want []string
+	}{
+		"Zero":         {},
+		"Port0":        {cfg: embedded.Config{Listen: "127.0.0.1:0"}},
+		"AnyHost":      {cfg: embedded.Config{Listen: ":4222"}},
+		"IPv6":         {cfg: embedded.Config{Listen: "[::1]:4222"}},
+		"NoPort":       {embedded.Config{Listen: "127.0.0.1"}, []string{`Listen "127.0.0.1"`}},
+		"PortName":     {embedded.Config{Listen: "127.0.0.1:nats"}, []string{`port "nats"`}},
+		"PortNegative": {embedded.Config{Listen: "127.0.0.1:-1"}, []string{`port "-1"`}},
+		"PortTooHigh":  {embedded.Config{Listen: "127.0.0.1:65536"}, []string{`port "65536"`}},
+		"Both": {
+			embedded.Config{Listen: "x", ReadyTimeout: -time.Second},
+			[]string{`Listen "x"`, "ReadyTimeout -1s"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := tc.cfg.Validate()
+			if len(tc.want) == 0 {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if err == nil {
+				t.Fatal("valid")
+			}
+			for _, want := range tc.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q does not name %q", err, want)
+				}
+			}
+			if srv, err := embedded.Start(tc.cfg); err == nil {
+				_ = srv.Stop()
+				t.Error("started")
+			}
+		})
+	}
+}
+
+const stream = "kept"
+
+func start(t *testing.T, cfg embedded.Config) *embedded.Server {
+	t.Helper()
+	if cfg.ReadyTimeout == 0 {
+		cfg.ReadyTimeout = natstest.Patience
+	}
+	srv, err := embedded.Start(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := srv.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return srv
+}
+
+// publish stores a message in a file stream.
+func publish(t *testing.T, nc *nats.Conn, text string) {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: stream}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(t.Context(), stream, []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// messages counts those of the stream, 0 when there is none.
+func messages(t *testing.T, nc *nats.Conn) uint64 {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := js.Stream(t.Context(), stream)
+	if err != nil {
+		return 0
+	}
+	return s.CachedInfo().State.Msgs
+}
+
+func entries(t *testing.T, dir string) []string {
+	t.Helper()
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := make([]string, len(list))
+	for i, e := range list {
+		names[i] = e.Name()
+	}
+	return names
+}
