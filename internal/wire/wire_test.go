@@ -62,6 +62,23 @@ func (b *bundle) everywhere(t *testing.T, tokens string, seq uint64) {
 	})
 }
 
+// reachable waits until the server of this connection has heard of the stream: a
+// cluster acknowledges its creation before every server sends it what it should
+// get. Nothing is stored.
+func (b *bundle) reachable(t *testing.T) {
+	t.Helper()
+	natstest.Eventually(t, "the stream to be reachable", func() error {
+		_, err := wire.Publish(b.ctx, b.nc, wire.Expect(b.msg("probe", ""), 99))
+		if !wire.IsWrongLastSequence(err) {
+			return fmt.Errorf("publish: %w", err)
+		}
+		if _, err = wire.DirectLast(b.ctx, b.nc, b.stream, b.subject("probe")); !errors.Is(err, wire.ErrNotFound) {
+			return fmt.Errorf("direct get: %w", err)
+		}
+		return nil
+	})
+}
+
 // both runs the scenarios against one server and against three.
 func both(t *testing.T, scenarios map[string]func(*testing.T, *bundle)) {
 	t.Helper()
@@ -83,6 +100,7 @@ func both(t *testing.T, scenarios map[string]func(*testing.T, *bundle)) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				b.reachable(t)
 				scenario(t, b)
 			})
 		}
