@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"strconv"
 	"time"
 
@@ -132,6 +133,15 @@ type Decision struct {
 	// Metadata is the user's.
 	Metadata map[string]string
 	Events   []EventData
+}
+
+// CorrelationID names the conversation: the stored correlation, or the command id.
+func (d *Decision) CorrelationID() string { return cmp.Or(d.Correlation, d.CommandID) }
+
+// CausationID names what led to the decision: the stored causation, or the
+// trigger's event, or the command id.
+func (d *Decision) CausationID() string {
+	return cmp.Or(d.Causation, d.Trigger.EventID, d.CommandID)
 }
 
 // EventData is an event as it is stored.

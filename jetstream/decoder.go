@@ -87,7 +87,7 @@ func (d *Decoder) Events(s *Store, c *Commit) ([]Recorded, error) {
 				m := Meta{
 					Type: c.Type, ID: c.ID, EventID: id, Name: e.Name, Version: first + uint64(i) + 1,
 					Position: s.Position(c.Sequence), Time: dec.Time, StoredAt: c.Time,
-					Correlation: dec.Correlation, Causation: dec.Causation, TraceParent: dec.TraceParent,
+					Correlation: dec.CorrelationID(), Causation: dec.CausationID(), TraceParent: dec.TraceParent,
 					Metadata: dec.Metadata,
 				}
 				if now, ok := schema.renamed[e.Name]; ok {

@@ -1,0 +1,113 @@
+package aggregate
+
+import (
+	"time"
+
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+// Decision stands beside the command when a handler decides.
+type Decision struct {
+	// ID is the aggregate's id, Version its version before the decision.
+	ID      string
+	Version uint64
+	// CommandID is "" when the caller gave none.
+	CommandID string
+	// Correlation names the conversation, Causation what led to the command.
+	Correlation, Causation string
+	// Metadata is what the caller gave; do not change it.
+	Metadata map[string]string
+
+	now time.Time
+}
+
+// Now is the time of the decision, UTC, to the microsecond: what the events'
+// Meta.Time will say. Use it instead of time.Now.
+func (d Decision) Now() time.Time { return d.now }
+
+// Result is what came of a command.
+type Result struct {
+	// ID is the aggregate's.
+	ID string
+	// Version is the aggregate's after the command, Position that of its commit;
+	// of the last one when nothing changed.
+	Version  uint64
+	Position jetstream.Position
+	// Events are those that the command led to.
+	Events []jetstream.Recorded
+	// Duplicate tells that the command, or the trigger, had been handled before:
+	// this is what came of it then.
+	Duplicate bool
+}
+
+// Trigger identifies an effect of an event, for ever. Reactors set it; gateways
+// send it with the commands that report their outcomes.
+type Trigger struct {
+	// Subscriber is the reactor's or gateway's name, EventID the event's, Step the
+	// effect's.
+	Subscriber, EventID, Step string
+	// Position is where the event stands: the effect can only have happened after.
+	Position jetstream.Position
+	// Time is when the event was stored; it bounds the search when the event is of
+	// another store.
+	Time time.Time
+}
+
+func (t Trigger) key() jetstream.Trigger {
+	return jetstream.Trigger{Subscriber: t.Subscriber, EventID: t.EventID, Step: t.Step}
+}
+
+// CallOption is a choice for one call.
+type CallOption func(*call)
+
+type call struct {
+	commandID     string
+	hash          []byte
+	expectVersion *uint64
+	metadata      map[string]string
+	correlation   string
+	causation     string
+	traceParent   string
+	trigger       *Trigger
+	step          string
+}
+
+func newCall(opts []CallOption) *call {
+	c := new(call)
+	for _, o := range opts {
+		o(c)
+	}
+	return c
+}
+
+// CommandID gives the command an id: sent again with it, the command gets the
+// first outcome and does nothing. Ids of [jetstream.NewCommandID] are found
+// without a search; any other string, such as an HTTP Idempotency-Key, is
+// remembered for 24 hours and costs one more write.
+func CommandID(id string) CallOption { return func(c *call) { c.commandID = id } }
+
+// ExpectVersion makes the command fail with a [*VersionError] unless the
+// aggregate's version is n.
+func ExpectVersion(n uint64) CallOption { return func(c *call) { c.expectVersion = &n } }
+
+// Metadata is stored with the events and given to everything that handles them.
+func Metadata(m map[string]string) CallOption { return func(c *call) { c.metadata = m } }
+
+// Correlation names the conversation that the command belongs to. Defaults to
+// the command id.
+func Correlation(id string) CallOption { return func(c *call) { c.correlation = id } }
+
+// Causation names the message that led to the command.
+func Causation(id string) CallOption { return func(c *call) { c.causation = id } }
+
+// TraceParent is the W3C trace context that the command belongs to.
+func TraceParent(text string) CallOption { return func(c *call) { c.traceParent = text } }
+
+// TriggeredBy makes the command the effect of an event: it happens once for
+// ever, and its outcome, a rejection too, is recorded and returned again. It
+// takes the place of [CommandID].
+func TriggeredBy(t Trigger) CallOption { return func(c *call) { c.trigger = &t } }
+
+// Step names an effect of a reactor's handler. The default is the command's
+// name. Names are stored: never use one again for something else.
+func Step(name string) CallOption { return func(c *call) { c.step = name } }

@@ -1,0 +1,75 @@
+package aggregate
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+var (
+	// ErrNotFound is returned for a command on an aggregate without events, and
+	// for loading one.
+	ErrNotFound = jetstream.ErrNotFound
+	// ErrExists is returned for a [Create] command on an aggregate with events.
+	ErrExists = errors.New("exists already")
+	// ErrBusy is returned when a command service's queues are full. Nothing was
+	// done.
+	ErrBusy = errors.New("busy")
+	// ErrOtherPayload is returned for a command id that was used before for
+	// another command.
+	ErrOtherPayload = errors.New("the command id was used before for another command")
+	// ErrContended is returned when other writers came first at every attempt.
+	// Nothing was done.
+	ErrContended = errors.New("other writers came first at every attempt")
+	// ErrStepTwice is returned when one handler has two effects of the same name
+	// on one aggregate: name them with [Step].
+	ErrStepTwice = errors.New("two effects of one step")
+	// ErrInternal is returned by a remote command that failed for a reason that is
+	// no business of its caller.
+	ErrInternal = errors.New("internal error")
+	// ErrRejected is matched by every [*RejectedError].
+	ErrRejected = errors.New("rejected")
+)
+
+// RejectedError is a decision against a command.
+type RejectedError struct {
+	// Code is for programs, Reason for people.
+	Code, Reason string
+}
+
+// Error gives the code and the reason.
+func (e *RejectedError) Error() string {
+	if e.Reason == "" {
+		return "rejected: " + e.Code
+	}
+	return "rejected: " + e.Code + ": " + e.Reason
+}
+
+// Is matches [ErrRejected].
+func (e *RejectedError) Is(target error) bool { return target == ErrRejected }
+
+// Reject is what a handler returns to refuse a command. Codes are part of the
+// API: short and stable. Those that begin with '_' are the toolkit's.
+func Reject(code, format string, args ...any) error {
+	return &RejectedError{Code: code, Reason: fmt.Sprintf(format, args...)}
+}
+
+// VersionError is an aggregate whose version is not the one that the caller
+// expected with [ExpectVersion]. Nothing was done.
+type VersionError struct {
+	Type, ID         string
+	Expected, Actual uint64
+}
+
+// Error names the aggregate and both versions.
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("%s %q: expected version %d, it is %d", e.Type, e.ID, e.Expected, e.Actual)
+}
+
+// The codes under which a trigger's outcome is recorded when there was nothing
+// to decide.
+const (
+	codeNotFound = "_not-found"
+	codeExists   = "_exists"
+)

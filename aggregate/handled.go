@@ -1,0 +1,126 @@
+package aggregate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+// bound works out how far back a call can have been handled already.
+//
+//   - A trigger's effect cannot precede the event: commits after its position.
+//   - A command id of ours bears its time.
+//   - Any other id leaves a receipt with the aggregate's last commit at the time.
+func (r *core) bound(ctx context.Context, id string, c *call, v *view) (bound, error) {
+	switch {
+	case c.trigger != nil:
+		seq, err := r.store.Sequence(c.trigger.Position)
+		if err == nil {
+			return bound{after: seq}, nil
+		}
+		var foreign *jetstream.ForeignPositionError
+		if errors.As(err, &foreign) && !c.trigger.Time.IsZero() {
+			return bound{since: c.trigger.Time.Add(-commandSkew)}, nil
+		}
+		return bound{}, err
+	case c.commandID == "":
+		return bound{}, nil
+	}
+	if at, ok := jetstream.CommandIDTime(c.commandID); ok {
+		return bound{since: at.Add(-commandSkew)}, nil
+	}
+	after, err := r.receipts.make(ctx, r.typeName, id, c.commandID, v.head.Sequence)
+	return bound{after: after}, err
+}
+
+// handled looks for what came of the call before.
+func (r *core) handled(ctx context.Context, id string, c *call, v *view, b bound) (bool, Result, error) {
+	var k key
+	switch {
+	case c.trigger != nil:
+		k.trigger = c.trigger.key()
+	case c.commandID != "":
+		k.command = c.commandID
+	default:
+		return false, Result{}, nil
+	}
+	for {
+		seq, found, complete, next := v.recent.find(k, b)
+		if found {
+			commit, err := r.store.At(ctx, r.typeName, id, seq)
+			if err != nil {
+				return false, Result{}, err
+			}
+			i := indexOf(commit, k)
+			if i < 0 {
+				return false, Result{}, fmt.Errorf("%s %q: commit at %d lost a decision it had", r.typeName, id, seq)
+			}
+			res, err := r.outcome(id, c, commit, i)
+			return true, res, err
+		}
+		if complete {
+			return false, Result{}, nil
+		}
+		joined := false
+		for next > b.after && !joined {
+			commit, err := r.store.At(ctx, r.typeName, id, next)
+			if err != nil {
+				return false, Result{}, err
+			}
+			if b.beyond(commit.Sequence, commit.Time) {
+				return false, Result{}, nil
+			}
+			if i := indexOf(commit, k); i >= 0 {
+				res, err := r.outcome(id, c, commit, i)
+				return true, res, err
+			}
+			joined = v.recent.extend(commit)
+			next = commit.PreviousSequence
+		}
+		if !joined {
+			return false, Result{}, nil
+		}
+	}
+}
+
+func indexOf(c *jetstream.Commit, k key) int {
+	for i := range c.Decisions {
+		if keyOf(&c.Decisions[i]) == k {
+			return i
+		}
+	}
+	return -1
+}
+
+// outcome is what a recorded decision led to.
+func (r *core) outcome(id string, c *call, commit *jetstream.Commit, index int) (Result, error) {
+	d := &commit.Decisions[index]
+	if c.trigger == nil && len(c.hash) > 0 && len(d.BodyHash) > 0 && !bytes.Equal(c.hash, d.BodyHash) {
+		return Result{}, fmt.Errorf("%s %q: command id %q: %w", r.typeName, id, c.commandID, ErrOtherPayload)
+	}
+	first := 0
+	for i := range index {
+		first += len(commit.Decisions[i].Events)
+	}
+	end := first + len(d.Events)
+	res := Result{
+		ID: id, Version: commit.Version - uint64(commit.Events()-end), Position: r.store.Position(commit.Sequence), Duplicate: true,
+	}
+	if d.Outcome == jetstream.OutcomeRejected {
+		return res, r.refusalError(id, d.Code, d.Reason)
+	}
+	events, err := r.decoder.Events(r.store, commit)
+	if err != nil {
+		return Result{}, err
+	}
+	low := commit.Version - uint64(commit.Events()) + uint64(first)
+	for _, e := range events {
+		if e.Version > low && e.Version <= low+uint64(len(d.Events)) {
+			res.Events = append(res.Events, e)
+		}
+	}
+	return res, nil
+}

@@ -1,0 +1,191 @@
+package aggregate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+// view is an aggregate as one load found it. It never changes.
+type view struct {
+	head jetstream.Head
+	// state is encoded: each decision decodes a copy of its own.
+	state  []byte
+	stored time.Time
+	// leader tells that the leader was asked after the request arrived.
+	leader bool
+	// last is the last commit's decisions' keys, for the search of duplicates.
+	recent *recent
+}
+
+// load returns the aggregate from the cache, else from any replica: whether it is
+// the newest is what the append finds out.
+func (r *core) load(ctx context.Context, id string) (*view, error) {
+	if e, ok := r.cache.Get(id); ok {
+		if v := e.get(r.reconnects()); v != nil {
+			return v, nil
+		}
+	}
+	return r.loadFresh(ctx, id, jetstream.Replica)
+}
+
+func (r *core) reconnects() uint64 { return r.store.Conn().Stats().Reconnects }
+
+// loadFresh asks the store.
+func (r *core) loadFresh(ctx context.Context, id string, from jetstream.Source) (*view, error) {
+	reconnects := r.reconnects()
+	last, err := r.store.Last(ctx, r.typeName, id, from)
+	if errors.Is(err, jetstream.ErrNotFound) {
+		return &view{state: r.zero, leader: from == jetstream.Leader, recent: new(recent)}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	e, ok := r.cache.Get(id)
+	if !ok {
+		e = new(entry)
+	}
+	known := e.get(reconnects)
+	if known == nil {
+		e, ok = new(entry), false // what was remembered may not be what is stored now
+	}
+	if known != nil && known.head.Sequence >= last.Sequence && known.head.CommitID != last.CommitID && from == jetstream.Replica {
+		return known, nil // the replica is behind what this process has seen
+	}
+	state, err := r.stateAt(ctx, id, last, known)
+	if err != nil {
+		return nil, err
+	}
+	v := &view{head: last.Head, state: state, stored: last.Time, leader: from == jetstream.Leader, recent: e.recentOf()}
+	v.recent.add(last)
+	e.set(v, reconnects)
+	if !ok {
+		r.cache.Add(id, e)
+	}
+	return v, nil
+}
+
+// stateAt is the state after the last commit: the one that travels in it, or the
+// events applied to the newest one known.
+func (r *core) stateAt(ctx context.Context, id string, last *jetstream.Commit, known *view) ([]byte, error) {
+	if known != nil && known.head.CommitID == last.CommitID {
+		return known.state, nil
+	}
+	if data, ok := r.fits(last.State); ok {
+		return data, nil
+	}
+	if last.Version == 0 {
+		return r.zero, nil
+	}
+	data, after := r.zero, uint64(0)
+	if known != nil && known.head.Sequence < last.Sequence {
+		data, after = known.state, known.head.Sequence
+	}
+	state := r.newState()
+	if err := r.store.Codec().Decode(data, state); err != nil {
+		return nil, fmt.Errorf("%s %q: decode state: %w", r.typeName, id, err)
+	}
+	for c, err := range r.store.History(ctx, r.typeName, id, jetstream.Range{After: after, To: last.Sequence}) {
+		if err != nil {
+			return nil, err
+		}
+		if data, ok := r.fits(c.State); ok {
+			state = r.newState()
+			if err := r.store.Codec().Decode(data, state); err != nil {
+				return nil, fmt.Errorf("%s %q: decode state: %w", r.typeName, id, err)
+			}
+			continue
+		}
+		events, err := r.decoder.Events(r.store, c)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range events {
+			if err := r.apply(state, e.Event, e.Meta); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return r.store.Codec().Encode(state)
+}
+
+func (r *core) fits(s *jetstream.State) ([]byte, bool) {
+	if s == nil || s.Fingerprint != r.def.fingerprint || s.KeyRef != "" || s.Codec != r.store.Codec() {
+		return nil, false
+	}
+	return s.Data, true
+}
+
+// fold applies a decision's events, as readers will decode them, to a copy of the
+// state. The events' ids are only their ends: the commit's id comes with the
+// append.
+func (r *core) fold(id string, v *view, dec *jetstream.Decision) ([]byte, []jetstream.Recorded, error) {
+	if len(dec.Events) == 0 {
+		return v.state, nil, nil
+	}
+	state := r.newState()
+	if err := r.store.Codec().Decode(v.state, state); err != nil {
+		return nil, nil, fmt.Errorf("%s %q: decode state: %w", r.typeName, id, err)
+	}
+	recorded := make([]jetstream.Recorded, 0, len(dec.Events))
+	for i, data := range dec.Events {
+		events, err := r.def.schema.Decode(data)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s %q: event %q does not survive its own encoding: %w", r.typeName, id, data.Name, err)
+		}
+		for _, e := range events {
+			m := jetstream.Meta{
+				Type: r.typeName, ID: id, EventID: "." + strconv.Itoa(i), Name: data.Name, Version: v.head.Version + uint64(i) + 1,
+				Time: dec.Time, Correlation: dec.CorrelationID(), Causation: dec.CausationID(), Metadata: dec.Metadata,
+			}
+			if err := r.apply(state, e, m); err != nil {
+				return nil, nil, err
+			}
+			recorded = append(recorded, jetstream.Recorded{Meta: m, Event: e})
+		}
+	}
+	data, err := r.store.Codec().Encode(state)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s %q: encode state: %w", r.typeName, id, err)
+	}
+	return data, recorded, nil
+}
+
+// apply lets the state see nothing of where the event is stored, so that a state
+// is the same wherever its events are.
+func (r *core) apply(state, event any, m jetstream.Meta) (err error) {
+	f := r.def.apply[reflect.TypeOf(event)]
+	if f == nil {
+		return fmt.Errorf("%s %q version %d: no Apply for %T", m.Type, m.ID, m.Version, event)
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s %q version %d: Apply of %T panicked: %v\n%s", m.Type, m.ID, m.Version, event, p, debug.Stack())
+		}
+	}()
+	m.EventID, m.Position, m.StoredAt, m.TraceParent = "", jetstream.Position{}, time.Time{}, ""
+	f(state, event, m)
+	return nil
+}
+
+// appended remembers what this process has just stored.
+func (r *core) appended(id string, v *view, head jetstream.Head, state []byte, dec *jetstream.Decision) {
+	e, ok := r.cache.Get(id)
+	if !ok {
+		e = &entry{recent: v.recent}
+	}
+	next := &view{head: head, state: state, stored: dec.Time, recent: e.recentOf()}
+	next.recent.add(&jetstream.Commit{
+		Head: head, PreviousSequence: v.head.Sequence, Time: dec.Time, Decisions: []jetstream.Decision{*dec},
+	})
+	e.set(next, r.reconnects())
+	if !ok {
+		r.cache.Add(id, e)
+	}
+}
