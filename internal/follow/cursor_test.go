@@ -1,0 +1,110 @@
+package follow_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/rossby-go/rossby/internal/follow"
+)
+
+func TestConsumerDeletedWhileRunning(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	j := newJournal(t)
+	i := start(t, b.config(j)).active(t)
+	for range 4 {
+		b.publishLanes(10, 10)
+		until(t, "the consumer is deleted", func() bool {
+			return b.js.DeleteConsumer(t.Context(), b.stream, "f") == nil
+		})
+		b.publishLanes(10, 10)
+	}
+	i.caughtUp(t, 800)
+	if j.count() != 800 || j.repeated() != 0 {
+		t.Errorf("%d done, %d repeated", j.count(), j.repeated())
+	}
+	j.ordered()
+}
+
+// TestThiefLosesNothing lets others pull from the durable, reset it and delete
+// messages from its future.
+func TestThiefLosesNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	j := newJournal(t)
+	cfg := b.config(j)
+	cfg.Window = 16
+	i := start(t, cfg).active(t)
+	thief := b.connect()
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			if n%3 == 0 {
+				// As a zombie owner would: it skips what it believes done.
+				_, _ = b.js.ResetConsumerToSequence(ctx, b.stream, "f", i.Status().Position+20)
+			} else {
+				_, _ = thief.RequestWithContext(ctx, "$JS.API.CONSUMER.MSG.NEXT."+b.stream+".f", []byte(`{"batch":1,"no_wait":true}`))
+			}
+			cancel()
+		}
+	}()
+	b.publishLanes(20, 100)
+	close(stop)
+	<-stopped
+	i.caughtUp(t, 2000)
+	if j.count() != 2000 || j.repeated() != 0 {
+		t.Errorf("%d done, %d repeated", j.count(), j.repeated())
+	}
+	j.ordered()
+}
+
+func TestServerForgetsTheConnection(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	j := newJournal(t)
+	cfg := b.config(j)
+	cfg.Conn = b.connect()
+	i := start(t, cfg).active(t)
+	for range 5 {
+		b.publishLanes(10, 10)
+		if err := cfg.Conn.ForceReconnect(); err != nil {
+			t.Fatal(err)
+		}
+		b.publishLanes(10, 10)
+	}
+	i.caughtUp(t, 1000)
+	if j.count() != 1000 || j.repeated() != 0 {
+		t.Errorf("%d done, %d repeated", j.count(), j.repeated())
+	}
+	j.ordered()
+}
+
+func TestStartsBeforeTheServerAnswers(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	j := newJournal(t)
+	cfg := b.config(j)
+	var err error
+	cfg.Conn, err = nats.Connect("nats://127.0.0.1:1", nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1),
+		nats.ReconnectBufSize(-1), nats.ReconnectWait(10*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shut(cfg.Conn)
+	i := start(t, cfg)
+	until(t, "trouble is reported", func() bool { return i.Status().LastError != nil })
+	if s := i.Status().State; s != follow.StateStandby {
+		t.Errorf("state %s", s)
+	}
+	i.stop(t)
+}
