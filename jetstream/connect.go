@@ -20,9 +20,9 @@ const (
 	// ConnectWaitDefault is how long [Connect] waits for the first connection.
 	ConnectWaitDefault = 10 * time.Second
 
-	connectAttemptMax = 2 * time.Second
-	connectPauseMin   = 50 * time.Millisecond
-	connectPauseMax   = time.Second
+	connectAttempt      = 2 * time.Second
+	connectFirstPause   = 50 * time.Millisecond
+	connectLongestPause = time.Second
 )
 
 // ConnectConfig says how to reach NATS. The zero value connects to
@@ -168,7 +168,7 @@ func Connect(ctx context.Context, cfg ConnectConfig) (*nats.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(cfg.Wait, ConnectWaitDefault))
 	defer cancel()
 	var last error
-	for pause := connectPauseMin; ; pause = min(2*pause, connectPauseMax) {
+	for pause := connectFirstPause; ; pause = min(2*pause, connectLongestPause) {
 		nc, err := connectOnce(ctx, cfg.URL, opts)
 		if err == nil {
 			return nc, nil
@@ -235,7 +235,7 @@ func connectFinal(err error) bool {
 func (c ConnectConfig) options() ([]nats.Option, error) {
 	opts := []nats.Option{
 		nats.Name(cmp.Or(c.Name, filepath.Base(os.Args[0]))),
-		nats.Timeout(min(connectAttemptMax, cmp.Or(c.Wait, ConnectWaitDefault))),
+		nats.Timeout(min(connectAttempt, cmp.Or(c.Wait, ConnectWaitDefault))),
 		nats.MaxReconnects(-1),
 		nats.ReconnectBufSize(-1),
 		nats.IgnoreAuthErrorAbort(),

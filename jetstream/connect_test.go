@@ -329,6 +329,8 @@ func TestConnectTLS(t *testing.T) {
 }
 
 // Not parallel: the context's place comes from the environment.
+//
+//nolint:paralleltest // t.Setenv
 func TestConnectContext(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("XDG_CONFIG_HOME", dir)

@@ -89,7 +89,7 @@ func port(t testing.TB) int {
 	const low, high, tries = 10_000, 32_000, 1000
 	for range tries {
 		p := low + rand.IntN(high-low)
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p)))
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p)))
 		if err != nil {
 			continue
 		}

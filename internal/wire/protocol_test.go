@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -54,9 +55,7 @@ func TestAnswersThatNoServerGives(t *testing.T) {
 		out := nats.Header{
 			nats.JSSequence: {"7"}, nats.JSSubject: {"a"}, nats.JSTimeStamp: {time.Now().Format(time.RFC3339Nano)},
 		}
-		for k, v := range h {
-			out[k] = v
-		}
+		maps.Copy(out, h)
 		return out
 	}
 	number := func(n int) func(error) bool { return func(err error) bool { return wire.Number(err) == n } }

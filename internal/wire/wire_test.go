@@ -413,7 +413,7 @@ func TestBatch(t *testing.T) {
 				b.publish(t, "b", "")
 			}
 			b.everywhere(t, "b", 20)
-			var got []uint64
+			got := make([]uint64, 0, 10)
 			from, pending := uint64(0), []uint64{7, 4, 1, 0}
 			for i := range pending {
 				page, err := wire.Batch(b.ctx, b.nc, b.stream, b.subject("a"), from, 3, 1<<20)
@@ -512,7 +512,7 @@ func TestMultiLast(t *testing.T) {
 					t.Errorf("%v: %v", tc.tokens, err)
 					continue
 				}
-				var got []uint64
+				got := make([]uint64, 0, len(page.Messages))
 				for _, m := range page.Messages {
 					got = append(got, m.Sequence)
 				}
@@ -526,9 +526,9 @@ func TestMultiLast(t *testing.T) {
 		},
 		"TooMany": func(t *testing.T, b *bundle) {
 			const most = 1024
-			var msgs []*nats.Msg
-			for i := range most {
-				msgs = append(msgs, b.msg("a."+strconv.Itoa(i), ""))
+			msgs := make([]*nats.Msg, most)
+			for i := range msgs {
+				msgs[i] = b.msg("a."+strconv.Itoa(i), "")
 			}
 			for part := range slices.Chunk(msgs, 512) {
 				if _, err := wire.PublishBatch(b.ctx, b.nc, part); err != nil {
