@@ -1,0 +1,48 @@
+.DEFAULT_GOAL := help
+
+# The linter has a place of its own, so that its version is ours.
+LINT := bin/golangci-lint
+
+.PHONY: help
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: test
+test: ## Run all tests
+	go test ./...
+
+.PHONY: race
+race: ## Run all tests with the race detector
+	go test -race ./...
+
+.PHONY: vet
+vet: ## Run go vet
+	go vet ./...
+
+.PHONY: fmt
+fmt: $(LINT) ## Format all files
+	$(LINT) fmt ./...
+
+.PHONY: lint
+lint: $(LINT) ## Run the linters
+	$(LINT) config verify
+	$(LINT) run ./...
+
+.PHONY: bench
+bench: ## Measure against raw nats.go; ROW=load-10k for one row
+	go run ./test/bench $(if $(ROW),-row $(ROW))
+
+.PHONY: demo
+demo: ## Run the money-transfer demo
+	go run ./cmd/demo
+
+.PHONY: golden
+golden: ## Write golden files that do not exist yet; existing ones stay
+	ROSSBY_GOLDEN=write go test ./...
+
+.PHONY: ci
+ci: ## Run what CI runs
+	.ci/run
+
+$(LINT): .ci/run
+	.ci/run lint-install
