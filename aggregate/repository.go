@@ -72,6 +72,8 @@ func NewRepository[S any](store *jetstream.Store, typ *Type[S], cfg RepositoryCo
 // TypeName is the name of the aggregate type.
 func (r *Repository[S]) TypeName() string { return r.typ.Name() }
 
+func (r *Repository[S]) definition() *definition { return r.core.def }
+
 // Execute decides a command on the aggregate and stores what it led to. It costs
 // one publish, and one get when the aggregate is not cached; a refusal or a
 // command without events costs a read from the leader instead of the publish.

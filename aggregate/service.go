@@ -1,0 +1,213 @@
+package aggregate
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/rossby-go/rossby/internal/codec"
+	"github.com/rossby-go/rossby/internal/protocol"
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+// Defaults of [ServiceConfig].
+const (
+	ServiceWorkersDefault      = 64
+	ServiceQueueDefault        = 4096
+	ServiceQueuePerIDDefault   = 512
+	ServiceTimeoutDefault      = 10 * time.Second
+	serviceVersion             = "0.1.0"
+	serviceQueueGroup          = "rossby"
+	serviceDescriptionTemplate = "Rossby commands on aggregates of type %q in store %q"
+)
+
+// ServiceConfig tunes a [Service]. The zero value is a good one.
+type ServiceConfig struct {
+	// Logger defaults to slog.Default().
+	Logger *slog.Logger
+	// Queue bounds the commands waiting or running; more are answered "busy".
+	// Defaults to [ServiceQueueDefault].
+	Queue int
+	// QueuePerID bounds those waiting for one aggregate. Defaults to
+	// [ServiceQueuePerIDDefault].
+	QueuePerID int
+	// Timeout bounds a command whose caller states no deadline, and every other
+	// one. Defaults to [ServiceTimeoutDefault].
+	Timeout time.Duration
+	// Workers is the number of commands decided at once. Defaults to
+	// [ServiceWorkersDefault].
+	Workers int
+}
+
+// Validate reports every field that [NewService] would refuse, joined.
+func (c ServiceConfig) Validate() error {
+	var errs []error
+	for name, n := range map[string]int{"Queue": c.Queue, "QueuePerID": c.QueuePerID, "Workers": c.Workers} {
+		if n < 0 {
+			errs = append(errs, &jetstream.InvalidError{Field: name, Value: strconv.Itoa(n), Reason: "is negative"})
+		}
+	}
+	if c.Timeout < 0 {
+		errs = append(errs, &jetstream.InvalidError{Field: "Timeout", Value: c.Timeout.String(), Reason: "is negative"})
+	}
+	return errors.Join(errs...)
+}
+
+// Service answers commands over request-reply, as a NATS micro service named
+// <store>-<type>, on <store>.command.<type>.<command>.<id>. The body is JSON, or
+// msgpack with that Content-Type:
+//
+//	nats req bank.command.account.debit.a1 '{"cents":5}'
+//
+// Commands for different aggregates run in parallel, those for one in the order
+// they came. Several instances share the work.
+type Service struct {
+	core *core
+	cfg  ServiceConfig
+}
+
+// NewService makes a service for a repository's commands. Returns the
+// configuration's mistakes.
+func NewService[S any](repo *Repository[S], cfg ServiceConfig) (*Service, error) {
+	if repo == nil {
+		return nil, errors.New("command service: the repository is nil")
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
+	cfg.Queue = cmp.Or(cfg.Queue, ServiceQueueDefault)
+	cfg.QueuePerID = cmp.Or(cfg.QueuePerID, ServiceQueuePerIDDefault)
+	cfg.Timeout = cmp.Or(cfg.Timeout, ServiceTimeoutDefault)
+	cfg.Workers = cmp.Or(cfg.Workers, ServiceWorkersDefault)
+	return &Service{core: repo.core, cfg: cfg}, nil
+}
+
+// Run serves until ctx ends, then answers what it has taken and returns nil. It
+// returns an error when the service could not be started.
+func (s *Service) Run(ctx context.Context) error {
+	store := s.core.store
+	name := store.Name() + "-" + s.core.typeName
+	svc, err := micro.AddService(store.Conn(), micro.Config{
+		Name: name, Version: serviceVersion, QueueGroup: serviceQueueGroup,
+		Description: fmt.Sprintf(serviceDescriptionTemplate, s.core.typeName, store.Name()),
+	})
+	if err != nil {
+		return fmt.Errorf("command service %q: %w", name, err)
+	}
+	pool := newWorkers(s.cfg.Workers, s.cfg.Queue, s.cfg.QueuePerID)
+	// Requests outlive ctx: what was taken is answered.
+	base := context.WithoutCancel(ctx)
+	for _, h := range s.core.def.handlers {
+		subject := protocol.CommandSubject(store.Name(), s.core.typeName, h.name, "*")
+		err := svc.AddEndpoint(h.name, micro.HandlerFunc(func(req micro.Request) { s.take(base, pool, h, req) }),
+			micro.WithEndpointSubject(subject), micro.WithEndpointMetadata(map[string]string{"body": h.command.String()}))
+		if err != nil {
+			return errors.Join(fmt.Errorf("command service %q: endpoint %q: %w", name, h.name, err), svc.Stop())
+		}
+	}
+	// Once the server has seen the subscriptions, requests will arrive.
+	if err := store.Conn().FlushWithContext(withTimeout(ctx, s.cfg.Timeout)); err != nil && ctx.Err() == nil {
+		s.cfg.Logger.WarnContext(ctx, "command service starts while NATS is away", "service", name, "error", err)
+	}
+	s.cfg.Logger.InfoContext(ctx, "command service ready", "service", name, "commands", len(s.core.def.handlers))
+	<-ctx.Done()
+	err = svc.Stop()
+	pool.stop()
+	if err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		s.cfg.Logger.WarnContext(base, "command service did not stop cleanly", "service", name, "error", err)
+	}
+	return nil
+}
+
+func withTimeout(ctx context.Context, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	context.AfterFunc(ctx, cancel)
+	return ctx
+}
+
+// take hands a request over to the workers: micro calls an endpoint's handler for
+// one request at a time.
+func (s *Service) take(ctx context.Context, pool *workers, h *handler, req micro.Request) {
+	id := req.Subject()[strings.LastIndexByte(req.Subject(), '.')+1:]
+	arrived := time.Now()
+	err := pool.submit(id, func() { s.serve(ctx, h, id, req, arrived) })
+	if err != nil {
+		s.fail(ctx, req, err)
+	}
+}
+
+func (s *Service) serve(ctx context.Context, h *handler, id string, req micro.Request, arrived time.Time) {
+	header := nats.Header(req.Headers())
+	ctx, cancel, err := protocol.WithDeadline(ctx, header.Get(protocol.HeaderDeadline), s.cfg.Timeout-time.Since(arrived))
+	if err != nil {
+		s.fail(ctx, req, &jetstream.InvalidError{Field: "request", Value: id, Reason: err.Error()})
+		return
+	}
+	defer cancel()
+	c, err := callOf(header)
+	if err != nil {
+		s.fail(ctx, req, err)
+		return
+	}
+	cdc := codec.JSON
+	if t := header.Get(protocol.HeaderContentType); t == codec.Msgpack.ContentType() {
+		cdc = codec.Msgpack
+	} else if t != "" && t != codec.JSON.ContentType() {
+		s.fail(ctx, req, &jetstream.InvalidError{Field: "Content-Type", Value: t, Reason: "is neither application/json nor application/msgpack"})
+		return
+	}
+	command := reflect.New(h.command)
+	body := req.Data()
+	if len(body) == 0 && cdc == codec.JSON {
+		body = []byte("{}")
+	}
+	if err := cdc.Decode(body, command.Interface()); err != nil {
+		s.fail(ctx, req, &jetstream.InvalidError{Field: "command " + h.name, Value: string(body), Reason: "cannot be read: " + err.Error()})
+		return
+	}
+	if c.commandID != "" {
+		c.hash = bodyHash(h.name, body)
+	}
+	res, err := s.core.executeCommand(ctx, id, command.Elem().Interface(), c)
+	if err != nil {
+		s.fail(ctx, req, err)
+		return
+	}
+	reply, err := encodeReply(res, cdc)
+	if err != nil {
+		s.fail(ctx, req, err)
+		return
+	}
+	if err := req.Respond(reply, micro.WithHeaders(micro.Headers{protocol.HeaderContentType: {cdc.ContentType()}})); err != nil {
+		s.cfg.Logger.WarnContext(ctx, "reply not sent", "subject", req.Subject(), "error", err)
+	}
+}
+
+func (s *Service) fail(ctx context.Context, req micro.Request, err error) {
+	b := errorBody(err)
+	if b.Kind == protocol.KindInternal {
+		s.cfg.Logger.ErrorContext(ctx, "command failed", "subject", req.Subject(), "error", err)
+	}
+	body, encodeErr := json.Marshal(b)
+	if encodeErr != nil {
+		s.cfg.Logger.ErrorContext(ctx, "error reply not encoded", "subject", req.Subject(), "error", encodeErr)
+	}
+	description := string(b.Kind)
+	if b.Code != "" {
+		description += ": " + b.Code
+	}
+	if err := req.Error(b.Kind.Code(), description, body); err != nil {
+		s.cfg.Logger.WarnContext(ctx, "error reply not sent", "subject", req.Subject(), "error", err)
+	}
+}

@@ -1,0 +1,158 @@
+// Package dispatch brings the events of followed messages to typed handlers, for
+// reactors and gateways alike.
+package dispatch
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/rossby-go/rossby/internal/follow"
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+// Event is an event on its way to a handler.
+type Event struct {
+	jetstream.Recorded
+
+	// Epoch grows with every change of owner, Attempt counts from 1.
+	Epoch   uint64
+	Attempt int
+}
+
+// Handler handles events of one Go type.
+type Handler func(ctx context.Context, e Event) error
+
+// Table holds the handlers by their events.
+type Table struct {
+	schemas  map[string]*jetstream.Schema
+	handlers map[reflect.Type]Handler
+	decoder  *jetstream.Decoder
+}
+
+// NewTable makes an empty table.
+func NewTable() *Table {
+	return &Table{schemas: map[string]*jetstream.Schema{}, handlers: map[reflect.Type]Handler{}}
+}
+
+// Add declares the handler of one event type of the schema.
+func (t *Table) Add(schema *jetstream.Schema, event reflect.Type, h Handler) error {
+	if schema == nil {
+		return fmt.Errorf("handler of %s: the schema is nil", event)
+	}
+	if schema.Err() != nil {
+		return schema.Err()
+	}
+	if _, ok := schema.NameOf(event); !ok {
+		return fmt.Errorf("handler of %s: it is not an event of schema %q", event, schema.Type())
+	}
+	if other := t.schemas[schema.Type()]; other != nil && other != schema {
+		return fmt.Errorf("two schemas for aggregate type %q", schema.Type())
+	}
+	if t.handlers[event] != nil {
+		return fmt.Errorf("event %s has two handlers", event)
+	}
+	t.schemas[schema.Type()], t.handlers[event] = schema, h
+	return nil
+}
+
+// Build closes the table.
+func (t *Table) Build() error {
+	if len(t.handlers) == 0 {
+		return errors.New("no handlers are declared")
+	}
+	var err error
+	t.decoder, err = jetstream.NewDecoder(jetstream.StopOnUnknown, slices.Collect(maps.Values(t.schemas))...)
+	return err
+}
+
+// Configure fills in what the engine needs to follow the table's events.
+func (t *Table) Configure(cfg *follow.Config, store *jetstream.Store, version int) {
+	cfg.Conn, cfg.Stream, cfg.StoreID = store.Conn(), store.Name(), store.ID()
+	cfg.Bucket = store.Name() + "__followers"
+	cfg.Version, cfg.Definition = version, t.definition()
+	if types := t.decoder.Types(); len(types) == 1 {
+		cfg.Filter = store.SubjectFilter(types[0])
+	}
+	cfg.Skip = t.skipper()
+	cfg.Handle = func(ctx context.Context, d follow.Delivery) error { return t.handle(ctx, store, d) }
+}
+
+// definition changes with the events that are handled and with their versions.
+func (t *Table) definition() string {
+	var parts []string
+	for _, s := range t.schemas {
+		parts = append(parts, s.Signature())
+		for _, name := range s.Names() {
+			if t.handlers[s.GoType(name)] != nil {
+				parts = append(parts, s.Type()+"."+name)
+			}
+		}
+	}
+	slices.Sort(parts)
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\n")))
+	return base64.RawURLEncoding.EncodeToString(sum[:12])
+}
+
+// skipper tells from a message's subject and header alone that no handler wants
+// it. Events that the schema does not know are not skipped: the handler stops at
+// them. Nor are those that an upcaster may turn into others.
+func (t *Table) skipper() func(m *jetstream.Message) bool {
+	type names struct{ known, wanted map[string]bool }
+	byType := map[string]names{}
+	for typ, s := range t.schemas {
+		n := names{known: map[string]bool{}, wanted: map[string]bool{}}
+		for _, wire := range s.WireNames() {
+			n.known[wire] = true
+			n.wanted[wire] = s.Upcasts(wire) || t.handlers[s.GoType(s.CurrentName(wire))] != nil
+		}
+		byType[typ] = n
+	}
+	return func(m *jetstream.Message) bool {
+		_, rest, _ := strings.Cut(m.Subject, ".event.")
+		typ, _, _ := strings.Cut(rest, ".")
+		n, ok := byType[typ]
+		if !ok {
+			return true
+		}
+		for _, name := range jetstream.EventNames(m) {
+			if n.wanted[name] || !n.known[name] {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+func (t *Table) handle(ctx context.Context, store *jetstream.Store, d follow.Delivery) error {
+	c, err := jetstream.Decode(&d.Message)
+	if err != nil {
+		return err
+	}
+	events, err := t.decoder.Events(store, c)
+	if err != nil {
+		return err
+	}
+	for _, e := range events {
+		h := t.handlers[reflect.TypeOf(e.Event)]
+		if h == nil {
+			continue
+		}
+		if err := h(ctx, Event{Recorded: e, Epoch: d.Epoch, Attempt: d.Attempt}); err != nil {
+			return fmt.Errorf("event %s (%s of %s %q, version %d): %w", e.EventID, e.Name, e.Type, e.ID, e.Version, err)
+		}
+	}
+	return nil
+}
+
+// Unreadable tells errors that no retry mends: the program is older than the
+// event, or the message is damaged.
+func Unreadable(err error) bool {
+	return errors.Is(err, jetstream.ErrUnknownEvent) || errors.Is(err, jetstream.ErrFormat)
+}
