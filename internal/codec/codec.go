@@ -55,10 +55,15 @@ func Parse(name string) (Codec, error) {
 // Valid tells whether c is one of the codecs.
 func (c Codec) Valid() bool { return c == Msgpack || c == JSON }
 
-// Encode writes v, whose type must have passed [Check].
+// Encode writes v, whose type must have passed [Check]. Equal values give equal
+// bytes.
 func (c Codec) Encode(v any) ([]byte, error) {
+	sh := shapeOf(reflect.TypeOf(v))
+	if sh.addr {
+		v = addressable(v)
+	}
 	if c == JSON {
-		return json.Marshal(v)
+		return encodeJSON(v, sh)
 	}
 	enc := msgpack.GetEncoder()
 	defer msgpack.PutEncoder(enc)
@@ -70,10 +75,47 @@ func (c Codec) Encode(v any) ([]byte, error) {
 	if err := enc.Encode(v); err != nil {
 		return nil, err
 	}
-	if shapeOf(reflect.TypeOf(v)).maps {
+	if sh.maps {
 		return sortMaps(buf.Bytes())
 	}
 	return buf.Bytes(), nil
+}
+
+// encodeJSON writes times in UTC. They are rare enough elsewhere to be worth a
+// copy of the value, made by reading back what was written.
+func encodeJSON(v any, sh shape) ([]byte, error) {
+	data, err := MarshalJSON(v)
+	if err != nil || !sh.times || !holdsLocal(reflect.ValueOf(v)) {
+		return data, err
+	}
+	ptr := reflect.New(reflect.TypeOf(v))
+	if err := JSON.Decode(data, ptr.Interface()); err != nil {
+		return nil, err
+	}
+	return MarshalJSON(ptr.Interface())
+}
+
+// MarshalJSON is json.Marshal but leaves '<', '>' and '&' as they are.
+func MarshalJSON(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(buf.Bytes(), []byte{'\n'}), nil
+}
+
+// addressable returns a pointer to v or to a copy of it: methods of pointers that
+// encode a field are only found on a value that has an address.
+func addressable(v any) any {
+	val := reflect.ValueOf(v)
+	if val.Kind() == reflect.Pointer {
+		return v
+	}
+	ptr := reflect.New(val.Type())
+	ptr.Elem().Set(val)
+	return ptr.Interface()
 }
 
 // Decode reads data into the value that ptr points to. Fields that the data

@@ -11,8 +11,12 @@ import (
 // was asked for.
 var ErrMalformed = errors.New("malformed msgpack")
 
-// maxDepth bounds nesting, so that no input exhausts the stack.
-const maxDepth = 100
+// The bounds of nesting, so that no input exhausts the stack: of values that are
+// passed over, and of values that were just encoded, where it is JSON's.
+const (
+	maxDepth     = 100
+	maxDepthSort = 10_000
+)
 
 // Reader reads msgpack from a slice without copying or reflection: decoding the
 // envelope of every commit with the general library costs more than half of the

@@ -19,18 +19,31 @@ type shape struct {
 	maps bool
 	// times: holds time.Time, which decodes in the local zone.
 	times bool
+	// addr: holds types whose pointers encode themselves, but whose values do not.
+	addr bool
 }
 
 // shapes remembers what a walk over a type found; types never change.
 var shapes sync.Map // reflect.Type -> shape
 
 var (
-	timeType  = reflect.TypeFor[time.Time]()
-	selfTypes = []reflect.Type{
-		reflect.TypeFor[encoding.TextMarshaler](), reflect.TypeFor[encoding.BinaryMarshaler](),
-		reflect.TypeFor[json.Marshaler](), reflect.TypeFor[msgpack.CustomEncoder](), reflect.TypeFor[msgpack.Marshaler](),
-	}
+	timeType      = reflect.TypeFor[time.Time]()
+	stringMapType = reflect.TypeFor[map[string]string]()
 )
+
+// selfPair is a pair of methods by which a type encodes and decodes itself.
+type selfPair struct {
+	encode, decode reflect.Type
+	msgpack, json  bool
+}
+
+var selfPairs = []selfPair{
+	{reflect.TypeFor[encoding.TextMarshaler](), reflect.TypeFor[encoding.TextUnmarshaler](), true, true},
+	{reflect.TypeFor[json.Marshaler](), reflect.TypeFor[json.Unmarshaler](), false, true},
+	{reflect.TypeFor[encoding.BinaryMarshaler](), reflect.TypeFor[encoding.BinaryUnmarshaler](), true, false},
+	{reflect.TypeFor[msgpack.CustomEncoder](), reflect.TypeFor[msgpack.CustomDecoder](), true, false},
+	{reflect.TypeFor[msgpack.Marshaler](), reflect.TypeFor[msgpack.Unmarshaler](), true, false},
+}
 
 func shapeOf(t reflect.Type) shape {
 	if t == nil {
@@ -46,8 +59,9 @@ func shapeOf(t reflect.Type) shape {
 }
 
 // Check returns an error that names each field of t that encoding would lose or
-// refuse: unexported fields, functions, channels, interfaces. Types that encode
-// themselves are trusted.
+// refuse, in either codec: unexported fields, functions, channels, interfaces,
+// names that occur twice. Types that encode and decode themselves in both codecs
+// are trusted.
 func Check(t reflect.Type) error {
 	if t == nil {
 		return errors.New("no type")
@@ -56,20 +70,22 @@ func Check(t reflect.Type) error {
 	return walk(t, t.String(), map[reflect.Type]bool{}, &s)
 }
 
-func walk(t reflect.Type, path string, seen map[reflect.Type]bool, s *shape) error {
-	if t == timeType {
-		s.times = true
-		return nil
-	}
-	for _, self := range selfTypes {
-		if t.Implements(self) || reflect.PointerTo(t).Implements(self) {
-			return nil
+// self tells whether a type encodes itself in both codecs, and whether only its
+// pointer does. A type that does so in one of them must still survive the other.
+func self(t reflect.Type) (both, addr bool) {
+	var inMsgpack, inJSON bool
+	ptr := reflect.PointerTo(t)
+	for _, p := range selfPairs {
+		if !ptr.Implements(p.encode) || !ptr.Implements(p.decode) {
+			continue
 		}
+		inMsgpack, inJSON = inMsgpack || p.msgpack, inJSON || p.json
+		addr = addr || !t.Implements(p.encode)
 	}
-	if seen[t] {
-		return nil
-	}
-	seen[t] = true
+	return inMsgpack && inJSON, addr
+}
+
+func walk(t reflect.Type, path string, seen map[reflect.Type]bool, s *shape) error {
 	switch t.Kind() {
 	case reflect.Func, reflect.Chan, reflect.UnsafePointer, reflect.Complex64, reflect.Complex128, reflect.Uintptr:
 		return fmt.Errorf("%s: a %s cannot be stored", path, t.Kind())
@@ -78,10 +94,27 @@ func walk(t reflect.Type, path string, seen map[reflect.Type]bool, s *shape) err
 		return fmt.Errorf("%s: an interface does not say what to decode; use a concrete type", path)
 	case reflect.Pointer:
 		return walk(t.Elem(), path, seen, s)
+	default:
+	}
+	if t == timeType {
+		s.times = true
+		return nil
+	}
+	if both, addr := self(t); both || addr {
+		s.addr = s.addr || addr
+		if both {
+			return nil
+		}
+	}
+	if seen[t] {
+		return nil
+	}
+	seen[t] = true
+	switch t.Kind() {
 	case reflect.Slice, reflect.Array:
 		return walk(t.Elem(), path+"[]", seen, s)
 	case reflect.Map:
-		if t != reflect.TypeFor[map[string]string]() {
+		if t != stringMapType {
 			s.maps = true
 		}
 		return errors.Join(walkKey(t.Key(), path), walk(t.Elem(), path+"[]", seen, s))
@@ -104,19 +137,50 @@ func walkKey(t reflect.Type, path string) error {
 
 func walkStruct(t reflect.Type, path string, seen map[reflect.Type]bool, s *shape) error {
 	var errs []error
+	names := map[string]string{}
 	for f := range t.Fields() {
-		tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if tag == "-" {
+		at := path + "." + f.Name
+		whole := f.Tag.Get("json")
+		if whole == "-" {
 			continue
 		}
-		at := path + "." + f.Name
-		if !f.IsExported() && !f.Anonymous {
+		if f.Tag.Get("msgpack") == "-" {
+			errs = append(errs, fmt.Errorf("%s: is lost in msgpack; tag it `json:\"-\"` to leave it out everywhere", at))
+			continue
+		}
+		name, _, _ := strings.Cut(whole, ",")
+		if name == "-" {
+			errs = append(errs, fmt.Errorf("%s: the name \"-\" is lost in msgpack", at))
+			continue
+		}
+		if f.Anonymous {
+			errs = append(errs, walkEmbedded(f, at, seen, s))
+			continue
+		}
+		if !f.IsExported() {
 			errs = append(errs, fmt.Errorf("%s: unexported fields are lost; export it or tag it `json:\"-\"`", at))
 			continue
 		}
+		if name == "" {
+			name = f.Name
+		}
+		if other, twice := names[name]; twice {
+			errs = append(errs, fmt.Errorf("%s: is named %q as %s is: one of them would be lost", at, name, other))
+		}
+		names[name] = f.Name
 		errs = append(errs, walk(f.Type, at, seen, s))
 	}
 	return errors.Join(errs...)
+}
+
+func walkEmbedded(f reflect.StructField, at string, seen map[reflect.Type]bool, s *shape) error {
+	if !f.IsExported() && f.Type.Kind() != reflect.Struct {
+		return fmt.Errorf("%s: an embedded unexported %s is lost; export it or name it", at, f.Type.Kind())
+	}
+	if both, _ := self(f.Type); both && !f.IsExported() {
+		return fmt.Errorf("%s: an embedded unexported type that encodes itself is lost; export it or name it", at)
+	}
+	return walk(f.Type, at, seen, s)
 }
 
 // toUTC moves every time that ptr reaches to UTC: msgpack decodes to the local
@@ -134,11 +198,14 @@ func toUTC(ptr any) error {
 
 func utc(v reflect.Value) {
 	switch v.Kind() {
-	case reflect.Pointer, reflect.Interface:
-		if !v.IsNil() && v.Kind() == reflect.Pointer {
+	case reflect.Pointer:
+		if !v.IsNil() {
 			utc(v.Elem())
 		}
 	case reflect.Slice, reflect.Array:
+		if !shapeOf(v.Type().Elem()).times {
+			return
+		}
 		for i := range v.Len() {
 			utc(v.Index(i))
 		}
@@ -154,16 +221,69 @@ func utc(v reflect.Value) {
 		}
 	case reflect.Struct:
 		if v.Type() == timeType {
-			if t := v.Interface().(time.Time); v.CanSet() { //nolint:forcetypeassert // the type was compared
-				v.Set(reflect.ValueOf(t.UTC()))
-			}
+			v.Set(reflect.ValueOf(v.Interface().(time.Time).UTC())) //nolint:forcetypeassert // the type was compared
 			return
 		}
-		for i := range v.NumField() {
-			if v.Field(i).CanSet() {
-				utc(v.Field(i))
+		for _, i := range timeFieldsOf(v.Type()) {
+			utc(v.Field(i))
+		}
+	default:
+	}
+}
+
+// holdsLocal tells whether v reaches a time that is not in UTC.
+func holdsLocal(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		return !v.IsNil() && holdsLocal(v.Elem())
+	case reflect.Slice, reflect.Array:
+		if !shapeOf(v.Type().Elem()).times {
+			return false
+		}
+		for i := range v.Len() {
+			if holdsLocal(v.Index(i)) {
+				return true
+			}
+		}
+	case reflect.Map:
+		if !shapeOf(v.Type().Elem()).times {
+			return false
+		}
+		for it := v.MapRange(); it.Next(); {
+			if holdsLocal(it.Value()) {
+				return true
+			}
+		}
+	case reflect.Struct:
+		if v.Type() == timeType {
+			return v.Interface().(time.Time).Location() != time.UTC //nolint:forcetypeassert // the type was compared
+		}
+		for _, i := range timeFieldsOf(v.Type()) {
+			if holdsLocal(v.Field(i)) {
+				return true
 			}
 		}
 	default:
 	}
+	return false
+}
+
+// timeFields remembers which stored fields of a struct hold times.
+var timeFields sync.Map // reflect.Type -> []int
+
+// timeFieldsOf includes embedded structs that are not exported: their exported
+// fields are stored, and can be set.
+func timeFieldsOf(t reflect.Type) []int {
+	if list, ok := timeFields.Load(t); ok {
+		return list.([]int) //nolint:forcetypeassert // only such lists are stored
+	}
+	var list []int
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if f.Tag.Get("json") != "-" && (f.IsExported() || f.Anonymous) && shapeOf(f.Type).times {
+			list = append(list, i)
+		}
+	}
+	timeFields.Store(t, list)
+	return list
 }

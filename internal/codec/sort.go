@@ -9,21 +9,25 @@ import (
 // of their keys' bytes. The msgpack library sorts only maps of strings.
 func sortMaps(data []byte) ([]byte, error) {
 	r := NewReader(data)
-	out, err := appendSorted(make([]byte, 0, len(data)), r)
+	out, err := appendSorted(make([]byte, 0, len(data)), r, 0)
 	if err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-func appendSorted(out []byte, r *Reader) ([]byte, error) {
+func appendSorted(out []byte, r *Reader, depth int) ([]byte, error) {
+	if depth > maxDepthSort {
+		r.fail("nested too deeply")
+		return nil, r.Err()
+	}
 	start := r.Offset()
 	switch kind, n := r.peekContainer(); kind {
 	case containerArray:
 		out = append(out, r.data[start:r.Offset()]...)
 		for range n {
 			var err error
-			if out, err = appendSorted(out, r); err != nil {
+			if out, err = appendSorted(out, r, depth+1); err != nil {
 				return nil, err
 			}
 		}
@@ -33,11 +37,11 @@ func appendSorted(out []byte, r *Reader) ([]byte, error) {
 		type entry struct{ key, value []byte }
 		var entries []entry
 		for range n {
-			k, err := appendSorted(nil, r)
+			k, err := appendSorted(nil, r, depth+1)
 			if err != nil {
 				return nil, err
 			}
-			v, err := appendSorted(nil, r)
+			v, err := appendSorted(nil, r, depth+1)
 			if err != nil {
 				return nil, err
 			}
