@@ -47,8 +47,8 @@ func (s *Store) Append(ctx context.Context, w Write) (Head, error) {
 	if err != nil {
 		return Head{}, err
 	}
-	if len(w.Decisions) == 0 {
-		return Head{}, &InvalidError{Field: "decisions", Value: "", Reason: "are none: a commit holds at least one"}
+	if err := w.validate(); err != nil {
+		return Head{}, err
 	}
 	names := eventNames(w.Decisions)
 	c := &Commit{
@@ -56,27 +56,37 @@ func (s *Store) Append(ctx context.Context, w Write) (Head, error) {
 		EventNames: names, TraceParent: w.TraceParent, Origin: w.Origin, Decisions: w.Decisions, State: w.State,
 		Head: Head{CommitID: NewID(), Ordinal: w.After.Ordinal + 1, Version: w.After.Version + uint64(len(names))},
 	}
-	msg, err := encodeCommit(subject, c, s.codec)
-	if err != nil {
-		return Head{}, err
-	}
-	if limit := s.nc.MaxPayload(); limit > 0 && int64(msg.Size()) > limit && c.State != nil {
-		// The state is a convenience, the events are not: give it up first.
-		c.State = nil
-		if msg, err = encodeCommit(subject, c, s.codec); err != nil {
-			return Head{}, err
-		}
-	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, s.timeout)
 		defer cancel()
 	}
-	c.Sequence, err = s.decide(ctx, msg, c)
+	c.Sequence, err = s.encodeAndDecide(ctx, subject, c)
+	if c.State != nil && tooLarge(err) {
+		// The state is a convenience, the events are not: give it up. What is
+		// refused has never been on its way, so the commit may change.
+		c.State = nil
+		c.Sequence, err = s.encodeAndDecide(ctx, subject, c)
+	}
 	if err != nil {
 		return Head{}, err
 	}
 	return c.Head, nil
+}
+
+func (s *Store) encodeAndDecide(ctx context.Context, subject string, c *Commit) (uint64, error) {
+	msg, err := encodeCommit(subject, c, s.codec)
+	if err != nil {
+		return 0, err
+	}
+	return s.decide(ctx, msg, c)
+}
+
+// tooLarge tells refusals that a smaller commit would not meet: by this client,
+// or by a stream with a limit of its own.
+func tooLarge(err error) bool {
+	refused, ok := errors.AsType[*RefusedError](err)
+	return ok && (errors.Is(refused.Cause, nats.ErrMaxPayload) || wire.Number(refused.Cause) == codeMessageTooLarge)
 }
 
 // wentBackAfter is how many answers below the expected sequence, in a row, make
@@ -91,6 +101,13 @@ func (s *Store) decide(ctx context.Context, msg *nats.Msg, c *Commit) (uint64, e
 	wait := newBackoff()
 	open, behind := false, 0
 	for {
+		// An attempt that cannot be made must not count as one that was.
+		if stop := context.Cause(ctx); stop != nil || s.nc.IsClosed() {
+			if stop == nil {
+				stop = nats.ErrConnectionClosed
+			}
+			return 0, s.undecided(c, open, stop)
+		}
 		seq, err := s.publish(ctx, msg)
 		switch number := wire.Number(err); {
 		case err == nil:
@@ -108,12 +125,14 @@ func (s *Store) decide(ctx context.Context, msg *nats.Msg, c *Commit) (uint64, e
 					c.Type, c.ID, ErrStoreWentBack, actual, c.PreviousSequence)
 			}
 		case number == wire.CodeWrongLastSequenceInFlight:
-		case number != 0 && !transient(number):
+		case number == codeStoreFailed && s.replicas > 1:
+			// One replica failed to store what its peers may have stored.
+			open = true
+		case number != 0 && !transient(number),
+			errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrBadSubject), errors.Is(err, nats.ErrHeadersNotSupported):
 			if !open {
 				return 0, &RefusedError{Type: c.Type, ID: c.ID, Cause: err}
 			}
-		case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrBadSubject), errors.Is(err, nats.ErrHeadersNotSupported):
-			return 0, &RefusedError{Type: c.Type, ID: c.ID, Cause: err}
 		case unsent(err):
 		default:
 			open = true
@@ -123,13 +142,29 @@ func (s *Store) decide(ctx context.Context, msg *nats.Msg, c *Commit) (uint64, e
 				return seq, err
 			}
 		}
-		if stop := wait.next(ctx); stop != nil || s.nc.IsClosed() {
-			if open {
-				return 0, &UnknownError{Type: c.Type, ID: c.ID, CommitID: c.CommitID, Cause: errors.Join(stop, err)}
-			}
-			return 0, fmt.Errorf("%s %q: %w: the commit was not stored: %w", c.Type, c.ID, ErrUnavailable, errors.Join(stop, err))
+		if stop := wait.next(ctx); stop != nil {
+			return 0, s.undecided(c, open, errors.Join(stop, err, denied(s.nc, msg.Subject)))
 		}
 	}
+}
+
+// undecided is the error of an append that has to give up.
+func (s *Store) undecided(c *Commit, open bool, cause error) error {
+	if open {
+		return &UnknownError{Type: c.Type, ID: c.ID, CommitID: c.CommitID, Cause: cause}
+	}
+	return fmt.Errorf("%s %q: %w: the commit was not stored: %w", c.Type, c.ID, ErrUnavailable, cause)
+}
+
+// denied is the server's last complaint when it was about publishing to the
+// subject. It arrives beside the attempts, so it explains a timeout and proves
+// nothing about any of them.
+func denied(nc *nats.Conn, subject string) error {
+	err := nc.LastError()
+	if errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), strconv.Quote(subject)) {
+		return err
+	}
+	return nil
 }
 
 func (s *Store) publish(ctx context.Context, msg *nats.Msg) (uint64, error) {
@@ -158,11 +193,18 @@ func (s *Store) settled(ctx context.Context, subject string, c *Commit) (seq uin
 	return 0, false, nil
 }
 
-// transient tells errors that a later attempt may not meet: no leader, too many
-// requests, no resources for now.
+// Error codes of publishes that internal/wire has no use for.
+const (
+	codeMessageTooLarge = 10054
+	codeStoreFailed     = 10077
+)
+
+// transient tells errors that a later attempt may not meet: no leader (10008,
+// 10009), no resources for now (10023, 10047), too many requests (10167), a
+// stream that its server has not started (10118, 10194).
 func transient(number int) bool {
 	switch number {
-	case 10008, 10009, 10023, 10047, 10065, 10167, 10194:
+	case 10008, 10009, 10023, 10047, 10118, 10167, 10194:
 		return true
 	}
 	return false
@@ -171,7 +213,8 @@ func transient(number int) bool {
 // unsent tells errors that prove that the server never took the message.
 func unsent(err error) bool {
 	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrReconnectBufExceeded) ||
-		errors.Is(err, nats.ErrConnectionReconnecting) || errors.Is(err, nats.ErrInvalidConnection)
+		errors.Is(err, nats.ErrConnectionReconnecting) || errors.Is(err, nats.ErrConnectionDraining) ||
+		errors.Is(err, nats.ErrInvalidConnection)
 }
 
 // actualSequence reads N from "wrong last sequence: N".

@@ -128,6 +128,7 @@ func checkStream(c Config, live natsjs.StreamConfig) error {
 	must(live.DenyDelete, "deny_delete", true, live.DenyDelete, edit)
 	must(live.DenyPurge, "deny_purge", true, live.DenyPurge, edit)
 	must(!live.AllowRollup, "allow_rollup", false, live.AllowRollup, edit)
+	must(!live.AllowMsgCounter, "allow_msg_counter", false, live.AllowMsgCounter, made)
 	must(!live.AllowMsgTTL, "allow_msg_ttl", false, live.AllowMsgTTL, made)
 	must(live.AllowDirect, "allow_direct", true, live.AllowDirect, edit)
 	must(live.AllowAtomicPublish, "allow_atomic", true, live.AllowAtomicPublish, edit)

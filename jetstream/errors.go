@@ -83,8 +83,10 @@ func (e *UnknownError) Unwrap() error { return e.Cause }
 // Is matches [ErrUnknownOutcome].
 func (e *UnknownError) Is(target error) bool { return target == ErrUnknownOutcome }
 
-// RefusedError is a commit that the server will not store: too large, not
-// permitted, no space. Nothing of it is stored.
+// RefusedError is a commit that the server will not store: too large, no space.
+// Nothing of it is stored. A missing permission is not among them: a NATS client
+// hears of it beside its requests, which time out, so that is an [*UnknownError]
+// whose text tells of the permission.
 type RefusedError struct {
 	Type, ID string
 	Cause    error
@@ -145,12 +147,18 @@ func (e *FormatError) Is(target error) bool { return target == ErrFormat }
 
 // UnknownEventError is an event whose name or version the schema does not know.
 type UnknownEventError struct {
+	// Type is the aggregate type, Name the stored event's name or, for an event
+	// that was to be written, its Go type.
 	Type, Name string
-	Version    int
+	// Version is the stored event's, 0 for one that was to be written.
+	Version int
 }
 
 // Error names the event.
 func (e *UnknownEventError) Error() string {
+	if e.Version == 0 {
+		return fmt.Sprintf("event %s is not declared in the schema of %q", e.Name, e.Type)
+	}
 	return fmt.Sprintf("event %q version %d of %q is unknown to this program's schema (is it older than the writer?)",
 		e.Name, e.Version, e.Type)
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/rossby-go/rossby/internal/codec"
 	"github.com/rossby-go/rossby/internal/wire"
 )
 
@@ -31,6 +30,11 @@ const (
 )
 
 const formatText = "1"
+
+const (
+	contentMsgpack = "application/msgpack"
+	contentJSON    = "application/json"
+)
 
 // maxHeader bounds the text of one header, well below the server's 64 KiB for
 // all of them.
@@ -57,7 +61,10 @@ func encodeCommit(subject string, c *Commit, cdc Codec) (*nats.Msg, error) {
 		h[headerEvents] = []string{names}
 	}
 	h[headerFormat] = []string{formatText}
-	h[headerContentType] = []string{cdc.ContentType()}
+	h[headerContentType] = []string{contentMsgpack}
+	if cdc == JSON {
+		h[headerContentType] = []string{contentJSON}
+	}
 	h[headerExpected] = []string{strconv.FormatUint(c.PreviousSequence, 10)}
 	if c.TraceParent != "" {
 		h[headerTrace] = []string{c.TraceParent}
@@ -92,9 +99,14 @@ func Decode(m *Message) (*Commit, error) {
 	if err := decodeHeaders(m, c); err != nil {
 		return nil, err
 	}
-	cdc, err := codec.Parse(strings.TrimPrefix(header(m.Header, headerContentType), "application/"))
-	if err != nil {
-		return nil, formatError(m, "content type", err)
+	var cdc Codec
+	switch ct := header(m.Header, headerContentType); ct {
+	case contentMsgpack:
+		cdc = Msgpack
+	case contentJSON:
+		cdc = JSON
+	default:
+		return nil, formatError(m, fmt.Sprintf("content type %q is not known", ct), nil)
 	}
 	if err := decodePayload(m.Data, c, cdc); err != nil {
 		return nil, formatError(m, "payload", err)
@@ -111,15 +123,15 @@ func Decode(m *Message) (*Commit, error) {
 	if i != len(c.EventNames) {
 		return nil, formatError(m, "its header names more events than its payload holds", nil)
 	}
-	if uint64(i) > c.Version {
-		return nil, formatError(m, "its version is below the number of its events", nil)
+	if uint64(i) > c.Version || c.Ordinal == 1 && uint64(i) != c.Version {
+		return nil, formatError(m, fmt.Sprintf("its version %d does not fit its %d events", c.Version, i), nil)
 	}
 	return c, nil
 }
 
 // IsGenesis tells whether the message is the store's first, which describes the
 // store and belongs to no aggregate.
-func IsGenesis(m *Message) bool { return strings.Contains(m.Subject, genesisSuffix) }
+func IsGenesis(m *Message) bool { return strings.HasSuffix(m.Subject, genesisSuffix) }
 
 // EventNames are the wire names of a message's events, from its header alone.
 // They cost a fraction of [Decode].
@@ -148,7 +160,7 @@ func decodeHeaders(m *Message, c *Commit) error {
 		return formatError(m, "the subject is not that of an aggregate", nil)
 	}
 	c.CommitID = header(m.Header, headerCommit)
-	if c.CommitID == "" || strings.ContainsAny(c.CommitID, " .") {
+	if !token(c.CommitID) || strings.Contains(c.CommitID, ".") {
 		return formatError(m, fmt.Sprintf("commit id %q", c.CommitID), nil)
 	}
 	if err := parseChain(header(m.Header, headerChain), c); err != nil {
@@ -170,13 +182,22 @@ func decodeHeaders(m *Message, c *Commit) error {
 		}
 	}
 	if text := header(m.Header, headerTx); text != "" {
-		t := new(Tx)
-		n, err := fmt.Sscanf(text, "%s %d/%d", &t.ID, &t.Index, &t.Count)
-		if err != nil || n != 3 || t.Index < 1 || t.Index > t.Count || t.Count > wire.MaxBatch {
-			return formatError(m, fmt.Sprintf("transaction %q", text), err)
+		if err := parseTx(text, c); err != nil {
+			return formatError(m, "transaction", err)
 		}
-		c.Tx = t
 	}
+	return nil
+}
+
+func parseTx(text string, c *Commit) error {
+	id, place, _ := strings.Cut(text, " ")
+	index, count, _ := strings.Cut(place, "/")
+	i, err1 := strconv.Atoi(index)
+	n, err2 := strconv.Atoi(count)
+	if err1 != nil || err2 != nil || !token(id) || i < 1 || i > n || n > wire.MaxBatch {
+		return fmt.Errorf("%q is not <id> <i>/<n> with n up to %d", text, wire.MaxBatch)
+	}
+	c.Tx = &Tx{ID: id, Index: i, Count: n}
 	return nil
 }
 
@@ -193,10 +214,13 @@ func parseChain(text string, c *Commit) error {
 	if c.Version, err = strconv.ParseUint(version, 10, 64); err != nil {
 		return err
 	}
-	if c.Ordinal == 0 || prev == "" || (prev == "-") != (c.Ordinal == 1) {
+	if c.Ordinal == 0 || (prev == "-") != (c.Ordinal == 1) {
 		return fmt.Errorf("%q: the first commit, and no other, has ordinal 1 and no previous one", text)
 	}
 	if prev != "-" {
+		if !token(prev) || strings.Contains(prev, ".") {
+			return fmt.Errorf("%q: the previous commit's id is none", text)
+		}
 		c.Previous = prev
 	}
 	return nil
@@ -206,6 +230,9 @@ func parseOrigin(text string, c *Commit) error {
 	parts := strings.Split(text, " ")
 	if len(parts) != 3 {
 		return fmt.Errorf("%q has not three parts", text)
+	}
+	if !token(parts[0]) {
+		return fmt.Errorf("%q names no store", text)
 	}
 	seq, err := strconv.ParseUint(parts[1], 10, 64)
 	if err != nil {

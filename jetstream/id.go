@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"crypto/rand"
 	"strings"
 	"time"
 
@@ -13,7 +14,13 @@ const commandIDPrefix = "cmd-"
 
 // NewID returns a new globally unique id of 26 characters that sorts by the time
 // it was made (a ULID). It fits as an aggregate id.
-func NewID() string { return strings.ToLower(ulid.Make().String()) }
+//
+// Its 80 random bits come from the system: an append tells its own commit from
+// another's by such an id, so two machines that were cloned must not draw the
+// same ones.
+func NewID() string {
+	return strings.ToLower(ulid.MustNew(ulid.Now(), rand.Reader).String())
+}
 
 // NewCommandID returns a new command id. It bears the time it was made, so that
 // whether it was handled before is found without a search of old commits.

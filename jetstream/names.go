@@ -56,10 +56,13 @@ func ValidateID(id string) error {
 }
 
 // validateWireName checks an event's name as it is stored: letters, digits,
-// '.', '_' and '-'.
+// '.', '_' and '-', at most [MaxIDLength] of them.
 func validateWireName(name string) error {
 	if name == "" {
 		return &InvalidError{Field: "event name", Value: name, Reason: "is empty"}
+	}
+	if len(name) > MaxIDLength {
+		return &InvalidError{Field: "event name", Value: name, Reason: fmt.Sprintf("is longer than %d bytes", MaxIDLength)}
 	}
 	for _, r := range name {
 		if r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("._-", r) {
@@ -99,9 +102,12 @@ func (s *Store) SubjectFilter(typ string) string {
 
 // splitSubject takes a commit's subject apart.
 func splitSubject(subject string) (store, typ, id string, ok bool) {
-	parts := strings.SplitN(subject, ".", 6)
-	if len(parts) != 5 || parts[1] != "event" {
+	store, rest, _ := strings.Cut(subject, ".")
+	event, rest, _ := strings.Cut(rest, ".")
+	typ, rest, _ = strings.Cut(rest, ".")
+	partition, id, found := strings.Cut(rest, ".")
+	if !found || event != "event" || store == "" || typ == "" || partition == "" || id == "" || strings.IndexByte(id, '.') >= 0 {
 		return "", "", "", false
 	}
-	return parts[0], parts[2], parts[4], true
+	return store, typ, id, true
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/rossby-go/rossby/internal/codec"
@@ -121,7 +122,7 @@ func appendDecision(b []byte, d *Decision) []byte {
 	}
 	f.number(keyOutcome, int64(d.Outcome))
 	f.text(keyCode, d.Code)
-	f.text(keyReason, d.Reason)
+	f.text(keyReason, strings.ToValidUTF8(d.Reason, "\uFFFD"))
 	f.number(keyTime, micros(d.Time))
 	f.text(keyCorrelation, d.Correlation)
 	f.text(keyCausation, d.Causation)
@@ -183,12 +184,18 @@ func decodePayload(data []byte, c *Commit, cdc Codec) error {
 		switch string(r.Bytes()) {
 		case keyDecisions:
 			n := r.Array()
-			c.Decisions = make([]Decision, 0, n)
+			if n > MaxDecisions {
+				return errTooManyDecisions
+			}
+			c.Decisions = make([]Decision, 0, min(n, allocAhead))
+			left := len(c.EventNames)
 			for range n {
 				if r.Err() != nil {
 					return r.Err()
 				}
-				c.Decisions = append(c.Decisions, readDecision(r))
+				d := readDecision(r, left)
+				left -= len(d.Events)
+				c.Decisions = append(c.Decisions, d)
 			}
 		case keyState:
 			c.State = readState(r)
@@ -205,6 +212,15 @@ func decodePayload(data []byte, c *Commit, cdc Codec) error {
 	return checkPayload(c, r.Err())
 }
 
+var (
+	errTooManyDecisions = fmt.Errorf("%w: more than %d decisions", codec.ErrMalformed, MaxDecisions)
+	errTooManyEvents    = fmt.Errorf("%w: more events than the header names", codec.ErrMalformed)
+)
+
+// allocAhead bounds what is allocated because of a number that the data only
+// promises.
+const allocAhead = 16
+
 func checkPayload(c *Commit, err error) error {
 	if err != nil {
 		return err
@@ -217,7 +233,9 @@ func checkPayload(c *Commit, err error) error {
 	return nil
 }
 
-func readDecision(r *codec.Reader) Decision {
+// readDecision reads a decision of at most events events: the header has named
+// them all, so more need no memory.
+func readDecision(r *codec.Reader, events int) Decision {
 	var d Decision
 	var id string
 	for range r.Map() {
@@ -248,13 +266,20 @@ func readDecision(r *codec.Reader) Decision {
 			d.TraceParent = r.String()
 		case keyMetadata:
 			n := r.Map()
-			d.Metadata = make(map[string]string, n)
+			d.Metadata = make(map[string]string, min(n, allocAhead))
 			for range n {
+				if r.Err() != nil {
+					return d
+				}
 				k := r.String()
 				d.Metadata[k] = r.String()
 			}
 		case keyEvents:
 			n := r.Array()
+			if n > events {
+				r.Fail(errTooManyEvents)
+				return d
+			}
 			d.Events = make([]EventData, 0, n)
 			for range n {
 				if r.Err() != nil {
@@ -291,7 +316,11 @@ func readEvent(r *codec.Reader) EventData {
 		case keyName:
 			e.Name = r.String()
 		case keyVersion:
-			e.Version = int(r.Int())
+			n := r.Int()
+			if n < 1 || n > math.MaxInt32 {
+				r.Fail(fmt.Errorf("%w: event version %d", codec.ErrMalformed, n))
+			}
+			e.Version = int(n)
 		case keyCodec:
 			e.Codec = readCodec(r)
 		case keyKeyRef:

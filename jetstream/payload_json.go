@@ -2,6 +2,9 @@ package jetstream
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
 
 	"github.com/rossby-go/rossby/internal/codec"
 )
@@ -61,6 +64,9 @@ func toJSONData(cdc Codec, keyRef string, data []byte) jsonData {
 
 func (d jsonData) parts() (Codec, string, []byte, error) {
 	cdc := JSON
+	if d.Data != nil && d.Binary != nil {
+		return 0, "", nil, errors.New("data stands there twice, as \"d\" and as \"b\"")
+	}
 	if d.Codec != "" {
 		var err error
 		if cdc, err = codec.Parse(d.Codec); err != nil {
@@ -78,12 +84,12 @@ func encodeJSON(c *Commit) ([]byte, error) {
 	for i := range c.Decisions {
 		d := &c.Decisions[i]
 		j := jsonDecision{
-			Kind: d.Kind, ID: d.CommandID, Event: d.Trigger.EventID, Step: d.Trigger.Step, Hash: d.BodyHash,
+			Kind: d.Kind, ID: d.CommandID, Hash: d.BodyHash,
 			Outcome: d.Outcome, Code: d.Code, Reason: d.Reason, Time: micros(d.Time), Correlation: d.Correlation,
 			Causation: d.Causation, Trace: d.TraceParent, Metadata: d.Metadata,
 		}
 		if d.Kind == KindTrigger {
-			j.ID = d.Trigger.Subscriber
+			j.ID, j.Event, j.Step = d.Trigger.Subscriber, d.Trigger.EventID, d.Trigger.Step
 		}
 		for _, e := range d.Events {
 			je := jsonEvent{Name: e.Name, jsonData: toJSONData(e.Codec, e.KeyRef, e.Data)}
@@ -97,15 +103,35 @@ func encodeJSON(c *Commit) ([]byte, error) {
 	if s := c.State; s != nil {
 		out.State = &jsonState{Fingerprint: s.Fingerprint, jsonData: toJSONData(s.Codec, s.KeyRef, s.Data)}
 	}
-	return json.Marshal(out)
+	data, err := codec.MarshalJSON(out)
+	if err != nil {
+		return nil, &InvalidError{Field: "commit", Value: c.ID, Reason: "cannot be written as JSON: " + err.Error()}
+	}
+	return data, nil
 }
 
 func decodeJSON(data []byte, c *Commit) error {
-	var in jsonCommit
+	// The decisions are counted before they are read: each needs a hundred times
+	// the memory of its shortest text.
+	var in struct {
+		Decisions []json.RawMessage `json:"d"`
+		State     *jsonState        `json:"s"`
+	}
 	if err := json.Unmarshal(data, &in); err != nil {
 		return err
 	}
-	for _, j := range in.Decisions {
+	if len(in.Decisions) > MaxDecisions {
+		return errTooManyDecisions
+	}
+	left := len(c.EventNames)
+	for _, text := range in.Decisions {
+		var j jsonDecision
+		if err := json.Unmarshal(text, &j); err != nil {
+			return err
+		}
+		if left -= len(j.Events); left < 0 {
+			return errTooManyEvents
+		}
 		d := Decision{
 			Kind: j.Kind, CommandID: j.ID, BodyHash: j.Hash, Outcome: j.Outcome, Code: j.Code, Reason: j.Reason,
 			Time: fromMicros(j.Time), Correlation: j.Correlation, Causation: j.Causation, TraceParent: j.Trace,
@@ -115,8 +141,14 @@ func decodeJSON(data []byte, c *Commit) error {
 			d.CommandID, d.Trigger = "", Trigger{Subscriber: j.ID, EventID: j.Event, Step: j.Step}
 		}
 		for _, je := range j.Events {
-			e := EventData{Name: je.Name, Version: max(je.Version, 1)}
+			e := EventData{Name: je.Name, Version: je.Version}
 			var err error
+			switch {
+			case e.Version == 0:
+				e.Version = 1
+			case e.Version < 0 || e.Version > math.MaxInt32:
+				return fmt.Errorf("%w: event version %d", codec.ErrMalformed, e.Version)
+			}
 			if e.Codec, e.KeyRef, e.Data, err = je.parts(); err != nil {
 				return err
 			}

@@ -25,7 +25,11 @@ func ParsePosition(text string) (Position, error) {
 	if !found || store == "" || len(store) > 32 || err != nil || strings.ContainsAny(store, " .*>") {
 		return Position{}, &InvalidError{Field: "position", Value: text, Reason: "is not a position that Rossby gave out"}
 	}
-	return Position{store: store, sequence: seq}, nil
+	p := Position{store: store, sequence: seq}
+	if p.String() != text {
+		return Position{}, &InvalidError{Field: "position", Value: text, Reason: "is not a position that Rossby gave out"}
+	}
+	return p, nil
 }
 
 // IsZero tells whether p is before everything.

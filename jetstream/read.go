@@ -94,7 +94,8 @@ type Range struct {
 
 // History yields an aggregate's commits in order. It is complete: it ends with
 // the commit at r.To or with an error, [ErrIncomplete] when that commit could not
-// be reached. Each commit is checked to follow the one before. An aggregate
+// be reached. Each commit is checked to follow the one before; one that does not
+// is a [*FormatError]. An aggregate
 // without commits yields nothing.
 //
 // It reads a few commits at a time, so memory is bounded; each page costs a round
@@ -113,16 +114,37 @@ func (s *Store) History(ctx context.Context, typ, id string, r Range) iter.Seq2[
 				return
 			}
 			c, err := Decode(&m)
-			if err == nil && before != nil && (c.Previous != before.CommitID || c.Ordinal != before.Ordinal+1) {
-				err = formatError(&m, fmt.Sprintf("the chain is broken: it follows %q, but commit %s stands before it",
-					c.Previous, before.CommitID), nil)
+			if err == nil {
+				err = follows(&m, c, before, r.After)
 			}
-			if !yield(c, err) || err != nil {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !yield(c, nil) {
 				return
 			}
 			before = c
 		}
 	}
+}
+
+// follows checks that a commit continues the one before it in a history that
+// began after a sequence.
+func follows(m *wire.Message, c, before *Commit, after uint64) error {
+	switch {
+	case before == nil && after > 0, before == nil && c.Ordinal == 1:
+		return nil
+	case before == nil:
+		return formatError(m, fmt.Sprintf("the chain is broken: the first commit there is has ordinal %d", c.Ordinal), nil)
+	case c.Previous != before.CommitID || c.Ordinal != before.Ordinal+1:
+		return formatError(m, fmt.Sprintf("the chain is broken: it follows %q with ordinal %d, but commit %s with ordinal %d stands before it",
+			c.Previous, c.Ordinal, before.CommitID, before.Ordinal), nil)
+	case c.Version != before.Version+uint64(c.Events()):
+		return formatError(m, fmt.Sprintf("the chain is broken: version %d with %d events follows version %d",
+			c.Version, c.Events(), before.Version), nil)
+	}
+	return nil
 }
 
 // Scan yields every commit of the store in order, or every commit of one
@@ -179,6 +201,7 @@ func (s *Store) messages(ctx context.Context, subject string, r Range, limit, by
 			short++
 			for _, m := range page {
 				if m.Sequence > r.To {
+					yield(wire.Message{}, fmt.Errorf("%w: there is no commit at %d, the next one is at %d", ErrIncomplete, r.To, m.Sequence))
 					return
 				}
 				short = 0
@@ -214,8 +237,24 @@ func (s *Store) page(ctx context.Context, subject string, from uint64, limit, by
 	p, err := retried(ctx, s, func(ctx context.Context) (wire.Page, error) {
 		return wire.Batch(ctx, s.nc, s.name, subject, from, limit, bytes)
 	})
-	return p.Messages, err
+	return contiguous(p.Messages), err
 }
+
+// contiguous cuts a page where a message of it got lost on its way: an answer of
+// several messages may cross a connection between servers that breaks.
+func contiguous(page []wire.Message) []wire.Message {
+	before := "0"
+	for i := range page {
+		if header(page[i].Header, headerBefore) != before {
+			return page[:i]
+		}
+		before = header(page[i].Header, nats.JSSequence)
+	}
+	return page
+}
+
+// headerBefore is the sequence of the message before in an answer of several.
+const headerBefore = "Nats-Last-Sequence"
 
 // LastSequence is the sequence of the store's last commit, as the leader has it.
 func (s *Store) LastSequence(ctx context.Context) (uint64, error) {

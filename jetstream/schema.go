@@ -142,7 +142,7 @@ func Upcast[From, To any](convert func(From) To) EventOption {
 				return []any{convert(from)}, nil
 			},
 		})
-		return codec.Check(reflect.TypeFor[From]())
+		return checkUpcaster[From](convert == nil)
 	}
 }
 
@@ -157,11 +157,28 @@ func UpcastMany[From any](convert func(From) []any) EventOption {
 				if !ok {
 					return nil, fmt.Errorf("upcaster wants %T, got %T", from, old)
 				}
-				return convert(from), nil
+				made := convert(from)
+				events := make([]any, 0, len(made))
+				for _, event := range made {
+					// Pointers are as good as values here as they are in Encode.
+					if v := reflect.ValueOf(event); v.Kind() == reflect.Pointer && !v.IsNil() {
+						event = v.Elem().Interface()
+					}
+					events = append(events, event)
+				}
+				return events, nil
 			},
 		})
-		return codec.Check(reflect.TypeFor[From]())
+		return checkUpcaster[From](convert == nil)
 	}
+}
+
+func checkUpcaster[From any](missing bool) error {
+	from := reflect.TypeFor[From]()
+	if missing {
+		return &InvalidError{Field: "upcaster", Value: from.String(), Reason: "is a nil function"}
+	}
+	return codec.Check(from)
 }
 
 func (d *eventDef) checkUpcasters() error {
@@ -286,6 +303,14 @@ func (s *Schema) Decode(e EventData) ([]any, error) {
 			next = append(next, up...)
 		}
 		events = next
+	}
+	if e.Version < d.version {
+		for _, event := range events {
+			if s.byType[reflect.TypeOf(event)] == nil {
+				return nil, fmt.Errorf("upcasters of %q from version %d made a %T, which is no event of the schema of %q",
+					d.name, e.Version, event, s.name)
+			}
+		}
 	}
 	return events, nil
 }

@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base32"
@@ -41,6 +42,22 @@ type genesis struct {
 	Format     int    `json:"format"`
 	Partitions int    `json:"partitions"`
 	Codec      string `json:"codec"`
+}
+
+const adviceForeign = "the stream was not made by Rossby; choose another store name"
+
+// genesisOf reads back what metadata wrote.
+func genesisOf(cfg Config, metadata map[string]string) (genesis, error) {
+	g := genesis{Store: metadata["rossby.store"], Codec: metadata["rossby.codec"]}
+	var err1, err2 error
+	g.Format, err1 = strconv.Atoi(metadata["rossby.format"])
+	g.Partitions, err2 = strconv.Atoi(metadata["rossby.partitions"])
+	if g.Store == "" || g.Codec == "" || err1 != nil || err2 != nil || g.Partitions < 1 {
+		return genesis{}, &SettingsError{
+			Store: cfg.Name, Field: "metadata", Want: "Rossby's", Got: fmt.Sprint(metadata), Advice: adviceForeign,
+		}
+	}
+	return g, nil
 }
 
 func (g genesis) metadata() map[string]string {
@@ -87,32 +104,15 @@ func open(ctx context.Context, nc *nats.Conn, cfg Config, create bool) (*Store, 
 	if err != nil {
 		return nil, fmt.Errorf("open store %q: %w", cfg.Name, err)
 	}
-	wanted := genesis{
-		Store: newStoreID(), Format: FormatVersion, Codec: cfg.Codec.String(),
-		Partitions: cfg.Partitions,
-	}
-	if wanted.Partitions == 0 {
-		wanted.Partitions = PartitionsDefault
-	}
-	stream, err := js.Stream(ctx, cfg.Name)
-	switch {
-	case errors.Is(err, natsjs.ErrStreamNotFound) && !create:
-		return nil, fmt.Errorf("open store %q: %w: start a command-side program first, which makes it with jetstream.Open",
-			cfg.Name, ErrStoreNotFound)
-	case errors.Is(err, natsjs.ErrStreamNotFound):
-		stream, err = js.CreateStream(ctx, streamConfig(cfg, wanted))
-		if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {
-			stream, err = js.Stream(ctx, cfg.Name)
-		}
-	}
+	info, err := findStream(ctx, js, cfg, create)
 	if err != nil {
 		return nil, fmt.Errorf("open store %q: %w", cfg.Name, err)
 	}
-	live := stream.CachedInfo().Config
+	live := info.Config
 	if err := checkStream(cfg, live); err != nil {
 		return nil, err
 	}
-	g, err := readGenesis(ctx, nc, cfg, wanted, stream.CachedInfo().State.LastSeq)
+	g, err := readGenesis(ctx, nc, cfg, create, info)
 	if err != nil {
 		return nil, fmt.Errorf("open store %q: %w", cfg.Name, err)
 	}
@@ -127,6 +127,45 @@ func open(ctx context.Context, nc *nats.Conn, cfg Config, create bool) (*Store, 
 		nc: nc, name: cfg.Name, id: g.Store, prefix: cfg.Name + ".event.", partitions: g.Partitions,
 		codec: cdc, replicas: live.Replicas, attempt: cfg.AttemptTimeout, timeout: cfg.AppendTimeout,
 	}, nil
+}
+
+// findStream returns the store's stream and makes it when that is asked for.
+// Errors of servers that are about to elect a leader are waited for.
+func findStream(ctx context.Context, js natsjs.JetStream, cfg Config, create bool) (*natsjs.StreamInfo, error) {
+	for wait := newBackoff(); ; {
+		attempt, cancel := context.WithTimeout(ctx, cfg.AttemptTimeout)
+		stream, err := js.Stream(attempt, cfg.Name)
+		if errors.Is(err, natsjs.ErrStreamNotFound) && create {
+			wanted := genesis{
+				Store: newStoreID(), Format: FormatVersion, Codec: cfg.Codec.String(),
+				Partitions: cmp.Or(cfg.Partitions, PartitionsDefault),
+			}
+			stream, err = js.CreateStream(attempt, streamConfig(cfg, wanted))
+		}
+		cancel()
+		api, refused := errors.AsType[*natsjs.APIError](err)
+		switch {
+		case err == nil:
+			return stream.CachedInfo(), nil
+		case errors.Is(err, natsjs.ErrStreamNotFound):
+			return nil, fmt.Errorf("%w: start a command-side program first, which makes it with jetstream.Open", ErrStoreNotFound)
+		case errors.Is(err, natsjs.ErrStreamNameAlreadyInUse):
+			// Another program has made it meanwhile: look again.
+		case refused && !transient(int(api.ErrorCode)):
+			return nil, err
+		case !refused && ctx.Err() == nil && !retryable(err):
+			return nil, err
+		}
+		if stop := wait.next(ctx); stop != nil {
+			return nil, fmt.Errorf("%w: %w", ErrUnavailable, errors.Join(stop, err))
+		}
+	}
+}
+
+// retryable tells errors without an answer of the server.
+func retryable(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
+		errors.Is(err, nats.ErrDisconnected) || unsent(err)
 }
 
 // checkServer finds servers that lack what Rossby needs before the first commit
@@ -174,10 +213,16 @@ func numbers(version string) (n [3]int) {
 	return n
 }
 
-// readGenesis returns the store's genesis and writes it first into an empty
-// stream. Of several programs that do so at once the first one wins.
-func readGenesis(ctx context.Context, nc *nats.Conn, cfg Config, wanted genesis, last uint64) (genesis, error) {
+// readGenesis returns the store's genesis and, with create, writes it first into
+// an empty stream. What it writes is what the stream's metadata says, so it does
+// not matter which of several programs made the stream and which writes first.
+func readGenesis(ctx context.Context, nc *nats.Conn, cfg Config, create bool, info *natsjs.StreamInfo) (genesis, error) {
 	subject := cfg.Name + genesisSuffix
+	wanted, err := genesisOf(cfg, info.Config.Metadata)
+	last := info.State.LastSeq
+	if last == 0 && err != nil {
+		return genesis{}, err
+	}
 	for wait := newBackoff(); ; {
 		attempt, cancel := context.WithTimeout(ctx, cfg.AttemptTimeout)
 		m, err := wire.LeaderLast(attempt, nc, cfg.Name, subject)
@@ -191,10 +236,9 @@ func readGenesis(ctx context.Context, nc *nats.Conn, cfg Config, wanted genesis,
 			return g, nil
 		case errors.Is(err, wire.ErrNotFound) && last > 0:
 			return genesis{}, &SettingsError{
-				Store: cfg.Name, Field: "first message", Want: "Rossby's genesis", Got: "something else",
-				Advice: "the stream was not made by Rossby; choose another store name",
+				Store: cfg.Name, Field: "first message", Want: "Rossby's genesis", Got: "something else", Advice: adviceForeign,
 			}
-		case errors.Is(err, wire.ErrNotFound):
+		case errors.Is(err, wire.ErrNotFound) && create:
 			body, err := json.Marshal(wanted)
 			if err != nil {
 				return genesis{}, err
@@ -206,8 +250,11 @@ func readGenesis(ctx context.Context, nc *nats.Conn, cfg Config, wanted genesis,
 			attempt, cancel := context.WithTimeout(ctx, cfg.AttemptTimeout)
 			_, err = wire.Publish(attempt, nc, msg)
 			cancel()
-			if api, ok := errors.AsType[*wire.APIError](err); ok && !wire.IsWrongLastSequence(err) {
-				return genesis{}, api
+			if number := wire.Number(err); number != 0 && !wire.IsWrongLastSequence(err) && !transient(number) {
+				return genesis{}, err
+			}
+			if err == nil {
+				continue // Read it back: the leader has it.
 			}
 		}
 		if err := wait.next(ctx); err != nil {
