@@ -1,0 +1,84 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/rossby-go/rossby/internal/protocol"
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+// Delivery stands beside the event.
+type Delivery struct {
+	jetstream.Meta
+
+	// IdempotencyKey is the same on every attempt to deliver this event through
+	// this gateway: give it to the service.
+	IdempotencyKey string
+	// Attempt counts from 1, over restarts and owners too.
+	Attempt int
+	// Epoch grows with every change of the process that delivers: a fencing token.
+	Epoch uint64
+
+	gateway *definition
+}
+
+// Command executes a command about the outcome, by request-reply with the
+// aggregate type's command service, once for ever: it is keyed by the gateway,
+// the event and the command's name. The body is sent as JSON.
+//
+// What the service decided against is a [*CommandError]; any other error leaves
+// it to the next attempt, which is safe.
+func (d Delivery) Command(ctx context.Context, aggregateType, id, command string, body any) error {
+	if err := jetstream.ValidateName("aggregate type", aggregateType); err != nil {
+		return err
+	}
+	if err := jetstream.ValidateName("command name", command); err != nil {
+		return err
+	}
+	if err := jetstream.ValidateID(id); err != nil {
+		return err
+	}
+	data, err := json.Marshal(body)
+	if err != nil {
+		return &jetstream.InvalidError{Field: "command body", Value: command, Reason: err.Error()}
+	}
+	msg := nats.NewMsg(protocol.CommandSubject(d.gateway.store.Name(), aggregateType, command, id))
+	msg.Data = data
+	set := func(name, value string) {
+		if value != "" {
+			msg.Header[name] = []string{value}
+		}
+	}
+	set(protocol.HeaderContentType, jetstream.JSON.ContentType())
+	set(protocol.HeaderDeadline, protocol.Deadline(ctx))
+	set(protocol.HeaderCorrelation, d.Correlation)
+	set(protocol.HeaderCausation, d.EventID)
+	set(protocol.HeaderTraceParent, d.TraceParent)
+	set(protocol.HeaderTrigger, protocol.Trigger{
+		Subscriber: d.gateway.name, EventID: d.EventID, Step: command, Position: d.Position.String(), Time: d.StoredAt,
+	}.String())
+	resp, err := d.gateway.store.Conn().RequestMsgWithContext(ctx, msg)
+	if err != nil {
+		return fmt.Errorf("command %s: %w", msg.Subject, err)
+	}
+	if resp.Header.Get(micro.ErrorCodeHeader) == "" {
+		return nil
+	}
+	var b protocol.ErrorBody
+	if err := json.Unmarshal(resp.Data, &b); err != nil {
+		return fmt.Errorf("command %s: %s", msg.Subject, strings.TrimSpace(resp.Header.Get(micro.ErrorHeader)))
+	}
+	switch b.Kind {
+	case protocol.KindBusy, protocol.KindUnavailable, protocol.KindUnknown, protocol.KindInternal, protocol.KindStale:
+		return fmt.Errorf("command %s: %s: %s", msg.Subject, b.Kind, b.Reason)
+	case protocol.KindInvalid, protocol.KindNotFound, protocol.KindExists, protocol.KindConflict, protocol.KindRejected:
+	}
+	return &CommandError{Subject: msg.Subject, Kind: string(b.Kind), Code: cmp.Or(b.Code, string(b.Kind)), Reason: b.Reason}
+}
