@@ -1,0 +1,112 @@
+package follow_test
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/rossby-go/rossby/internal/follow"
+)
+
+// cluster starts three servers in this process and returns them and their
+// clients' addresses.
+func cluster(tb testing.TB) ([]*server.Server, string) {
+	tb.Helper()
+	var routes []*url.URL
+	var ports []int
+	for range 3 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			tb.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		if err := l.Close(); err != nil {
+			tb.Fatal(err)
+		}
+		ports = append(ports, port)
+		routes = append(routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", port)})
+	}
+	var servers []*server.Server
+	for n, port := range ports {
+		srv, err := server.NewServer(&server.Options{
+			ServerName: fmt.Sprintf("n%d", n), Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true,
+			JetStream: true, StoreDir: tb.TempDir(), Routes: routes,
+			Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: port},
+		})
+		if err != nil {
+			tb.Fatal(err)
+		}
+		srv.Start()
+		servers = append(servers, srv)
+	}
+	tb.Cleanup(func() {
+		for _, srv := range servers {
+			srv.Shutdown()
+			srv.WaitForShutdown()
+		}
+	})
+	until(tb, "the cluster has a leader and three members", func() bool {
+		for _, srv := range servers {
+			if srv.JetStreamIsLeader() && len(srv.JetStreamClusterPeers()) == len(servers) {
+				return true
+			}
+		}
+		return false
+	})
+	var urls []string
+	for _, srv := range servers {
+		urls = append(urls, srv.ClientURL())
+	}
+	return servers, strings.Join(urls, ",")
+}
+
+func TestReplicatedWithStepDowns(t *testing.T) {
+	t.Parallel()
+	_, urls := cluster(t)
+	b := newBench(t, urls, 3)
+	j := newJournal(t)
+	j.fail = func(d follow.Delivery) error {
+		if d.Sequence%37 == 0 && d.Attempt < 3 {
+			return errTest
+		}
+		return nil
+	}
+	cfg := b.config(j)
+	cfg.TTL = 2 * time.Second
+	first := start(t, cfg).active(t)
+	cfg.Conn = b.connect()
+	second := start(t, cfg)
+	const lanes, rounds = 20, 10
+	steps := []string{
+		"CONSUMER.LEADER.STEPDOWN." + b.stream + ".f",
+		"STREAM.LEADER.STEPDOWN.KV_" + b.bucket,
+		"CONSUMER.LEADER.STEPDOWN." + b.stream + ".f",
+		"STREAM.LEADER.STEPDOWN." + b.stream,
+	}
+	head := 0
+	for n := range 8 {
+		b.publishLanes(lanes, rounds)
+		step := "$JS.API." + steps[n%len(steps)]
+		until(t, step, func() bool {
+			msg, err := b.nc.Request(step, nil, 2*time.Second)
+			return err == nil && strings.Contains(string(msg.Data), `"success":true`)
+		})
+		b.publishLanes(lanes, rounds)
+		head += 2 * lanes * rounds
+	}
+	until(t, "all is done", func() bool { return j.count() == head })
+	t.Logf("repeated %d of %d, epochs %d and %d", j.repeated(), head, first.Status().Epoch, second.Status().Epoch)
+	if j.repeated() > follow.MaxUnrecordedDefault {
+		t.Errorf("repeated %d", j.repeated())
+	}
+	j.ordered()
+	until(t, "the server knows", func() bool {
+		s, err := follow.ReadStatus(t.Context(), b.nc, b.stream, b.bucket, "f")
+		return err == nil && s.CaughtUp && s.Position >= uint64(head)
+	})
+}
