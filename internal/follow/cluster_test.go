@@ -17,24 +17,29 @@ import (
 // clients' addresses.
 func cluster(tb testing.TB) ([]*server.Server, string) {
 	tb.Helper()
-	var routes []*url.URL
-	var ports []int
-	for range 3 {
+	const size = 3
+	routes, ports := make([]*url.URL, 0, size), make([]int, 0, size)
+	for range size {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			tb.Fatal(err)
 		}
-		port := l.Addr().(*net.TCPAddr).Port
+		addr, ok := l.Addr().(*net.TCPAddr)
+		if !ok {
+			tb.Fatalf("address %v", l.Addr())
+		}
+		port := addr.Port
 		if err := l.Close(); err != nil {
 			tb.Fatal(err)
 		}
 		ports = append(ports, port)
 		routes = append(routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", port)})
 	}
-	var servers []*server.Server
+	servers := make([]*server.Server, 0, size)
 	for n, port := range ports {
 		srv, err := server.NewServer(&server.Options{
-			ServerName: fmt.Sprintf("n%d", n), Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true,
+			ServerName: fmt.Sprintf("n%d", n), Host: "127.0.0.1", Port: server.RANDOM_PORT,
+			NoLog: true, NoSigs: true,
 			JetStream: true, StoreDir: tb.TempDir(), Routes: routes,
 			Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: port},
 		})
@@ -58,7 +63,7 @@ func cluster(tb testing.TB) ([]*server.Server, string) {
 		}
 		return false
 	})
-	var urls []string
+	urls := make([]string, 0, size)
 	for _, srv := range servers {
 		urls = append(urls, srv.ClientURL())
 	}

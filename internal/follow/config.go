@@ -33,7 +33,7 @@ const (
 )
 
 // Config describes a follower.
-type Config struct {
+type Config struct { //nolint:recvcheck // users pass it by value, the engine does not copy it
 	// Conn is the connection. The follower works with any reconnect buffer and
 	// does not close it. Required.
 	Conn *nats.Conn

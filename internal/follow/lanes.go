@@ -76,6 +76,8 @@ func newTable(window int, r record, now time.Time) *table {
 			t.ready = append(t.ready, l)
 		case laneWaiting:
 			heap.Push(&t.due, l)
+		case laneRunning, laneParked:
+			// Parked lanes are nowhere; none runs yet.
 		}
 	}
 	return t
@@ -201,7 +203,7 @@ func (t *table) wake(now time.Time) (int, time.Time) {
 		if t.due[0].notBefore.After(now) {
 			return n, t.due[0].notBefore
 		}
-		t.again(heap.Pop(&t.due).(*lane))
+		t.again(heap.Pop(&t.due).(*lane)) //nolint:forcetypeassert // the heap holds nothing else
 		n++
 	}
 	return n, time.Time{}
@@ -235,7 +237,7 @@ func (h dueHeap) Swap(i, j int) {
 
 // Push implements [heap.Interface].
 func (h *dueHeap) Push(x any) {
-	l := x.(*lane)
+	l := x.(*lane) //nolint:forcetypeassert // the heap holds nothing else
 	l.index = len(*h)
 	*h = append(*h, l)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -112,13 +113,13 @@ func shut(nc *nats.Conn) {
 	<-closed
 }
 
-func (b *bench) publish(subject string, data ...string) uint64 {
+func (b *bench) publish(subject string) uint64 {
 	b.tb.Helper()
 	var seq uint64
 	until(b.tb, "an event is stored", func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		ack, err := wire.Publish(ctx, b.nc, &nats.Msg{Subject: subject, Data: []byte(strings.Join(data, " "))})
+		ack, err := wire.Publish(ctx, b.nc, &nats.Msg{Subject: subject})
 		seq = ack.Sequence
 		return err == nil
 	})
@@ -310,7 +311,7 @@ func (j *journal) ordered() {
 	at := map[key]uint64{}
 	bySubject := map[string][]uint64{}
 	for _, d := range j.starts {
-		if !contains(bySubject[d.Subject], d.Sequence) {
+		if !slices.Contains(bySubject[d.Subject], d.Sequence) {
 			bySubject[d.Subject] = append(bySubject[d.Subject], d.Sequence)
 		}
 		k := key{d.Subject, d.Epoch}
@@ -326,15 +327,6 @@ func (j *journal) ordered() {
 			}
 		}
 	}
-}
-
-func contains(s []uint64, v uint64) bool {
-	for i := len(s) - 1; i >= 0; i-- {
-		if s[i] == v {
-			return true
-		}
-	}
-	return false
 }
 
 var errTest = errors.New("test")

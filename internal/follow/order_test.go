@@ -103,7 +103,7 @@ func TestLaneOfOneOwn(t *testing.T) {
 	b := setup(t)
 	j := newJournal(t)
 	var failures atomic.Int64
-	j.fail = func(d follow.Delivery) error {
+	j.fail = func(follow.Delivery) error {
 		if failures.Add(1)%7 == 0 {
 			return errTest
 		}
@@ -169,7 +169,7 @@ func TestGraceCutsHandlersOff(t *testing.T) {
 	inside := make(chan struct{}, 1)
 	cfg := b.config(j)
 	cfg.Grace = 50 * time.Millisecond
-	cfg.Handle = func(ctx context.Context, d follow.Delivery) error {
+	cfg.Handle = func(ctx context.Context, _ follow.Delivery) error {
 		inside <- struct{}{}
 		<-ctx.Done()
 		return ctx.Err()

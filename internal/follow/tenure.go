@@ -16,9 +16,9 @@ type tenure struct {
 	epoch uint64
 
 	// ctx ends the reading, handlers the running handlers.
-	ctx            context.Context
+	ctx            context.Context //nolint:containedctx // a tenure is what the context spans
 	cancel         context.CancelFunc
-	handlers       context.Context
+	handlers       context.Context //nolint:containedctx // likewise
 	cancelHandlers context.CancelFunc
 
 	// over is closed when the tenure must end: lease lost, superseded, or an
@@ -139,7 +139,7 @@ func (t *tenure) run(ctx context.Context) error {
 	flusherDone := make(chan struct{})
 	go func() {
 		defer close(flusherDone)
-		t.flusher(stopFlush)
+		t.flusher(stopFlush) //nolint:contextcheck // a drain has to record too
 	}()
 
 	select {
@@ -160,7 +160,7 @@ func (t *tenure) run(ctx context.Context) error {
 
 	lost, err := t.ended()
 	if !lost {
-		t.free()
+		t.free() //nolint:contextcheck // likewise
 	}
 	t.cancelHandlers()
 	if errors.Is(err, errLost) {
