@@ -1,0 +1,19 @@
+package gateway
+
+import (
+	"context"
+
+	"github.com/rossby-go/rossby/internal/follow"
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+// Status is what a gateway is doing.
+type Status = follow.Status
+
+// Status is this instance's view; it asks nobody.
+func (g *Gateway) Status() Status { return g.follower.Status() }
+
+// ReadStatus asks the servers about a gateway, wherever it runs.
+func ReadStatus(ctx context.Context, store *jetstream.Store, name string) (Status, error) {
+	return follow.ReadStatus(ctx, store.Conn(), store.Name(), store.Name()+"__followers", name)
+}
