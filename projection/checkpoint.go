@@ -1,0 +1,162 @@
+package projection
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+// checkpointFormat is the version of what checkpoint and pointer look like.
+const checkpointFormat = 1
+
+// State is what a view's updater is doing.
+type State string
+
+// The states.
+const (
+	// StateStarting has not looked at the view yet, StateStandby waits for the
+	// owner to stop.
+	StateStarting State = "starting"
+	StateStandby  State = "standby"
+	// StateRunning follows the events. StateBuilding does so for a generation that
+	// is not read yet.
+	StateRunning  State = "running"
+	StateBuilding State = "building"
+	// StateStopped gave up at an event or a fault that a person must look at.
+	StateStopped State = "stopped"
+	// StateFree has no owner: the last one ended in order.
+	StateFree State = "free"
+	// StateSealed was replaced by a later generation.
+	StateSealed State = "sealed"
+)
+
+// checkpoint is what a generation's checkpoint key holds: its position, the owner
+// and the fence, changed only by compare-and-set.
+type checkpoint struct {
+	Format  int    `json:"format"`
+	View    string `json:"view"`
+	Kind    string `json:"kind"`
+	Version int    `json:"version"`
+	Hash    string `json:"hash"`
+	// Store is the store's id, Position the stream sequence up to which every
+	// event is in the view.
+	Store    string `json:"store"`
+	Position uint64 `json:"position"`
+	// Last is the last commit that was seen: it must be in the store.
+	Last lastCommit `json:"last"`
+	// Owner is who writes, "" for nobody. Epoch counts the owners, Flush their
+	// writes: together they name a write.
+	Owner string `json:"owner"`
+	Epoch uint64 `json:"epoch"`
+	Flush uint64 `json:"flush"`
+	State State  `json:"state"`
+	// Error says why it stopped, Skipped how many events were left out by policy.
+	Error   string    `json:"error,omitempty"`
+	Skipped uint64    `json:"skipped,omitempty"`
+	Time    time.Time `json:"time"`
+}
+
+type lastCommit struct {
+	Sequence uint64    `json:"sequence"`
+	Commit   string    `json:"commit"`
+	Time     time.Time `json:"time"`
+}
+
+// pointer is what the pointer key holds: the view's generations.
+type pointer struct {
+	Format      int          `json:"format"`
+	Store       string       `json:"store"`
+	Generations []generation `json:"generations"`
+}
+
+type generation struct {
+	Number  int             `json:"number"`
+	Version int             `json:"version"`
+	Hash    string          `json:"hash"`
+	State   generationState `json:"state"`
+}
+
+type generationState string
+
+const (
+	generationBuilding generationState = "building"
+	generationLive     generationState = "live"
+	generationOld      generationState = "old"
+)
+
+// live is the generation that is read, nil before there is one.
+func (p *pointer) live() *generation {
+	for i := range p.Generations {
+		if p.Generations[i].State == generationLive {
+			return &p.Generations[i]
+		}
+	}
+	return nil
+}
+
+// newest is the generation of the highest definition version.
+func (p *pointer) newest() *generation {
+	var best *generation
+	for i := range p.Generations {
+		if g := &p.Generations[i]; best == nil || g.Version > best.Version {
+			best = g
+		}
+	}
+	return best
+}
+
+// pick is the generation that a reader built for a definition version uses: of
+// that version unless it is still being built, or the live one for version 0.
+func (p *pointer) pick(version int) *generation {
+	if version == 0 {
+		return p.live()
+	}
+	for i := range p.Generations {
+		if g := &p.Generations[i]; g.Version == version && g.State != generationBuilding {
+			return g
+		}
+	}
+	return nil
+}
+
+func decodeCheckpoint(m *jetstream.Message) (*checkpoint, error) {
+	c := new(checkpoint)
+	if err := json.Unmarshal(m.Data, c); err != nil || c.Format != checkpointFormat {
+		return nil, fmt.Errorf("%w: checkpoint %s is of format %d, this program reads %d: %v",
+			ErrBucket, m.Subject, c.Format, checkpointFormat, err)
+	}
+	return c, nil
+}
+
+func decodePointer(m *jetstream.Message) (*pointer, error) {
+	p := new(pointer)
+	if err := json.Unmarshal(m.Data, p); err != nil || p.Format != checkpointFormat {
+		return nil, fmt.Errorf("%w: pointer %s is of format %d, this program reads %d: %v",
+			ErrBucket, m.Subject, p.Format, checkpointFormat, err)
+	}
+	return p, nil
+}
+
+// makePosition is the position of a sequence. Readers of views have no store to
+// ask; the text is what jetstream.Position writes.
+func makePosition(store string, sequence uint64) jetstream.Position {
+	if store == "" || sequence == 0 {
+		return jetstream.Position{}
+	}
+	p, err := jetstream.ParsePosition(store + "-" + strconv.FormatUint(sequence, 36))
+	if err != nil {
+		return jetstream.Position{}
+	}
+	return p
+}
+
+// splitPosition is the store id and sequence of a position.
+func splitPosition(p jetstream.Position) (store string, sequence uint64) {
+	store, text, _ := strings.Cut(p.String(), "-")
+	sequence, _ = strconv.ParseUint(text, 36, 64)
+	return store, sequence
+}

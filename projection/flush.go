@@ -1,0 +1,255 @@
+package projection
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/rossby-go/rossby/internal/wire"
+)
+
+// errLost says that another owner has taken the view over.
+var errLost = errors.New("another instance owns the view now")
+
+// batchBytes bounds the values of one batch of a keyed view.
+const batchBytes = 8 << 20
+
+// flusher is the owner's only writer: pages, and the lease when there are none.
+// It is one goroutine.
+type flusher struct {
+	b     *bucket
+	gen   int
+	keyed bool
+	ttl   time.Duration
+	log   *slog.Logger
+	// cp is the checkpoint as last written, at rev.
+	cp  checkpoint
+	rev uint64
+	// shared is rev, for the folder; pos the position, for the status.
+	shared *atomic.Uint64
+	pos    *atomic.Uint64
+	wrote  time.Time
+	// undecided says that the last write failed, or may have.
+	undecided bool
+	// idle, when set, is called when there is nothing to write.
+	idle func(ctx context.Context) error
+}
+
+// run writes pages until ctx ends. What is being written then is finished, for a
+// moment, so that the view can be given free.
+func (f *flusher) run(ctx context.Context, pages <-chan *page, done chan<- *page) error {
+	fctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	grace := make(chan struct{})
+	defer close(grace)
+	defer context.AfterFunc(ctx, func() {
+		t := time.NewTimer(f.ttl / 2)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			cancel()
+		case <-grace:
+		}
+	})()
+	tick := time.NewTicker(max(f.ttl/12, 20*time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case p := <-pages:
+			if err := f.write(fctx, ctx, p); err != nil {
+				return err
+			}
+			select {
+			case done <- p:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		case <-tick.C:
+			if time.Since(f.wrote) >= f.ttl/4 {
+				if err := f.put(fctx, nil, f.cp); err != nil {
+					return err
+				}
+			}
+			if f.idle != nil {
+				if err := f.idle(fctx); err != nil {
+					return err
+				}
+			}
+		}
+	}
+}
+
+// write stores a page: in one batch if it fits, in several for a keyed view, of
+// which only the last moves the position.
+func (f *flusher) write(ctx, stop context.Context, p *page) error {
+	end := f.cp
+	end.Position, end.Skipped = p.pos, end.Skipped+p.skipped
+	if p.last.Sequence > end.Last.Sequence {
+		end.Last = p.last
+	}
+	keys := p.changed
+	if f.keyed && len(keys) == 1 && f.single(ctx, keys[0]) {
+		return f.put(ctx, nil, end)
+	}
+	for {
+		n, size := 0, 0
+		msgs := make([]*nats.Msg, 0, min(len(keys), maxBatchKeys)+1)
+		for n < len(keys) && n < maxBatchKeys && (!f.keyed || size < batchBytes || n == 0) {
+			m, err := f.message(keys[n])
+			if err != nil {
+				return err
+			}
+			msgs = append(msgs, m)
+			size += len(m.Data)
+			n++
+		}
+		next := f.cp
+		if n == len(keys) {
+			next = end
+		}
+		if err := f.put(ctx, msgs, next); err != nil {
+			return err
+		}
+		for i, s := range keys[:n] {
+			s.rev = f.rev - uint64(n-i) //nolint:gosec // a batch's sequences are contiguous
+		}
+		if keys = keys[n:]; len(keys) == 0 {
+			return nil
+		}
+		if stop.Err() != nil {
+			return context.Cause(stop)
+		}
+	}
+}
+
+// message is what the bucket gets for a key.
+func (f *flusher) message(s *slot) (*nats.Msg, error) {
+	stored, err := encodeKey(s.key)
+	if err != nil {
+		return nil, err
+	}
+	h := make(nats.Header, 5)
+	h[headerSequence] = []string{strconv.FormatUint(s.seq, 10)}
+	if s.out == nil {
+		h[headerKV] = []string{kvDelete}
+	}
+	return &nats.Msg{Subject: f.b.keyPrefix(f.gen) + stored, Header: h, Data: s.out}, nil
+}
+
+// single stores one key by a plain publish, which on an unreplicated stream costs
+// a tenth of a batch. The checkpoint follows; in between the key is ahead of the
+// position, and says so in its header. False is any doubt: then a batch decides.
+func (f *flusher) single(ctx context.Context, s *slot) bool {
+	m, err := f.message(s)
+	if err != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	ack, err := wire.Publish(ctx, f.b.nc, wire.Expect(m, s.base.rev))
+	s.rev = ack.Sequence
+	return err == nil
+}
+
+// put stores messages together with a checkpoint, all or nothing, expecting that
+// nobody else has written the checkpoint. It sends them unchanged until it knows:
+// nil, stored; [errLost], another owner came before; or the server's refusal.
+func (f *flusher) put(ctx context.Context, msgs []*nats.Msg, cp checkpoint) error {
+	cp.Flush, cp.Time = f.cp.Flush+1, time.Now().UTC()
+	rev, err := putCheckpoint(ctx, f.b, f.gen, msgs, &cp, f.rev)
+	if err != nil {
+		f.undecided = true
+		return err
+	}
+	f.cp, f.rev, f.wrote = cp, rev, time.Now()
+	f.shared.Store(rev)
+	f.pos.Store(cp.Position)
+	return nil
+}
+
+func putCheckpoint(ctx context.Context, b *bucket, gen int, msgs []*nats.Msg, cp *checkpoint, expected uint64) (uint64, error) {
+	body, err := json.Marshal(cp)
+	if err != nil {
+		return 0, err
+	}
+	m := wire.Expect(nats.NewMsg(b.checkpointSubject(gen)), expected)
+	m.Data = body
+	msgs = append(msgs, m)
+	for wait := newBackoff(5*time.Millisecond, 500*time.Millisecond); ; {
+		rev, err := send(ctx, b, msgs)
+		if err == nil {
+			return rev, nil
+		}
+		if refused(err) {
+			return 0, fmt.Errorf("the server refuses to store: %w", err)
+		}
+		rev, decided, found := settle(ctx, b, gen, cp, expected)
+		if decided {
+			return rev, found
+		}
+		if b.nc.IsClosed() {
+			return 0, errors.Join(err, closedError(b.nc))
+		}
+		if stop := wait.next(ctx); stop != nil {
+			return 0, fmt.Errorf("%w: the checkpoint's write is undecided: %w", stop, err)
+		}
+	}
+}
+
+func send(ctx context.Context, b *bucket, msgs []*nats.Msg) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	var ack wire.Ack
+	var err error
+	if len(msgs) == 1 {
+		ack, err = wire.Publish(ctx, b.nc, msgs[0])
+	} else {
+		ack, err = wire.PublishBatch(ctx, b.nc, msgs)
+	}
+	return ack.Sequence, err
+}
+
+// settle finds out what became of a write of the checkpoint: the leader's
+// checkpoint is ours, another owner's, or still the one before, which decides
+// nothing.
+func settle(ctx context.Context, b *bucket, gen int, cp *checkpoint, expected uint64) (rev uint64, decided bool, err error) {
+	m, err := b.leader(ctx, b.checkpointSubject(gen))
+	if errors.Is(err, wire.ErrNotFound) && expected > 0 || wire.Number(err) == wire.CodeStreamNotFound {
+		return 0, true, fmt.Errorf("%w: its checkpoint is gone: was the bucket deleted?", ErrBucket)
+	}
+	if err != nil || m.Sequence <= expected {
+		return 0, false, nil
+	}
+	found, err := decodeCheckpoint(m)
+	switch {
+	case err != nil:
+		return 0, true, err
+	case found.Owner == cp.Owner && found.Epoch == cp.Epoch && found.Flush == cp.Flush:
+		return m.Sequence, true, nil
+	case found.State == StateSealed:
+		return 0, true, ErrSuperseded
+	}
+	return 0, true, errLost
+}
+
+// refused tells answers that sending again cannot change: the message itself is
+// not acceptable. Everything else – no space, no leader, a lost batch – may pass.
+func refused(err error) bool {
+	if errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, nats.ErrBadSubject) || errors.Is(err, nats.ErrHeadersNotSupported) {
+		return true
+	}
+	switch wire.Number(err) {
+	case 10054, 10097, 10109, 10174, 10177, 10199:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,572 @@
+package projection
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/rossby-go/rossby/internal/codec"
+	"github.com/rossby-go/rossby/internal/wire"
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+// tailPending is the number of messages behind which a view counts as catching
+// up: pages then grow to their bounds, since a key is written once per page.
+const tailPending = 256
+
+// pageAgeTail and pageAgeCatchUp bound how long a page is open.
+const (
+	pageAgeTail    = 50 * time.Millisecond
+	pageAgeCatchUp = 10 * time.Second
+)
+
+// slot is a key of a page.
+type slot struct {
+	key    string
+	base   entry
+	value  any // *V, nil until the base was decoded
+	exists bool
+	gone   bool // set by a fold: delete
+	seq    uint64
+	// out is what will be written, rev the revision that it got.
+	out []byte
+	rev uint64
+}
+
+// page is a stretch of the stream folded in memory.
+type page struct {
+	slots map[string]*slot
+	// changed are the slots that were folded into, later those to be written.
+	changed []*slot
+	pos     uint64
+	last    lastCommit
+	events  int
+	bytes   int
+	skipped uint64
+	opened  time.Time
+}
+
+func newPage(pos uint64) *page {
+	return &page{slots: map[string]*slot{}, pos: pos, opened: time.Now()}
+}
+
+// folder turns chunks into pages. It is one goroutine.
+type folder struct {
+	core    *core
+	cfg     *UpdaterConfig
+	log     *slog.Logger
+	store   *jetstream.Store
+	decoder *jetstream.Decoder
+	b       *bucket
+	gen     int
+	epoch   uint64
+	rev     *atomic.Uint64 // the checkpoint's revision as last acknowledged
+	cache   *cache
+
+	page     *page
+	inflight *page
+	queue    []item
+	queuePos uint64
+	written  uint64 // the position that is in the bucket
+	last     lastCommit
+	carry    []item
+	pending  uint64
+	// barrier is the sequence of an event that failed: what stands before it is
+	// written first, then it is folded alone. skip leaves it out if it fails.
+	barrier uint64
+	skip    bool
+	force   bool
+	passed  func() // the event at the barrier did not fail this time
+	ops     []op
+}
+
+// op is one event for one key.
+type op struct {
+	slot *slot
+	r    *route
+	rec  *jetstream.Recorded
+	seq  uint64
+}
+
+// run folds chunks and hands pages to the flusher, one at a time.
+func (f *folder) run(ctx context.Context, in <-chan chunk, pages chan<- *page, done <-chan *page) error {
+	for {
+		if err := f.work(ctx); err != nil {
+			return err
+		}
+		if f.inflight == nil && f.due(len(in)) {
+			if err := f.seal(); err != nil {
+				return err
+			}
+			f.inflight = f.page
+			f.page = newPage(f.inflight.pos)
+			f.force = false
+			select {
+			case pages <- f.inflight:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			continue
+		}
+		chunks := in
+		if len(f.queue) > 0 || f.full() {
+			chunks = nil
+		}
+		var age <-chan time.Time
+		if f.inflight == nil && f.page.events > 0 {
+			age = time.After(pageAgeTail)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case c := <-chunks:
+			f.take(&c)
+		case p := <-done:
+			f.landed(p)
+		case <-age:
+		}
+	}
+}
+
+// take queues a chunk's items, but for a transaction of which more is to come.
+func (f *folder) take(c *chunk) {
+	f.pending, f.last = c.pending, c.last
+	items := c.items
+	if len(f.carry) > 0 {
+		items = append(f.carry, items...) //nolint:gocritic // carry is given up
+		f.carry = nil
+	}
+	f.queuePos = c.pos
+	if n := len(items); n > 0 && items[n-1].end > c.pos {
+		i := n - 1
+		for i > 0 && items[i-1].start == items[n-1].start {
+			i--
+		}
+		f.carry = append([]item(nil), items[i:]...)
+		f.queuePos = items[i].start - 1
+		items = items[:i]
+	}
+	f.queue = items
+}
+
+// work folds the queue as far as the page and a barrier allow.
+func (f *folder) work(ctx context.Context) error {
+	for len(f.queue) > 0 && !f.full() {
+		n := len(f.queue)
+		careful := false
+		if f.barrier != 0 {
+			for i := range f.queue {
+				if f.queue[i].end >= f.barrier {
+					n = i
+					break
+				}
+			}
+			if n == 0 {
+				if f.page.events > 0 || f.inflight != nil {
+					f.force = true
+					return nil
+				}
+				careful, n = true, f.group(0)
+			}
+		}
+		if f.core.kind == kindLookup && !careful {
+			n = f.group(0)
+		}
+		items := f.queue[:n]
+		err := f.fold(ctx, items, careful)
+		if errors.Is(err, errPageFull) {
+			f.force = true
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		f.queue = f.queue[n:]
+		if f.page.events == 0 {
+			f.page.opened = time.Now()
+		}
+		f.page.events += n
+		c := items[n-1].commit
+		f.page.last = lastCommit{Sequence: c.Sequence, Commit: c.CommitID, Time: c.Time}
+		f.page.pos = f.queuePos
+		if len(f.queue) > 0 {
+			f.page.pos = f.queue[0].start - 1
+		}
+		if careful {
+			f.barrier, f.skip, f.force = 0, false, true
+			f.passed()
+		}
+	}
+	if len(f.queue) == 0 && !f.full() {
+		f.page.pos = max(f.page.pos, f.queuePos)
+		if f.last.Sequence <= f.page.pos && f.last.Sequence > f.page.last.Sequence {
+			f.page.last = f.last
+		}
+	}
+	return nil
+}
+
+// group is the end of the transaction that begins at i.
+func (f *folder) group(i int) int {
+	n := i + 1
+	for n < len(f.queue) && f.queue[n].start == f.queue[i].start && f.queue[n].end == f.queue[i].end {
+		n++
+	}
+	return n
+}
+
+func (f *folder) full() bool {
+	return f.force || f.page.bytes >= f.cfg.PageBytes || f.page.events >= f.cfg.PageEvents
+}
+
+// due tells whether the page should be written now; queued is the number of
+// chunks that wait.
+func (f *folder) due(queued int) bool {
+	switch {
+	case f.page.pos <= f.written:
+		f.force = f.force && f.page.events > 0
+		return false
+	case f.full():
+		return true
+	case f.pending < tailPending:
+		return queued == 0 || time.Since(f.page.opened) > pageAgeTail
+	}
+	return time.Since(f.page.opened) > pageAgeCatchUp
+}
+
+// errPageFull says that the page must be written before the fold can go on.
+var errPageFull = errors.New("the page is full")
+
+func (f *folder) fold(ctx context.Context, items []item, careful bool) error {
+	if f.core.kind == kindLookup {
+		return f.foldLookup(ctx, items, careful)
+	}
+	return f.foldKeyed(ctx, items, careful)
+}
+
+// events are a commit's events for the view.
+func (f *folder) events(it *item) ([]jetstream.Recorded, error) {
+	fail := func(err error) error {
+		return &FoldError{
+			View: f.core.view, Event: "?", Type: it.commit.Type, ID: it.commit.ID,
+			Sequence: it.commit.Sequence, Cause: err, final: true,
+		}
+	}
+	if it.err != nil {
+		return nil, fail(it.err)
+	}
+	events, err := f.decoder.Events(f.store, it.commit)
+	if err != nil {
+		return nil, fail(err)
+	}
+	return events, nil
+}
+
+// foldKeyed folds commits key by key. Keys that are not known are read first, as
+// few requests as possible.
+func (f *folder) foldKeyed(ctx context.Context, items []item, careful bool) error {
+	f.ops = f.ops[:0]
+	var unknown []*slot
+	for i := range items {
+		it := &items[i]
+		events, err := f.events(it)
+		if err != nil {
+			return err
+		}
+		for j := range events {
+			rec := &events[j]
+			r := f.core.routeOf(rec.Event)
+			if r == nil {
+				continue
+			}
+			if r.keys == nil {
+				unknown = f.plan(rec.ID, r, rec, it.commit.Sequence, unknown)
+				continue
+			}
+			keys, err := f.keys(r, rec, it.commit.Sequence)
+			if err != nil {
+				if careful && f.skip {
+					f.skipped(err)
+					continue
+				}
+				return err
+			}
+			for n, key := range keys {
+				if !contains(keys[:n], key) {
+					unknown = f.plan(key, r, rec, it.commit.Sequence, unknown)
+				}
+			}
+		}
+		f.page.bytes += it.bytes
+	}
+	if err := f.load(ctx, unknown); err != nil {
+		return err
+	}
+	if careful {
+		return f.applyCarefully()
+	}
+	i, err := f.apply(f.ops)
+	if err != nil {
+		return f.failure(&f.ops[i], err)
+	}
+	return nil
+}
+
+func contains(keys []string, key string) bool {
+	for _, k := range keys {
+		if k == key {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *core) routeOf(event any) *route { return c.routes[reflect.TypeOf(event)] }
+
+// keys calls the user's key function.
+func (f *folder) keys(r *route, rec *jetstream.Recorded, seq uint64) (keys []string, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = f.failure(&op{rec: rec, seq: seq}, &PanicError{Value: v, Stack: string(debug.Stack())})
+		}
+	}()
+	keys = r.keys(rec.Event, &rec.Meta)
+	for _, k := range keys {
+		if _, err := encodeKey(k); err != nil {
+			return nil, f.failure(&op{rec: rec, seq: seq}, err)
+		}
+	}
+	return keys, nil
+}
+
+// plan adds an event for a key. A slot whose base must be read is added to
+// unknown.
+func (f *folder) plan(key string, r *route, rec *jetstream.Recorded, seq uint64, unknown []*slot) []*slot {
+	s := f.page.slots[key]
+	if s == nil {
+		s = &slot{key: key}
+		f.page.slots[key] = s
+		base, known := f.known(key)
+		if known {
+			s.base, s.exists = base, base.exists()
+		} else {
+			unknown = append(unknown, s)
+		}
+	}
+	f.ops = append(f.ops, op{slot: s, r: r, rec: rec, seq: seq})
+	return unknown
+}
+
+// known is what the updater knows of a key that is not in the page.
+func (f *folder) known(key string) (entry, bool) {
+	if f.inflight != nil {
+		if s := f.inflight.slots[key]; s != nil {
+			if s.seq > 0 {
+				return entry{data: s.out, seq: s.seq, rev: s.rev}, true
+			}
+			return s.base, true
+		}
+	}
+	return f.cache.get(key)
+}
+
+// apply folds events in order. It returns the number of the one that failed.
+func (f *folder) apply(ops []op) (i int, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: string(debug.Stack())}
+		}
+	}()
+	for i = range ops {
+		o := &ops[i]
+		s := o.slot
+		if o.seq <= s.base.seq {
+			continue // The key reflects it already.
+		}
+		if s.value == nil {
+			s.value = f.core.newValue()
+			if s.base.exists() {
+				if err := codec.JSON.Decode(s.base.data, s.value); err != nil {
+					return i, fmt.Errorf("the stored value does not fit the definition (raise its Version): %w", err)
+				}
+				f.page.bytes += len(s.base.data)
+			}
+		}
+		if err := o.r.fold(s, o.rec.Event, &o.rec.Meta); err != nil {
+			return i, err
+		}
+		s.exists = !s.gone
+		if s.gone {
+			s.value, s.gone = f.core.newValue(), false
+		}
+		if s.seq == 0 {
+			f.page.changed = append(f.page.changed, s)
+			f.page.bytes += len(s.key) + entryOverhead
+		}
+		s.seq = o.seq
+	}
+	return 0, nil
+}
+
+// applyCarefully folds events one by one; with skip, those that fail are left out
+// and the value is put back.
+func (f *folder) applyCarefully() error {
+	for i := range f.ops {
+		o := &f.ops[i]
+		s := o.slot
+		var before []byte
+		if s.value != nil && f.skip {
+			data, err := codec.JSON.Encode(s.value)
+			if err != nil {
+				return f.failure(o, err)
+			}
+			before = data
+		}
+		_, err := f.apply(f.ops[i : i+1])
+		if err == nil {
+			continue
+		}
+		failed := f.failure(o, err)
+		if !f.skip {
+			return failed
+		}
+		f.skipped(failed)
+		s.gone, s.value = false, nil
+		if before != nil {
+			s.value = f.core.newValue()
+			if err := codec.JSON.Decode(before, s.value); err != nil {
+				return f.failure(o, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (f *folder) skipped(err error) {
+	f.page.skipped++
+	f.log.Error("view leaves an event out", "error", err)
+}
+
+func (f *folder) failure(o *op, err error) error {
+	if fe, ok := errors.AsType[*FoldError](err); ok {
+		return fe
+	}
+	e := &FoldError{
+		View: f.core.view, Event: o.rec.Name, Type: o.rec.Type, ID: o.rec.ID, EventID: o.rec.EventID,
+		Sequence: o.seq, Cause: err,
+	}
+	if o.slot != nil {
+		e.Key = o.slot.key
+	}
+	return e
+}
+
+// load reads the bases of slots: together with the checkpoint, which proves that
+// the answer is not older than what this owner has written.
+func (f *folder) load(ctx context.Context, slots []*slot) error {
+	for size := maxSnapshotKeys; len(slots) > 0; {
+		n := min(size, len(slots))
+		err := f.loadSome(ctx, slots[:n])
+		if errors.Is(err, wire.ErrTooMany) && n > 1 {
+			size = n / 2
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		slots = slots[n:]
+	}
+	return nil
+}
+
+func (f *folder) loadSome(ctx context.Context, slots []*slot) error {
+	prefix := f.b.keyPrefix(f.gen)
+	subjects := make([]string, len(slots))
+	for i, s := range slots {
+		stored, err := encodeKey(s.key)
+		if err != nil {
+			return err
+		}
+		subjects[i] = prefix + stored
+	}
+	for wait := newBackoff(time.Millisecond, 500*time.Millisecond); ; {
+		floor := f.rev.Load()
+		snap, err := f.b.read(ctx, f.gen, subjects)
+		switch {
+		case errors.Is(err, wire.ErrTooMany):
+			return err
+		case err == nil && snap.checkpoint != nil && snap.revision >= floor:
+			if snap.checkpoint.Epoch != f.epoch {
+				return errLost
+			}
+			for i, s := range slots {
+				if m := snap.messages[subjects[i]]; m != nil {
+					s.base = entry{seq: reflects(m), rev: m.Sequence}
+					if !deleted(m) {
+						s.base.data = m.Data
+						if s.base.data == nil {
+							s.base.data = []byte{}
+						}
+					}
+				}
+				s.exists = s.base.exists()
+			}
+			return nil
+		case f.b.nc.IsClosed():
+			return closedError(f.b.nc)
+		}
+		if err := wait.next(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// seal encodes the page's values and keeps what has to be written.
+func (f *folder) seal() error {
+	p := f.page
+	if f.core.kind == kindLookup {
+		return nil
+	}
+	limit := int(f.b.nc.MaxPayload()) - 512
+	write := p.changed[:0]
+	for _, s := range p.changed {
+		if s.exists {
+			data, err := codec.JSON.Encode(s.value)
+			if err != nil {
+				return &ValueError{Key: s.key, Cause: err}
+			}
+			if limit > 0 && len(data) > limit {
+				return &ValueError{Key: s.key, Cause: fmt.Errorf("is %d bytes, the server takes %d", len(data), limit)}
+			}
+			s.out = data
+		}
+		s.value = nil
+		same := s.exists == s.base.exists() && bytes.Equal(s.out, s.base.data)
+		if same {
+			s.seq = 0 // Nothing to write: the base stays.
+			continue
+		}
+		write = append(write, s)
+	}
+	p.changed = write
+	return nil
+}
+
+// landed remembers what a written page left in the bucket.
+func (f *folder) landed(p *page) {
+	for _, s := range p.slots {
+		if s.seq == 0 {
+			f.cache.put(s.key, s.base)
+			continue
+		}
+		f.cache.put(s.key, entry{data: s.out, seq: s.seq, rev: s.rev})
+	}
+	f.written = p.pos
+	f.inflight = nil
+}

@@ -1,0 +1,250 @@
+package projection
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"maps"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/rossby-go/rossby/internal/codec"
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+// Tx is a lookup view while an event is folded into it. It shows the view as it
+// is after every event before. A read that NATS fails makes the fold's result
+// void: it runs again, and the fold need not look for errors.
+type Tx[V any] struct{ state *txState }
+
+// Get returns the value of a key and whether the view holds it.
+func (t *Tx[V]) Get(key string) (v V, found bool) {
+	data := t.state.get(key)
+	if data == nil {
+		return v, false
+	}
+	return decodeTx[V](t.state, key, data)
+}
+
+// Put sets the value of a key.
+func (t *Tx[V]) Put(key string, v V) {
+	data, err := codec.JSON.Encode(v)
+	if err != nil {
+		t.state.fail(&ValueError{Key: key, Cause: err})
+		return
+	}
+	t.state.set(key, data)
+}
+
+// Delete takes a key out of the view.
+func (t *Tx[V]) Delete(key string) { t.state.set(key, nil) }
+
+// Prefix yields the keys that begin with prefix, "" for all, sorted, as they are
+// when the loop begins; the loop may change them. It reads all of them: keep a
+// key that lists what you look for when there are many.
+func (t *Tx[V]) Prefix(prefix string) iter.Seq2[string, V] {
+	return func(yield func(string, V) bool) {
+		all := t.state.prefix(prefix)
+		for _, key := range slices.Sorted(maps.Keys(all)) {
+			v, ok := decodeTx[V](t.state, key, all[key])
+			if !ok || !yield(key, v) {
+				return
+			}
+		}
+	}
+}
+
+func decodeTx[V any](t *txState, key string, data []byte) (v V, ok bool) {
+	if err := codec.JSON.Decode(data, &v); err != nil {
+		t.fail(&ValueError{Key: key, Cause: fmt.Errorf("the stored value does not fit the definition (raise its Version): %w", err)})
+		return v, false
+	}
+	return v, true
+}
+
+// txState is a Tx without its value type: the changes of one commit or
+// transaction over the page.
+type txState struct {
+	ctx     context.Context //nolint:containedctx // lives for one fold
+	f       *folder
+	changes map[string][]byte
+	order   []string
+	err     error // the definition's fault
+	infra   error // the network's
+}
+
+func (t *txState) fail(err error) {
+	if t.err == nil {
+		t.err = err
+	}
+}
+
+func (t *txState) get(key string) []byte {
+	if t.err != nil || t.infra != nil {
+		return nil
+	}
+	if data, ok := t.changes[key]; ok {
+		return data
+	}
+	if s := t.f.page.slots[key]; s != nil {
+		if s.seq > 0 {
+			return s.out
+		}
+		return s.base.data
+	}
+	if _, err := encodeKey(key); err != nil {
+		t.fail(err)
+		return nil
+	}
+	base, known := t.f.known(key)
+	s := &slot{key: key, base: base}
+	if !known {
+		if err := t.f.load(t.ctx, []*slot{s}); err != nil {
+			t.infra = err
+			return nil
+		}
+	}
+	s.exists = s.base.exists()
+	t.f.page.slots[key] = s
+	t.f.page.bytes += len(key) + len(s.base.data) + entryOverhead
+	return s.base.data
+}
+
+func (t *txState) set(key string, data []byte) {
+	if _, err := encodeKey(key); err != nil {
+		t.fail(err)
+		return
+	}
+	if limit := int(t.f.b.nc.MaxPayload()) - 512; limit > 0 && len(data) > limit {
+		t.fail(&ValueError{Key: key, Cause: fmt.Errorf("is %d bytes, the server takes %d", len(data), limit)})
+		return
+	}
+	if _, ok := t.changes[key]; !ok {
+		t.order = append(t.order, key)
+	}
+	t.changes[key] = data
+}
+
+func (t *txState) prefix(prefix string) map[string][]byte {
+	if t.err != nil || t.infra != nil {
+		return nil
+	}
+	out := map[string][]byte{}
+	if !t.f.cache.complete {
+		stored, err := t.f.scan(t.ctx, prefix)
+		if err != nil {
+			t.infra = err
+			return nil
+		}
+		out = stored
+	} else {
+		for key, el := range t.f.cache.byKey {
+			if e := el.Value.(*cached); e.exists() && strings.HasPrefix(key, prefix) { //nolint:forcetypeassert // only these
+				out[key] = e.data
+			}
+		}
+	}
+	lay := func(key string, data []byte) {
+		switch {
+		case !strings.HasPrefix(key, prefix):
+		case data == nil:
+			delete(out, key)
+		default:
+			out[key] = data
+		}
+	}
+	for _, p := range []*page{t.f.inflight, t.f.page} {
+		if p == nil {
+			continue
+		}
+		for _, s := range p.changed {
+			lay(s.key, s.out)
+		}
+	}
+	for key, data := range t.changes {
+		lay(key, data)
+	}
+	return out
+}
+
+// foldLookup folds one commit or transaction over the page, and takes its changes
+// into the page when they fit.
+func (f *folder) foldLookup(ctx context.Context, items []item, careful bool) error {
+	t := &txState{ctx: ctx, f: f, changes: map[string][]byte{}}
+	var seq uint64
+	size := 0
+	for i := range items {
+		it := &items[i]
+		events, err := f.events(it)
+		if err != nil {
+			return err
+		}
+		seq = it.commit.Sequence
+		size += it.bytes
+		for j := range events {
+			rec := &events[j]
+			r := f.core.routeOf(rec.Event)
+			if r == nil {
+				continue
+			}
+			before, n := maps.Clone(t.changes), len(t.order)
+			err := f.call(t, r, rec)
+			if t.infra != nil {
+				return t.infra
+			}
+			if err == nil {
+				continue
+			}
+			failed := f.failure(&op{rec: rec, seq: seq}, err)
+			if !careful || !f.skip {
+				return failed
+			}
+			f.skipped(failed)
+			t.changes, t.order, t.err = before, t.order[:n], nil
+		}
+	}
+	if len(t.order) > maxBatchKeys {
+		last := items[len(items)-1].commit
+		return &FoldError{
+			View: f.core.view, Event: last.EventNames[0], Type: last.Type, ID: last.ID, Sequence: seq,
+			Cause: &TooManyKeysError{Keys: len(t.order), Limit: maxBatchKeys}, final: true,
+		}
+	}
+	fresh := 0
+	for _, key := range t.order {
+		if s := f.page.slots[key]; s == nil || s.seq == 0 {
+			fresh++
+		}
+	}
+	if len(f.page.changed)+fresh > maxBatchKeys {
+		return errPageFull
+	}
+	for _, key := range t.order {
+		s := f.page.slots[key]
+		if s == nil {
+			s = &slot{key: key}
+			f.page.slots[key] = s
+		}
+		if s.seq == 0 {
+			f.page.changed = append(f.page.changed, s)
+		}
+		s.out, s.seq, s.exists = t.changes[key], seq, t.changes[key] != nil
+		size += len(key) + len(s.out) + entryOverhead
+	}
+	f.page.bytes += size
+	return nil
+}
+
+// call runs the user's fold.
+func (f *folder) call(t *txState, r *route, rec *jetstream.Recorded) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: string(debug.Stack())}
+		}
+	}()
+	if err := r.tx(t, rec.Event, &rec.Meta); err != nil {
+		return err
+	}
+	return t.err
+}

@@ -1,0 +1,367 @@
+package projection
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nuid"
+
+	"github.com/rossby-go/rossby/internal/wire"
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+// Updater follows the events of a store and keeps a view in its bucket, each
+// event exactly once. Of several updaters of one view one is the owner, the
+// others stand by.
+type Updater struct {
+	core    *core
+	cfg     UpdaterConfig
+	log     *slog.Logger
+	store   *jetstream.Store
+	decoder *jetstream.Decoder
+	ignore  map[string]map[string]bool
+	b       *bucket
+
+	running  atomic.Bool
+	position atomic.Uint64
+	read     atomic.Uint64
+	pending  atomic.Uint64
+
+	mu     sync.Mutex
+	status Status
+}
+
+// Status is what an updater is doing.
+type Status struct {
+	// View is the view's name, Owner who owns it, as far as this instance knows.
+	View  string
+	State State
+	Owner string
+	Epoch uint64
+	// Generation is the number of the generation that is written, 0 before it is
+	// known.
+	Generation int
+	// Position is how far the view is.
+	Position jetstream.Position
+	// Lag is the number of the store's commits after Position, as far as this
+	// instance knows; CaughtUp tells whether it is none.
+	Lag      uint64
+	CaughtUp bool
+	// Err is why the updater stopped, or what it is trying again.
+	Err error
+}
+
+// NewUpdater prepares the updater of a view. Nothing happens until [Updater.Run].
+// Returns the mistakes of definition and configuration, joined.
+func NewUpdater(store *jetstream.Store, def AnyDefinition, cfg UpdaterConfig) (*Updater, error) {
+	if store == nil || def == nil {
+		return nil, errors.New("projection: an updater needs a store and a definition")
+	}
+	c := def.definition()
+	if err := errors.Join(c.err, cfg.Validate()); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	decoder, err := jetstream.NewDecoder(cfg.Unknown, c.schemas...)
+	if err != nil {
+		return nil, fmt.Errorf("definition of view %q: %w", c.view, err)
+	}
+	return &Updater{
+		core: c, cfg: cfg, store: store, decoder: decoder, ignore: c.ignorable(),
+		log:    cfg.Logger.With("store", store.Name(), "view", c.view),
+		b:      newBucket(store.Conn(), store.Name(), c.view),
+		status: Status{View: c.view, State: StateStarting},
+	}, nil
+}
+
+// Status tells what the updater is doing.
+func (u *Updater) Status() Status {
+	u.mu.Lock()
+	s := u.status
+	u.mu.Unlock()
+	pos, read := u.position.Load(), u.read.Load()
+	s.Position = u.store.Position(pos)
+	if pos == 0 {
+		s.Position = jetstream.Position{}
+	}
+	if read > pos {
+		s.Lag = read - pos
+	}
+	s.Lag += u.pending.Load()
+	s.CaughtUp = s.Lag == 0 && pos > 0 && (s.State == StateRunning || s.State == StateBuilding)
+	return s
+}
+
+func (u *Updater) set(change func(*Status)) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	change(&u.status)
+}
+
+// Run keeps the view until ctx ends, which returns nil after the view was given
+// free for the next instance. It makes the view's bucket when there is none.
+// Faults of the network are waited out. Otherwise it returns:
+//
+//   - [*StoppedError], when an event cannot be folded ([*FoldError]), a value
+//     cannot be stored ([*ValueError]), or the store was restored
+//     ([ErrStoreRestored]): a person must look;
+//   - [*DefinitionError], when the view was built with another definition;
+//   - [ErrSuperseded], when a higher definition version took the view's place;
+//   - [ErrBucket], when the view's bucket cannot be used;
+//   - [ErrUnavailable], when the connection was closed.
+func (u *Updater) Run(ctx context.Context) error {
+	if !u.running.CompareAndSwap(false, true) {
+		return ErrRunning
+	}
+	defer u.running.Store(false)
+	u.set(func(s *Status) { s.State, s.Err = StateStarting, nil })
+	err := u.run(ctx)
+	if ctx.Err() != nil && !isStop(err) {
+		u.set(func(s *Status) { s.State = StateFree })
+		return nil
+	}
+	u.set(func(s *Status) { s.State, s.Err = StateStopped, err })
+	u.log.Error("view updater stopped", "error", err)
+	return err
+}
+
+func isStop(err error) bool {
+	_, stopped := errors.AsType[*StoppedError](err)
+	return stopped
+}
+
+// failing remembers which event failed and how often.
+type failing struct {
+	sequence uint64
+	tries    int
+	skip     bool
+}
+
+func (u *Updater) run(ctx context.Context) error {
+	me := u.cfg.Instance + "-" + nuid.Next()[16:]
+	hint, err := u.hints()
+	if err != nil {
+		return errors.Join(err, closedError(u.b.nc))
+	}
+	defer hint.close()
+	var bad failing
+	wait := newBackoff(10*time.Millisecond, time.Second)
+	for {
+		began := time.Now()
+		own, err := u.acquire(ctx, me, hint)
+		if err == nil {
+			err = u.own(ctx, own, &bad)
+		}
+		if time.Since(began) > 5*time.Second {
+			wait = newBackoff(10*time.Millisecond, time.Second)
+		}
+		fold, isFold := errors.AsType[*FoldError](err)
+		switch {
+		case isStop(err), errors.Is(err, ErrSuperseded), errors.Is(err, ErrDefinition), errors.Is(err, ErrBucket):
+			return err
+		case u.b.nc.IsClosed():
+			return closedError(u.b.nc)
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case isFold:
+			u.log.Warn("view tries an event again", "error", err, "tries", bad.tries)
+		case errors.Is(err, errAgain):
+			continue
+		case errors.Is(err, errLost):
+			u.log.Info("view is owned by another instance now")
+		default:
+			u.log.Warn("view updater begins again", "error", err)
+		}
+		u.set(func(s *Status) { s.Err = err })
+		pause := wait
+		if isFold {
+			pause = newBackoff(50*time.Millisecond<<min(bad.tries, 6), time.Minute)
+			_ = fold
+		}
+		if err := pause.next(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// errAgain begins again at once.
+var errAgain = errors.New("begin again")
+
+// own follows the events as the view's owner until it cannot, and gives the view
+// free if it still can.
+func (u *Updater) own(ctx context.Context, o *ownership, bad *failing) error {
+	u.log.Info("view is owned by this instance", "owner", o.cp.Owner, "epoch", o.cp.Epoch,
+		"generation", o.gen, "position", o.cp.Position)
+	u.position.Store(o.cp.Position)
+	u.set(func(s *Status) {
+		s.State, s.Owner, s.Epoch, s.Generation = o.cp.State, o.cp.Owner, o.cp.Epoch, o.gen
+		if bad.tries == 0 {
+			s.Err = nil
+		}
+	})
+	fl := &flusher{
+		b: u.b, gen: o.gen, keyed: u.core.kind == kindKeyed, ttl: u.cfg.LeaseTTL, log: u.log,
+		cp: *o.cp, rev: o.rev, shared: new(atomic.Uint64), pos: &u.position, wrote: time.Now(),
+	}
+	fl.shared.Store(o.rev)
+	err := u.session(ctx, o, fl, bad)
+	cause := err
+	if fold, ok := errors.AsType[*FoldError](err); ok {
+		if bad.sequence != fold.Sequence {
+			*bad = failing{sequence: fold.Sequence}
+		}
+		bad.tries++
+		switch {
+		case !fold.final && bad.tries <= max(u.cfg.FoldRetries, 1):
+			return err
+		case fold.final && bad.tries <= 1:
+			return err // Once more, to write what stands before it.
+		case !fold.final && u.cfg.OnError == SkipOnError && !bad.skip:
+			bad.skip = true
+			return errAgain
+		}
+		cause = &StoppedError{View: u.core.view, Cause: err}
+	}
+	if _, ok := errors.AsType[*ValueError](err); ok || errors.Is(err, ErrStoreRestored) {
+		cause = &StoppedError{View: u.core.view, Cause: err}
+	}
+	if ctx.Err() == nil && !isStop(cause) {
+		return cause
+	}
+	u.free(fl, cause)
+	return cause
+}
+
+// free tells the others that nobody owns the view, and why if it stopped.
+func (u *Updater) free(fl *flusher, cause error) {
+	if u.b.nc.IsClosed() || fl.undecided {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), u.cfg.LeaseTTL/2)
+	defer cancel()
+	cp := fl.cp
+	cp.Owner, cp.State = "", StateFree
+	if isStop(cause) {
+		cp.State, cp.Error = StateStopped, cause.Error()
+	}
+	if err := fl.put(ctx, nil, cp); err != nil {
+		u.log.Debug("view was not given free", "error", err)
+		return
+	}
+	_ = u.b.nc.Publish(u.b.hintSubject(), nil)
+	_ = u.b.nc.FlushWithContext(ctx)
+}
+
+// session reads, folds and writes, each in a goroutine of its own, until one of
+// them ends.
+func (u *Updater) session(ctx context.Context, o *ownership, fl *flusher, bad *failing) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	chunks := make(chan chunk, 32)
+	pages, done := make(chan *page), make(chan *page, 1)
+	cur := &cursor{
+		store: u.store, nc: u.b.nc, durable: o.durable, filter: u.filter(), max: u.cfg.Window, log: u.log,
+		pos: o.cp.Position, last: o.cp.Last, verify: u.verifier(o.cp), follow: u.ignorable,
+		seen: func(pos, pending uint64) {
+			u.read.Store(pos)
+			u.pending.Store(pending)
+		},
+	}
+	fo := &folder{
+		core: u.core, cfg: &u.cfg, log: u.log, store: u.store, decoder: u.decoder, b: u.b, gen: o.gen,
+		epoch: o.cp.Epoch, rev: fl.shared, cache: newCache(u.cfg.CacheBytes, o.fresh),
+		page: newPage(o.cp.Position), written: o.cp.Position, barrier: bad.sequence, skip: bad.skip,
+		passed: func() { *bad = failing{} },
+	}
+	if o.building {
+		fl.idle = func(ctx context.Context) error { return u.flip(ctx, o, fl, cur) }
+	}
+	var wg sync.WaitGroup
+	start := func(run func() error) {
+		wg.Go(func() { cancel(run()) })
+	}
+	start(func() error { return cur.run(ctx, chunks) })
+	start(func() error { return fo.run(ctx, chunks, pages, done) })
+	start(func() error { return fl.run(ctx, pages, done) })
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// filter is the one filter of the cursor: none, or that of the only type.
+func (u *Updater) filter() string {
+	if types := u.core.types(); len(types) == 1 {
+		return u.store.SubjectFilter(types[0])
+	}
+	return ""
+}
+
+// ignorable tells messages that cannot concern the view from their subject and
+// headers alone.
+func (u *Updater) ignorable(m *wire.Message) bool {
+	names, followed := u.ignore[typeToken(m.Subject, len(u.store.Name())+len(".event."))]
+	if !followed {
+		return true
+	}
+	if head(m.Header, "Rossby-Tx") != "" || len(names) == 0 {
+		return false
+	}
+	events := jetstream.EventNames(m)
+	for _, name := range events {
+		if !names[name] {
+			return false
+		}
+	}
+	return true
+}
+
+func typeToken(subject string, from int) string {
+	if len(subject) <= from {
+		return ""
+	}
+	for i := from; i < len(subject); i++ {
+		if subject[i] == '.' {
+			return subject[from:i]
+		}
+	}
+	return ""
+}
+
+// verifier finds out whether the store still holds what the view was made from.
+func (u *Updater) verifier(cp *checkpoint) func(context.Context, uint64, lastCommit) error {
+	return func(ctx context.Context, pos uint64, last lastCommit) error {
+		ctx, cancel := context.WithTimeout(ctx, 2*attemptTimeout)
+		defer cancel()
+		if cp.Store != u.store.ID() {
+			return fmt.Errorf("%w: it was made from the store with id %s, this one's is %s", ErrStoreRestored, cp.Store, u.store.ID())
+		}
+		if pos == 0 {
+			return nil
+		}
+		head, err := u.store.LastSequence(ctx)
+		if err != nil {
+			return err
+		}
+		if head < pos {
+			return fmt.Errorf("%w: it is at sequence %d, the store ends at %d", ErrStoreRestored, pos, head)
+		}
+		if last.Sequence == 0 {
+			return nil
+		}
+		m, err := wire.LeaderNext(ctx, u.b.nc, u.store.Name(), u.store.SubjectFilter(""), last.Sequence)
+		if err != nil && !errors.Is(err, wire.ErrNotFound) {
+			return err
+		}
+		if id := headerOf(&m); m.Sequence != last.Sequence || id != last.Commit {
+			return fmt.Errorf("%w: its last commit %s was at sequence %d, where the store has %q now",
+				ErrStoreRestored, last.Commit, last.Sequence, id)
+		}
+		return nil
+	}
+}
+
+func headerOf(m *wire.Message) string { return head(m.Header, "Rossby-Commit") }
