@@ -128,16 +128,27 @@ func (c Codec) Decode(data []byte, ptr any) error {
 		}
 		return toUTC(ptr)
 	}
+	if err := wellFormed(data); err != nil {
+		return err
+	}
 	dec := msgpack.GetDecoder()
 	defer msgpack.PutDecoder(dec)
-	r := bytes.NewReader(data)
-	dec.Reset(r)
+	dec.Reset(bytes.NewReader(data))
 	dec.SetCustomStructTag("json")
 	if err := dec.Decode(ptr); err != nil {
 		return err
 	}
-	if r.Len() > 0 {
-		return fmt.Errorf("msgpack: %d bytes after the value", r.Len())
-	}
 	return toUTC(ptr)
+}
+
+// wellFormed checks that the data is one value whose lengths are those of what is
+// there. The msgpack library allocates every slice as long as the data says, so
+// that five bytes from anywhere would end the process.
+func wellFormed(data []byte) error {
+	r := NewReader(data)
+	r.skip(maxDepthData)
+	if r.err == nil && r.Rest() > 0 {
+		r.fail(fmt.Sprintf("%d bytes after the value", r.Rest()))
+	}
+	return r.err
 }

@@ -238,15 +238,17 @@ func TestCheckNamesTheField(t *testing.T) {
 	type hidden struct{ Fine, lost int }
 	_ = hidden{}.lost
 	for want, v := range map[string]any{
-		".lost: unexported":                  hidden{},
-		".F: a func":                         struct{ F func() }{},
-		".C: a chan":                         struct{ C chan int }{},
-		".I: an interface":                   struct{ I any }{},
-		".T: an interface":                   struct{ T iface }{},
-		".X: a complex128":                   struct{ X complex128 }{},
-		".P: a uintptr":                      struct{ P uintptr }{},
-		".L[].F: a func":                     struct{ L []struct{ F func() } }{},
-		".M[].F: a func":                     struct{ M map[string]*struct{ F func() } }{},
+		".lost: unexported": hidden{},
+		".F: a func":        struct{ F func() }{},
+		".C: a chan":        struct{ C chan int }{},
+		".I: an interface":  struct{ I any }{},
+		".T: an interface":  struct{ T iface }{},
+		".X: a complex128":  struct{ X complex128 }{},
+		".P: a uintptr":     struct{ P uintptr }{},
+		".L[].F: a func":    struct{ L []struct{ F func() } }{},
+		".M[].F: a func": struct {
+			M map[string]*struct{ F func() }
+		}{},
 		".K: map keys must be":               struct{ K map[float64]int }{},
 		".B: map keys must be":               struct{ B map[bool]int }{},
 		".S: map keys must be":               struct{ S map[[2]int]int }{},
@@ -323,6 +325,26 @@ func TestIgnoredFieldsMayBeCyclic(t *testing.T) {
 		}
 		if err := c.Decode(data, n); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestDecodePromises: a length that only the data's head promises is no reason to
+// allocate as much. Where it is, this test is killed.
+func TestDecodePromises(t *testing.T) {
+	t.Parallel()
+	type event struct {
+		List []everything          `json:"list"`
+		Map  map[string]everything `json:"map"`
+	}
+	for name, data := range map[string]string{
+		"array":  "\x81\xa4list\xdd\xff\xff\xff\xff\xc0",
+		"map":    "\x81\xa3map\xdf\xff\xff\xff\xff\xa1x\xc0",
+		"nested": "\x81\xa1z" + strings.Repeat("\x91", 1<<20),
+	} {
+		var v event
+		if err := codec.Msgpack.Decode([]byte(data), &v); !errors.Is(err, codec.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -11,11 +11,11 @@ import (
 // was asked for.
 var ErrMalformed = errors.New("malformed msgpack")
 
-// The bounds of nesting, so that no input exhausts the stack: of values that are
-// passed over, and of values that were just encoded, where it is JSON's.
+// The bounds of nesting, so that no input exhausts the stack: of what a commit's
+// envelope may gain, and of users' data, where it is JSON's.
 const (
 	maxDepth     = 100
-	maxDepthSort = 10_000
+	maxDepthData = 10_000
 )
 
 // Reader reads msgpack from a slice without copying or reflection: decoding the
@@ -187,10 +187,10 @@ func (r *Reader) Int() int64 {
 }
 
 // Skip passes over one value of any kind.
-func (r *Reader) Skip() { r.skip(0) }
+func (r *Reader) Skip() { r.skip(maxDepth) }
 
 func (r *Reader) skip(depth int) {
-	if depth > maxDepth {
+	if depth < 0 {
 		r.fail("nested too deeply")
 		return
 	}
@@ -202,7 +202,7 @@ func (r *Reader) skip(depth int) {
 			if r.err != nil {
 				return
 			}
-			r.skip(depth + 1)
+			r.skip(depth - 1)
 		}
 		return
 	}

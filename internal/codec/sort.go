@@ -9,7 +9,7 @@ import (
 // of their keys' bytes. The msgpack library sorts only maps of strings.
 func sortMaps(data []byte) ([]byte, error) {
 	r := NewReader(data)
-	out, err := appendSorted(make([]byte, 0, len(data)), r, 0)
+	out, err := appendSorted(make([]byte, 0, len(data)), r, maxDepthData)
 	if err != nil {
 		return nil, err
 	}
@@ -17,7 +17,7 @@ func sortMaps(data []byte) ([]byte, error) {
 }
 
 func appendSorted(out []byte, r *Reader, depth int) ([]byte, error) {
-	if depth > maxDepthSort {
+	if depth < 0 {
 		r.fail("nested too deeply")
 		return nil, r.Err()
 	}
@@ -27,7 +27,7 @@ func appendSorted(out []byte, r *Reader, depth int) ([]byte, error) {
 		out = append(out, r.data[start:r.Offset()]...)
 		for range n {
 			var err error
-			if out, err = appendSorted(out, r, depth+1); err != nil {
+			if out, err = appendSorted(out, r, depth-1); err != nil {
 				return nil, err
 			}
 		}
@@ -37,11 +37,11 @@ func appendSorted(out []byte, r *Reader, depth int) ([]byte, error) {
 		type entry struct{ key, value []byte }
 		var entries []entry
 		for range n {
-			k, err := appendSorted(nil, r, depth+1)
+			k, err := appendSorted(nil, r, depth-1)
 			if err != nil {
 				return nil, err
 			}
-			v, err := appendSorted(nil, r, depth+1)
+			v, err := appendSorted(nil, r, depth-1)
 			if err != nil {
 				return nil, err
 			}

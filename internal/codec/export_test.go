@@ -1,0 +1,4 @@
+package codec
+
+// What the black-box tests need of the inside.
+var SortMaps = sortMaps
