@@ -26,13 +26,19 @@ type ownership struct {
 // hints wakes a standby when an owner leaves.
 type hints struct {
 	sub *nats.Subscription
-	ch  chan *nats.Msg
+	ch  chan struct{}
 }
 
 func (u *Updater) hints() (*hints, error) {
-	h := &hints{ch: make(chan *nats.Msg, 4)}
+	h := &hints{ch: make(chan struct{}, 1)}
 	var err error
-	if h.sub, err = u.b.nc.ChanSubscribe(u.b.hintSubject(), h.ch); err != nil {
+	h.sub, err = u.b.nc.Subscribe(u.b.hintSubject(), func(*nats.Msg) {
+		select {
+		case h.ch <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
 		return nil, fmt.Errorf("view %q: %w", u.core.view, err)
 	}
 	return h, nil

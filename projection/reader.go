@@ -1,6 +1,7 @@
 package projection
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,16 +46,18 @@ type Entry[V any] struct {
 	Generation int
 	// Time is when the value was written, UTC.
 	Time time.Time
+
+	place uint64 // where a list has found it, when that is not Revision
 }
 
 // ETag changes with the value, and when the view is rebuilt.
 func (e *Entry[V]) ETag() string {
-	return fmt.Sprintf("%q", strconv.Itoa(e.Generation)+"-"+strconv.FormatUint(e.Revision, 36))
+	return `"` + strconv.Itoa(e.Generation) + "-" + strconv.FormatUint(e.Revision, 36) + `"`
 }
 
 // Token is where a list goes on after this entry: see [ListOptions].
 func (e *Entry[V]) Token() string {
-	return strconv.Itoa(e.Generation) + "-" + strconv.FormatUint(e.Revision, 36)
+	return strconv.Itoa(e.Generation) + "-" + strconv.FormatUint(cmp.Or(e.place, e.Revision), 36)
 }
 
 func parseToken(token string) (gen int, after uint64, err error) {

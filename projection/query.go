@@ -1,0 +1,309 @@
+package projection
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+// Headers of queries and their answers.
+const (
+	// HeaderAfter of a request is the position that the view must have reached.
+	HeaderAfter = "Rossby-After"
+	// HeaderTimeout of a request is how long the caller waits, as a Go duration.
+	HeaderTimeout = "Rossby-Timeout"
+	// HeaderPosition, HeaderRevision, HeaderGeneration and HeaderSequence of an
+	// answer are the entry's.
+	HeaderPosition   = "Rossby-Position"
+	HeaderRevision   = "Rossby-Revision"
+	HeaderGeneration = "Rossby-Generation"
+	HeaderSequence   = headerSequence
+	// HeaderTime is when the entry was written, RFC 3339.
+	HeaderTime = "Rossby-Time"
+)
+
+// Error codes of the query service, in the header Nats-Service-Error-Code.
+const (
+	CodeInvalid     = "400" // malformed request, key or token
+	CodeNotFound    = "404" // the view does not hold the key
+	CodeForeign     = "409" // the position is one of another store
+	CodeExpired     = "410" // the list's token is one of another generation
+	CodeInternal    = "500"
+	CodeUnavailable = "503" // NATS cannot be read, or the service is busy
+	CodeStale       = "504" // the view did not reach the position in time
+)
+
+// Defaults of [QueryConfig].
+const (
+	QueryConcurrencyDefault = 64
+	QueryPageDefault        = 100
+	QueryTimeoutDefault     = 5 * time.Second
+)
+
+// QueryConfig describes a [QueryService]. The zero value is right for most.
+type QueryConfig struct {
+	// Concurrency bounds the requests that are answered at once; others are told
+	// that the service is busy. Defaults to [QueryConcurrencyDefault].
+	Concurrency int
+	// Name is the service's name for NATS micro. Defaults to <store>-query.
+	Name string
+	// Timeout bounds a request that names none. Defaults to
+	// [QueryTimeoutDefault].
+	Timeout time.Duration
+	// Version is the service's version for NATS micro. Defaults to 1.0.0.
+	Version string
+}
+
+// Validate reports every field that [NewQueryService] would refuse, joined.
+func (c QueryConfig) Validate() error {
+	var errs []error
+	if c.Concurrency < 0 {
+		errs = append(errs, fmt.Errorf("QueryConfig.Concurrency %d is negative", c.Concurrency))
+	}
+	if c.Timeout < 0 {
+		errs = append(errs, fmt.Errorf("QueryConfig.Timeout %v is negative", c.Timeout))
+	}
+	return errors.Join(errs...)
+}
+
+// AnyReader is a [Reader] of any value type.
+type AnyReader interface {
+	View() string
+	Store() string
+	queryGet(ctx context.Context, key string, after jetstream.Position) (body []byte, h micro.Headers, err error)
+	queryList(ctx context.Context, o ListOptions) (body []byte, err error)
+}
+
+// QueryService answers queries over NATS, as many instances as you like:
+//
+//	nats req bank.query.accounts.get.a1 ''
+//	nats req bank.query.accounts.list '{"prefix":"a","limit":10}'
+//
+// The answer to get is the value, plain JSON, with the entry's place in its
+// headers; that to list is {"entries":[…],"next":"<token>"}.
+type QueryService struct {
+	svc    micro.Service
+	ctx    context.Context //nolint:containedctx // ends with the service
+	cancel context.CancelFunc
+	busy   chan struct{}
+	wg     sync.WaitGroup
+	cfg    QueryConfig
+}
+
+// NewQueryService starts a service for the views of the readers. The caller stops
+// it.
+func NewQueryService(nc *nats.Conn, cfg QueryConfig, readers ...AnyReader) (*QueryService, error) {
+	if len(readers) == 0 {
+		return nil, errors.New("projection: a query service needs a reader")
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg.Concurrency = cmp.Or(cfg.Concurrency, QueryConcurrencyDefault)
+	cfg.Timeout = cmp.Or(cfg.Timeout, QueryTimeoutDefault)
+	cfg.Name = cmp.Or(cfg.Name, readers[0].Store()+"-query")
+	cfg.Version = cmp.Or(cfg.Version, "1.0.0")
+	svc, err := micro.AddService(nc, micro.Config{
+		Name: cfg.Name, Version: cfg.Version, Description: "Rossby view queries",
+	})
+	if err != nil {
+		return nil, fmt.Errorf("query service %q: %w", cfg.Name, err)
+	}
+	q := &QueryService{svc: svc, busy: make(chan struct{}, cfg.Concurrency), cfg: cfg}
+	q.ctx, q.cancel = context.WithCancel(context.Background())
+	for _, r := range readers {
+		group := svc.AddGroup(querySubject(r.Store(), r.View()))
+		prefix := querySubject(r.Store(), r.View()) + ".get."
+		err := errors.Join(
+			group.AddEndpoint(r.View()+"-get", micro.HandlerFunc(func(req micro.Request) {
+				q.hand(req, func(ctx context.Context) { q.get(ctx, r, req, strings.TrimPrefix(req.Subject(), prefix)) })
+			}), micro.WithEndpointSubject("get.>")),
+			group.AddEndpoint(r.View()+"-list", micro.HandlerFunc(func(req micro.Request) {
+				q.hand(req, func(ctx context.Context) { q.list(ctx, r, req) })
+			}), micro.WithEndpointSubject("list")),
+		)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("query service %q, view %q: %w", cfg.Name, r.View(), err), q.Stop())
+		}
+	}
+	return q, nil
+}
+
+func querySubject(store, view string) string { return store + ".query." + view }
+
+// Stop ends the service: requests that came are answered first.
+func (q *QueryService) Stop() error {
+	err := q.svc.Stop()
+	q.wg.Wait()
+	q.cancel()
+	return err
+}
+
+// hand gives a request to a goroutine of its own, since micro calls an endpoint's
+// handler for one request after the other.
+func (q *QueryService) hand(req micro.Request, answer func(context.Context)) {
+	select {
+	case q.busy <- struct{}{}:
+	default:
+		_ = req.Error(CodeUnavailable, "the service is busy", nil)
+		return
+	}
+	q.wg.Go(func() {
+		defer func() { <-q.busy }()
+		timeout := q.cfg.Timeout
+		if d, err := time.ParseDuration(req.Headers().Get(HeaderTimeout)); err == nil && d > 0 {
+			timeout = min(timeout, d)
+		}
+		ctx, cancel := context.WithTimeout(q.ctx, timeout)
+		defer cancel()
+		answer(ctx)
+	})
+}
+
+func (q *QueryService) get(ctx context.Context, r AnyReader, req micro.Request, stored string) {
+	key, err := decodeKey(stored)
+	if err != nil {
+		respondError(req, err)
+		return
+	}
+	after, err := jetstream.ParsePosition(req.Headers().Get(HeaderAfter))
+	if err != nil {
+		respondError(req, err)
+		return
+	}
+	body, h, err := r.queryGet(ctx, key, after)
+	if err != nil {
+		respondError(req, err)
+		return
+	}
+	_ = req.Respond(body, micro.WithHeaders(h))
+}
+
+// listRequest is the body of a list query; all of it may be left out.
+type listRequest struct {
+	Prefix string `json:"prefix,omitempty"`
+	After  string `json:"after,omitempty"`
+	Limit  int    `json:"limit,omitempty"`
+}
+
+// listReply is the answer to a list query. Next is the token of the next page,
+// "" on the last one.
+type listReply struct {
+	Entries []listEntry `json:"entries"`
+	Next    string      `json:"next,omitempty"`
+}
+
+type listEntry struct {
+	Key        string             `json:"key"`
+	Value      json.RawMessage    `json:"value"`
+	Position   jetstream.Position `json:"position"`
+	Sequence   uint64             `json:"sequence"`
+	Revision   uint64             `json:"revision"`
+	Generation int                `json:"generation"`
+	Time       time.Time          `json:"time"`
+	Token      string             `json:"token"`
+}
+
+func (q *QueryService) list(ctx context.Context, r AnyReader, req micro.Request) {
+	var body listRequest
+	if len(req.Data()) > 0 {
+		if err := json.Unmarshal(req.Data(), &body); err != nil {
+			_ = req.Error(CodeInvalid, "the request is not JSON: "+err.Error(), nil)
+			return
+		}
+	}
+	after, err := jetstream.ParsePosition(req.Headers().Get(HeaderAfter))
+	if err != nil {
+		respondError(req, err)
+		return
+	}
+	if body.Limit <= 0 || body.Limit > scanKeys {
+		body.Limit = QueryPageDefault
+	}
+	reply, err := r.queryList(ctx, ListOptions{Prefix: body.Prefix, After: body.After, Limit: body.Limit, AtLeast: after})
+	if err != nil {
+		respondError(req, err)
+		return
+	}
+	_ = req.Respond(reply)
+}
+
+func respondError(req micro.Request, err error) {
+	code := CodeInternal
+	var headers []micro.RespondOpt
+	var invalid *jetstream.InvalidError
+	var key *KeyError
+	var foreign *jetstream.ForeignPositionError
+	var stale *StaleError
+	switch {
+	case errors.As(err, &stale):
+		code = CodeStale
+		headers = append(headers, micro.WithHeaders(micro.Headers{HeaderPosition: {stale.Position.String()}}))
+	case errors.Is(err, ErrNotFound):
+		code = CodeNotFound
+	case errors.As(err, &foreign):
+		code = CodeForeign
+	case errors.Is(err, ErrTokenExpired):
+		code = CodeExpired
+	case errors.As(err, &invalid), errors.As(err, &key):
+		code = CodeInvalid
+	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrViewNotFound), errors.Is(err, context.DeadlineExceeded):
+		code = CodeUnavailable
+	}
+	_ = req.Error(code, strings.ReplaceAll(err.Error(), "\n", "; "), nil, headers...)
+}
+
+func (r *Reader[V]) queryGet(ctx context.Context, key string, after jetstream.Position) ([]byte, micro.Headers, error) {
+	e, err := r.Get(ctx, key, AtLeast(after))
+	if err != nil {
+		return nil, nil, err
+	}
+	body, err := json.Marshal(e.Value)
+	return body, micro.Headers{
+		HeaderPosition:   {e.Position.String()},
+		HeaderRevision:   {strconv.FormatUint(e.Revision, 10)},
+		HeaderGeneration: {strconv.Itoa(e.Generation)},
+		HeaderSequence:   {strconv.FormatUint(e.Sequence, 10)},
+		HeaderTime:       {e.Time.Format(time.RFC3339Nano)},
+	}, err
+}
+
+// maxListReply bounds an answer to a list, well below the server's payload.
+const maxListReply = 512 << 10
+
+func (r *Reader[V]) queryList(ctx context.Context, o ListOptions) ([]byte, error) {
+	big := false
+	entries, next, err := r.page(ctx, o, &big)
+	if err != nil {
+		return nil, err
+	}
+	reply := listReply{Entries: make([]listEntry, 0, len(entries)), Next: next}
+	size := 0
+	for i := range entries {
+		e := &entries[i]
+		value, err := json.Marshal(e.Value)
+		if err != nil {
+			return nil, err
+		}
+		if size += len(value) + len(e.Key) + 200; size > maxListReply && i > 0 {
+			reply.Next = entries[i-1].Token()
+			break
+		}
+		reply.Entries = append(reply.Entries, listEntry{
+			Key: e.Key, Value: value, Position: e.Position, Sequence: e.Sequence,
+			Revision: e.Revision, Generation: e.Generation, Time: e.Time, Token: e.Token(),
+		})
+	}
+	return json.Marshal(reply)
+}

@@ -1,0 +1,163 @@
+package projection
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/rossby-go/rossby/internal/codec"
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+// QueryClient asks the [QueryService] of a view. It needs leave to publish to
+// <store>.query.<view>.> and nothing of JetStream. It is safe for concurrent use.
+type QueryClient[V any] struct {
+	nc          *nats.Conn
+	store, view string
+	subject     string
+}
+
+// NewQueryClient makes a client for a view of a store. It sends nothing.
+func NewQueryClient[V any](nc *nats.Conn, store, view string) *QueryClient[V] {
+	return &QueryClient[V]{nc: nc, store: store, view: view, subject: querySubject(store, view)}
+}
+
+// Get returns a key's entry. Errors are those of [Reader.Get]; that nobody
+// answers is [ErrUnavailable], any other refusal a [*QueryError].
+func (c *QueryClient[V]) Get(ctx context.Context, key string, opts ...ReadOption) (Entry[V], error) {
+	e := Entry[V]{Key: key}
+	stored, err := encodeKey(key)
+	if err != nil {
+		return e, err
+	}
+	o := readOpts(opts)
+	msg, err := c.request(ctx, "get."+stored, nil, o.atLeast)
+	if err != nil {
+		return e, err
+	}
+	if e.Position, err = jetstream.ParsePosition(msg.Header.Get(HeaderPosition)); err != nil {
+		return e, err
+	}
+	e.Revision, _ = strconv.ParseUint(msg.Header.Get(HeaderRevision), 10, 64)
+	e.Sequence, _ = strconv.ParseUint(msg.Header.Get(HeaderSequence), 10, 64)
+	e.Generation, _ = strconv.Atoi(msg.Header.Get(HeaderGeneration))
+	e.Time, _ = time.Parse(time.RFC3339Nano, msg.Header.Get(HeaderTime))
+	if err := codec.JSON.Decode(msg.Data, &e.Value); err != nil {
+		return e, fmt.Errorf("view %q, %w", c.view, &ValueError{Key: key, Cause: err})
+	}
+	return e, nil
+}
+
+// List yields entries as [Reader.List] does.
+func (c *QueryClient[V]) List(ctx context.Context, o ListOptions) iter.Seq2[Entry[V], error] {
+	return func(yield func(Entry[V], error) bool) {
+		left := o.Limit
+		for {
+			reply, err := c.page(ctx, o, left)
+			if err != nil {
+				yield(Entry[V]{}, err)
+				return
+			}
+			for _, le := range reply.Entries {
+				e := Entry[V]{
+					Key: le.Key, Position: le.Position, Sequence: le.Sequence,
+					Revision: le.Revision, Generation: le.Generation, Time: le.Time,
+				}
+				if _, e.place, err = parseToken(le.Token); err == nil {
+					err = codec.JSON.Decode(le.Value, &e.Value)
+				}
+				if !yield(e, err) || err != nil {
+					return
+				}
+				if left--; left == 0 {
+					return
+				}
+			}
+			if reply.Next == "" {
+				return
+			}
+			o.After = reply.Next
+		}
+	}
+}
+
+func (c *QueryClient[V]) page(ctx context.Context, o ListOptions, left int) (listReply, error) {
+	var reply listReply
+	body, err := json.Marshal(listRequest{Prefix: o.Prefix, After: o.After, Limit: min(max(left, 0), scanKeys)})
+	if err != nil {
+		return reply, err
+	}
+	msg, err := c.request(ctx, "list", body, o.AtLeast)
+	if err != nil {
+		return reply, err
+	}
+	if err := json.Unmarshal(msg.Data, &reply); err != nil {
+		return reply, fmt.Errorf("list of view %q: %w", c.view, err)
+	}
+	return reply, nil
+}
+
+func (c *QueryClient[V]) request(ctx context.Context, what string, body []byte, after jetstream.Position) (*nats.Msg, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, QueryTimeoutDefault)
+		defer cancel()
+	}
+	req := nats.NewMsg(c.subject + "." + what)
+	req.Data = body
+	if !after.IsZero() {
+		req.Header.Set(HeaderAfter, after.String())
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		// The service answers "stale" before the caller stops listening.
+		req.Header.Set(HeaderTimeout, (time.Until(deadline) * 9 / 10).String())
+	}
+	msg, err := c.nc.RequestMsgWithContext(ctx, req)
+	if err != nil {
+		return nil, fmt.Errorf("query of view %q: %w: %w", c.view, ErrUnavailable, err)
+	}
+	code := msg.Header.Get(micro.ErrorCodeHeader)
+	if code == "" {
+		return msg, nil
+	}
+	failed := &QueryError{View: c.view, Code: code, Description: msg.Header.Get(micro.ErrorHeader)}
+	switch code {
+	case CodeStale:
+		at, _ := jetstream.ParsePosition(msg.Header.Get(HeaderPosition))
+		return nil, &StaleError{View: c.view, Wanted: after, Position: at}
+	case CodeForeign:
+		return nil, &jetstream.ForeignPositionError{Position: after, Store: c.store}
+	}
+	return nil, failed
+}
+
+// QueryError is a query that the service refused.
+type QueryError struct {
+	// Code is one of the package's error codes, Description says why.
+	View, Code, Description string
+}
+
+// Error names the view and the reason.
+func (e *QueryError) Error() string {
+	return fmt.Sprintf("query of view %q: %s (code %s)", e.View, e.Description, e.Code)
+}
+
+// Is matches [ErrNotFound], [ErrTokenExpired] and [ErrUnavailable] by the code.
+func (e *QueryError) Is(target error) bool {
+	switch e.Code {
+	case CodeNotFound:
+		return errors.Is(target, ErrNotFound)
+	case CodeExpired:
+		return errors.Is(target, ErrTokenExpired)
+	case CodeUnavailable:
+		return errors.Is(target, ErrUnavailable)
+	}
+	return false
+}

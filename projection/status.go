@@ -1,0 +1,105 @@
+package projection
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/rossby-go/rossby/internal/wire"
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+// ViewStatus is a view's state as its bucket tells it.
+type ViewStatus struct {
+	Store, View string
+	// Generation is the one that is read, Version its definition's.
+	Generation, Version int
+	State               State
+	// Owner is the instance that writes, "" for none, Epoch counts the owners.
+	Owner string
+	Epoch uint64
+	// Position is how far the view is, Head where the store ends.
+	Position, Head jetstream.Position
+	// Lag is the number of commits in the store after Position. Behind is how long
+	// ago the last commit in the view was stored, 0 when the view has caught up.
+	Lag    uint64
+	Behind time.Duration
+	// Skipped counts the events that were left out by [SkipOnError].
+	Skipped uint64
+	// Error says why it stopped.
+	Error string
+	// Building is the definition version of a generation that is being built
+	// beside, 0 for none; BuildPosition is how far it is.
+	Building      int
+	BuildPosition jetstream.Position
+	// Updated is when the checkpoint was written last.
+	Updated time.Time
+}
+
+// CaughtUp tells whether every commit of the store is in the view.
+func (s *ViewStatus) CaughtUp() bool { return s.Lag == 0 && !s.Head.IsZero() }
+
+// ReadStatus asks bucket and store, from outside, how a view is. It needs leave
+// to read both. Returns [ErrViewNotFound] and [ErrUnavailable].
+func ReadStatus(ctx context.Context, nc *nats.Conn, store, view string) (ViewStatus, error) {
+	s := ViewStatus{Store: store, View: view}
+	if err := errors.Join(jetstream.ValidateName("store name", store), jetstream.ValidateName("view name", view)); err != nil {
+		return s, err
+	}
+	b := newBucket(nc, store, view)
+	m, err := b.leader(ctx, b.pointerSubject())
+	if errors.Is(err, wire.ErrNotFound) || missing(err) {
+		return s, fmt.Errorf("%w: store %q has no view %q (bucket %s): run its updater first", ErrViewNotFound, store, view, b.name)
+	}
+	if err != nil {
+		return s, fmt.Errorf("status of view %q: %w: %w", view, ErrUnavailable, err)
+	}
+	p, err := decodePointer(m)
+	if err != nil {
+		return s, err
+	}
+	for i := range p.Generations {
+		g := &p.Generations[i]
+		if g.State == generationOld {
+			continue
+		}
+		m, err := b.leader(ctx, b.checkpointSubject(g.Number))
+		if err != nil {
+			return s, fmt.Errorf("status of view %q: %w: %w", view, ErrUnavailable, err)
+		}
+		cp, err := decodeCheckpoint(m)
+		if err != nil {
+			return s, err
+		}
+		if g.State == generationBuilding {
+			s.Building, s.BuildPosition = g.Version, makePosition(cp.Store, cp.Position)
+			continue
+		}
+		s.Generation, s.Version, s.State, s.Owner, s.Epoch = g.Number, g.Version, cp.State, cp.Owner, cp.Epoch
+		s.Position, s.Skipped, s.Error, s.Updated = makePosition(cp.Store, cp.Position), cp.Skipped, cp.Error, cp.Time
+		if err := s.head(ctx, nc, cp); err != nil {
+			return s, err
+		}
+	}
+	return s, nil
+}
+
+func (s *ViewStatus) head(ctx context.Context, nc *nats.Conn, cp *checkpoint) error {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	m, err := wire.LeaderLast(ctx, nc, s.Store, s.Store+".event.>")
+	if err != nil {
+		return fmt.Errorf("status of view %q: head of store %q: %w: %w", s.View, s.Store, ErrUnavailable, err)
+	}
+	s.Head = makePosition(cp.Store, m.Sequence)
+	if m.Sequence > cp.Position {
+		s.Lag = m.Sequence - cp.Position
+		if !cp.Last.Time.IsZero() {
+			s.Behind = time.Since(cp.Last.Time)
+		}
+	}
+	return nil
+}
