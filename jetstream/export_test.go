@@ -31,4 +31,6 @@ var AllHeaders = []string{
 }
 
 // ForgedCommit is a message as a writer of another language might send it.
-func ForgedCommit(subject string, c *Commit) (*nats.Msg, error) { return encodeCommit(subject, c, Msgpack) }
+func ForgedCommit(subject string, c *Commit) (*nats.Msg, error) {
+	return encodeCommit(subject, c, Msgpack)
+}

@@ -132,8 +132,8 @@ func open(ctx context.Context, nc *nats.Conn, cfg Config, create bool) (*Store, 
 // findStream returns the store's stream and makes it when that is asked for.
 // Errors of servers that are about to elect a leader are waited for.
 func findStream(ctx context.Context, js natsjs.JetStream, cfg Config, create bool) (*natsjs.StreamInfo, error) {
-	for wait := newBackoff(); ; {
-		attempt, cancel := context.WithTimeout(ctx, cfg.AttemptTimeout)
+	for i, wait := 0, newBackoff(); ; i++ {
+		attempt, cancel := openAttempt(ctx, cfg, i)
 		stream, err := js.Stream(attempt, cfg.Name)
 		if errors.Is(err, natsjs.ErrStreamNotFound) && create {
 			wanted := genesis{
@@ -160,6 +160,13 @@ func findStream(ctx context.Context, js natsjs.JetStream, cfg Config, create boo
 			return nil, fmt.Errorf("%w: %w", ErrUnavailable, errors.Join(stop, err))
 		}
 	}
+}
+
+// openAttempt bounds the i-th attempt: a stream that is about to get its first
+// leader answers nothing, so the first attempts are short.
+func openAttempt(ctx context.Context, cfg Config, i int) (context.Context, context.CancelFunc) {
+	const first, doublings = 200 * time.Millisecond, 8
+	return context.WithTimeout(ctx, min(first<<min(i, doublings), cfg.AttemptTimeout))
 }
 
 // retryable tells errors without an answer of the server.
@@ -220,11 +227,14 @@ func readGenesis(ctx context.Context, nc *nats.Conn, cfg Config, create bool, in
 	subject := cfg.Name + genesisSuffix
 	wanted, err := genesisOf(cfg, info.Config.Metadata)
 	last := info.State.LastSeq
+	if last == 0 && err == nil {
+		err = wanted.check(cfg, create, info.Config.Metadata)
+	}
 	if last == 0 && err != nil {
 		return genesis{}, err
 	}
-	for wait := newBackoff(); ; {
-		attempt, cancel := context.WithTimeout(ctx, cfg.AttemptTimeout)
+	for i, wait := 0, newBackoff(); ; i++ {
+		attempt, cancel := openAttempt(ctx, cfg, i)
 		m, err := wire.LeaderLast(attempt, nc, cfg.Name, subject)
 		cancel()
 		switch {
@@ -247,7 +257,7 @@ func readGenesis(ctx context.Context, nc *nats.Conn, cfg Config, create bool, in
 			msg.Header[headerFormat] = []string{formatText}
 			msg.Header[headerContentType] = []string{JSON.ContentType()}
 			msg.Data = body
-			attempt, cancel := context.WithTimeout(ctx, cfg.AttemptTimeout)
+			attempt, cancel := openAttempt(ctx, cfg, i)
 			_, err = wire.Publish(attempt, nc, msg)
 			cancel()
 			if number := wire.Number(err); number != 0 && !wire.IsWrongLastSequence(err) && !transient(number) {
