@@ -2,6 +2,7 @@ package follow_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -53,7 +54,8 @@ func TestThiefLosesNothing(t *testing.T) {
 				// As a zombie owner would: it skips what it believes done.
 				_, _ = b.js.ResetConsumerToSequence(ctx, b.stream, "f", i.Status().Position+20)
 			} else {
-				_, _ = thief.RequestWithContext(ctx, "$JS.API.CONSUMER.MSG.NEXT."+b.stream+".f", []byte(`{"batch":1,"no_wait":true}`))
+				_, _ = thief.RequestWithContext(ctx, "$JS.API.CONSUMER.MSG.NEXT."+b.stream+".f",
+					[]byte(`{"batch":1,"no_wait":true}`))
 			}
 			cancel()
 		}
@@ -66,6 +68,37 @@ func TestThiefLosesNothing(t *testing.T) {
 		t.Errorf("%d done, %d repeated", j.count(), j.repeated())
 	}
 	j.ordered()
+}
+
+// TestResetOfAFreshCursor is what consumer sequences cannot show: a reset by
+// another before anything was delivered after ours.
+func TestResetOfAFreshCursor(t *testing.T) {
+	t.Parallel()
+	for _, wait := range []bool{true, false} {
+		t.Run(fmt.Sprintf("beats=%t", wait), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			j := newJournal(t)
+			i := start(t, b.config(j)).active(t)
+			b.publishLanes(5, 1)
+			i.caughtUp(t, 5)
+			i.stop(t)
+			i = start(t, b.config(j))
+			i.caughtUp(t, 5)
+			if _, err := b.js.ResetConsumerToSequence(t.Context(), b.stream, "f", 16); err != nil {
+				t.Fatal(err)
+			}
+			if wait {
+				until(t, "the beat is refused", func() bool { return i.Status().LastError != nil })
+			}
+			b.publishLanes(5, 5)
+			i.caughtUp(t, 30)
+			if j.count() != 30 || j.repeated() != 0 {
+				t.Errorf("%d done, %d repeated", j.count(), j.repeated())
+			}
+			j.ordered()
+		})
+	}
 }
 
 func TestServerForgetsTheConnection(t *testing.T) {

@@ -80,7 +80,8 @@ func (f *Follower) run(ctx context.Context) error {
 			return err
 		}
 		t := newTenure(ctx, f, taken.record, taken.rev, taken.sent)
-		f.cfg.Logger.Info("owner", "epoch", taken.record.Epoch, "position", taken.record.Position, "lanes", len(taken.record.Lanes))
+		r := taken.record
+		f.cfg.Logger.Info("owner", "epoch", r.Epoch, "position", r.Position, "lanes", len(r.Lanes))
 		f.enter(StateActive, t)
 		if err := t.run(ctx); err != nil {
 			return err

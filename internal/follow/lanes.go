@@ -40,8 +40,8 @@ type lane struct {
 	state     laneState
 	index     int // in table.due
 
-	// queue holds the next events. With hole, events up to to are missing behind
-	// it and have to be read from the stream; none is added until they were.
+	// queue holds the next events. With hole, later ones are missing behind it and
+	// have to be read from the stream; none is added until they were.
 	queue []wire.Message
 	hole  bool
 	// page is the size of the next read, misses the reads in a row that found

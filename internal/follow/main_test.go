@@ -66,7 +66,7 @@ func setup(tb testing.TB) *bench {
 
 func newBench(tb testing.TB, url string, replicas int) *bench {
 	tb.Helper()
-	name := strings.NewReplacer("/", "-", "#", "-").Replace(tb.Name())
+	name := strings.NewReplacer("/", "-", "#", "-", "=", "-").Replace(tb.Name())
 	b := &bench{tb: tb, url: url, stream: name, bucket: name + "-followers"}
 	b.nc = b.connect()
 	js, err := jetstream.New(b.nc)

@@ -55,7 +55,8 @@ func TestFailingLaneBlocksOnlyItself(t *testing.T) {
 	i := start(t, b.config(j)).active(t)
 	until(t, "all others are done", func() bool { return j.count() == (lanes-1)*rounds })
 	s := i.Status()
-	if len(s.Blocked) != 1 || s.Blocked[0].Subject != "t.0" || s.Blocked[0].From != 1 || s.Blocked[0].Attempts == 0 || s.CaughtUp {
+	if len(s.Blocked) != 1 || s.Blocked[0].Subject != "t.0" || s.Blocked[0].From != 1 ||
+		s.Blocked[0].Attempts == 0 || s.CaughtUp {
 		t.Errorf("status %+v", s)
 	}
 	if s.LastError == nil {
@@ -63,7 +64,8 @@ func TestFailingLaneBlocksOnlyItself(t *testing.T) {
 	}
 	until(t, "the record shows the lane", func() bool {
 		s, err := follow.ReadStatus(t.Context(), b.nc, b.stream, b.bucket, "f")
-		return err == nil && len(s.Blocked) == 1 && s.Blocked[0].To == (rounds-1)*lanes+1 && s.Blocked[0].Error == errTest.Error()
+		return err == nil && len(s.Blocked) == 1 && s.Blocked[0].To == (rounds-1)*lanes+1 &&
+			s.Blocked[0].Error == errTest.Error()
 	})
 	mended.Store(true)
 	i.caughtUp(t, lanes*rounds)

@@ -113,7 +113,8 @@ func decodeRecord(m wire.Message) (record, error) {
 		return r, fmt.Errorf("%w: revision %d: %w", ErrRecordFormat, m.Sequence, err)
 	}
 	if r.Format != recordFormat {
-		return r, fmt.Errorf("%w: revision %d has format %d, known is %d", ErrRecordFormat, m.Sequence, r.Format, recordFormat)
+		return r, fmt.Errorf("%w: revision %d has format %d, known is %d",
+			ErrRecordFormat, m.Sequence, r.Format, recordFormat)
 	}
 	return r, nil
 }
@@ -177,12 +178,14 @@ func (p place) writeSure(ctx context.Context, r record, body []byte, rev uint64)
 func (c *Config) check(r record) error {
 	switch {
 	case r.Store != c.StoreID:
-		return fmt.Errorf("%w: record %q of bucket %q is of store %q, this is %q", ErrOtherStore, c.Name, c.Bucket, r.Store, c.StoreID)
+		return fmt.Errorf("%w: record %q of bucket %q is of store %q, this is %q",
+			ErrOtherStore, c.Name, c.Bucket, r.Store, c.StoreID)
 	case r.Version > c.Version:
 		return fmt.Errorf("%w: record %q has version %d, this instance is version %d: it is outdated, stop or update it",
 			ErrNewerVersion, c.Name, r.Version, c.Version)
 	case r.Version == c.Version && r.Definition != c.Definition:
-		return fmt.Errorf("%w: %q version %d was recorded with definition %q, this instance has %q: raise the version, or deploy what the version had",
+		return fmt.Errorf("%w: %q version %d was recorded with definition %q, this instance has %q: "+
+			"raise the version, or deploy what the version had",
 			ErrOtherDefinition, c.Name, c.Version, r.Definition, c.Definition)
 	}
 	return nil

@@ -91,7 +91,9 @@ func (t *tenure) reread(l *lane) {
 // readReplica reads up to limit of the lane's events in [from, to] from any
 // replica. Without events, next is where to go on: beyond to when the range
 // holds none that is followed.
-func (t *tenure) readReplica(ctx context.Context, key string, from, to uint64, limit int) ([]wire.Message, uint64, error) {
+func (t *tenure) readReplica(
+	ctx context.Context, key string, from, to uint64, limit int,
+) ([]wire.Message, uint64, error) {
 	next := from
 	if t.cfg.Lane != nil {
 		limit = 4 * pageMax // most of a scan belongs to other lanes

@@ -81,11 +81,13 @@ func (s *session) pull() error {
 	if full || !enough {
 		return nil
 	}
-	body := fmt.Appendf(nil, `{"batch":%d,"expires":%d,"idle_heartbeat":%d}`, room, s.expires.Nanoseconds(), s.beat.Nanoseconds())
+	body := fmt.Appendf(nil, `{"batch":%d,"expires":%d,"idle_heartbeat":%d}`,
+		room, s.expires.Nanoseconds(), s.beat.Nanoseconds())
 	if s.outstanding == 0 {
 		s.heard = time.Now()
 	}
-	if err := t.cfg.Conn.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+t.cfg.Stream+"."+t.cfg.Name, s.inbox, body); err != nil {
+	subject := "$JS.API.CONSUMER.MSG.NEXT." + t.cfg.Stream + "." + t.cfg.Name
+	if err := t.cfg.Conn.PublishRequest(subject, s.inbox, body); err != nil {
 		return fmt.Errorf("pull: %w", err)
 	}
 	s.outstanding += room
@@ -110,7 +112,8 @@ func (s *session) take(msg *nats.Msg) error {
 		}
 		if md.Sequence.Consumer != s.delivered+1 {
 			// What came before the gap is good.
-			return errors.Join(fmt.Errorf("gap: consumer sequence %d after %d", md.Sequence.Consumer, s.delivered), s.accept(pending))
+			err := fmt.Errorf("gap: consumer sequence %d after %d", md.Sequence.Consumer, s.delivered)
+			return errors.Join(err, s.accept(pending))
 		}
 		if s.delivered == 0 {
 			if err := s.verify(md.Sequence.Stream); err != nil {
@@ -204,12 +207,31 @@ func (s *session) heartbeat(h nats.Header) error {
 		return fmt.Errorf("gap: the consumer is at %d, we got %d", consumer, s.delivered)
 	}
 	if stream > s.t.position() {
+		// The head comes first: what it covers cannot be published any more
+		// while verify looks. A cursor may be reset beyond it.
+		if err := s.covered(stream); err != nil {
+			return err
+		}
 		if err := s.verify(stream + 1); err != nil {
 			return err
 		}
 		s.t.moveTo(stream)
 	}
 	s.t.heard(stream, 0, true, time.Time{})
+	return nil
+}
+
+// covered makes sure that the stream has reached seq.
+func (s *session) covered(seq uint64) error {
+	ctx, cancel := context.WithTimeout(s.t.ctx, s.t.cfg.TTL/2)
+	defer cancel()
+	info, err := s.t.f.streamInfo(ctx)
+	if err != nil {
+		return err
+	}
+	if head := info.State.LastSeq; seq > head {
+		return fmt.Errorf("gap: the cursor was moved to %d, beyond the head %d", seq, head)
+	}
 	return nil
 }
 

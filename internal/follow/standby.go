@@ -132,7 +132,8 @@ func (f *Follower) look(ctx context.Context, me string, w *watch) (*taken, error
 // owner sees it at its next write, ends its handlers and gives the record up;
 // position, lanes and lease stay the owner's until then.
 func (f *Follower) announce(ctx context.Context, r record, rev uint64) error {
-	f.cfg.Logger.Info("asking an owner of a lower version to give way", "owner", r.Owner, "theirs", r.Version, "ours", f.cfg.Version)
+	f.cfg.Logger.Info("asking an owner of a lower version to give way",
+		"owner", r.Owner, "theirs", r.Version, "ours", f.cfg.Version)
 	r.Version, r.Definition = f.cfg.Version, f.cfg.Definition
 	body := r.encode(lanesOf(r, time.Now()), true)
 	_, err := f.place.write(ctx, body, rev)
@@ -180,7 +181,8 @@ func (f *Follower) first(ctx context.Context, me string, rev uint64) (*taken, er
 		return nil, err
 	}
 	if after > info.State.LastSeq {
-		return nil, fmt.Errorf("%w: Start says %d, the last message of %q is %d", ErrBeyondHead, after, f.cfg.Stream, info.State.LastSeq)
+		return nil, fmt.Errorf("%w: Start says %d, the last message of %q is %d",
+			ErrBeyondHead, after, f.cfg.Stream, info.State.LastSeq)
 	}
 	return f.take(ctx, record{
 		Owner: me, Epoch: 1, Flush: 1, Position: after, Store: f.cfg.StoreID,

@@ -133,7 +133,8 @@ func sortLanes(lanes []LaneStatus) {
 func ReadStatus(ctx context.Context, nc *nats.Conn, stream, bucket, name string) (Status, error) {
 	r, _, err := placeOf(nc, bucket, name).read(ctx)
 	switch {
-	case errors.Is(err, wire.ErrNotFound), errors.Is(err, nats.ErrNoResponders), wire.Number(err) == wire.CodeStreamNotFound:
+	case errors.Is(err, wire.ErrNotFound), errors.Is(err, nats.ErrNoResponders),
+		wire.Number(err) == wire.CodeStreamNotFound:
 		return Status{}, fmt.Errorf("follow: %w: bucket %q key %q: %w", ErrNoRecord, bucket, name, err)
 	case err != nil:
 		return Status{}, fmt.Errorf("follow: %q: %w", name, err)

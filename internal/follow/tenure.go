@@ -137,9 +137,9 @@ func (t *tenure) run(ctx context.Context) error {
 	helpers.Go(t.wakeDue)
 	stopFlush := make(chan struct{})
 	flusherDone := make(chan struct{})
-	go func() {
+	go func() { //nolint:contextcheck // a drain has to record too
 		defer close(flusherDone)
-		t.flusher(stopFlush) //nolint:contextcheck // a drain has to record too
+		t.flusher(stopFlush)
 	}()
 
 	select {

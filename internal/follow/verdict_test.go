@@ -76,7 +76,8 @@ func TestParkAndResume(t *testing.T) {
 	i = start(t, cfg).active(t)
 	b.publishLanes(3, 50)
 	until(t, "the others are done", func() bool { return j.count() == 200 })
-	if s := i.Status(); len(s.Blocked) != 1 || !s.Blocked[0].Parked || s.Blocked[0].Error != errTest.Error() || s.Blocked[0].Attempts != 1 {
+	if s := i.Status(); len(s.Blocked) != 1 || !s.Blocked[0].Parked ||
+		s.Blocked[0].Error != errTest.Error() || s.Blocked[0].Attempts != 1 {
 		t.Errorf("status %+v", s)
 	}
 	if err := i.Resume(t.Context(), "t.2"); !isErr(err, follow.ErrNoLane) {
@@ -127,7 +128,9 @@ func TestWaitingDoesNotMend(t *testing.T) {
 		change func(t *testing.T, b *bench, cfg *follow.Config)
 		want   error
 	}{
-		{"OtherDefinition", func(_ *testing.T, _ *bench, cfg *follow.Config) { cfg.Definition = "x" }, follow.ErrOtherDefinition},
+		{"OtherDefinition", func(_ *testing.T, _ *bench, cfg *follow.Config) {
+			cfg.Definition = "x"
+		}, follow.ErrOtherDefinition},
 		{"OtherStore", func(_ *testing.T, _ *bench, cfg *follow.Config) { cfg.StoreID = "x" }, follow.ErrOtherStore},
 		{"LowerVersion", func(_ *testing.T, _ *bench, cfg *follow.Config) { cfg.Version = 0 }, follow.ErrNewerVersion},
 		{"RecordVanished", func(t *testing.T, b *bench, _ *follow.Config) {
@@ -257,7 +260,8 @@ func TestConfigValidateNamesEveryField(t *testing.T) {
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{
-		"Conn", `Stream "a.b"`, `Bucket "a b"`, `Name "a.b"`, `Filter "a..b"`, "Version -1", `TTL "1ms"`, `FlushEvery "1h0m0s"`,
+		"Conn", `Stream "a.b"`, `Bucket "a b"`, `Name "a.b"`, `Filter "a..b"`,
+		"Version -1", `TTL "1ms"`, `FlushEvery "1h0m0s"`,
 		`Grace "-1ns"`, "MaxUnrecorded -2", "Concurrency -3", "Window -4", "MaxLanes -5", "Start", "Handle",
 	} {
 		if !strings.Contains(err.Error(), want) {
@@ -267,5 +271,40 @@ func TestConfigValidateNamesEveryField(t *testing.T) {
 	good := follow.Config{Start: func(context.Context) (uint64, error) { return 0, nil }}
 	if err := good.Validate(); err == nil || strings.Contains(err.Error(), "Start") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestPanicsOfTheOtherFunctions(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	j := newJournal(t)
+	cfg := b.config(j)
+	cfg.Skip = func(*wireMessage) bool { panic("test") }
+	b.publishLanes(2, 2)
+	if err := start(t, cfg).wait(t); !isErr(err, follow.ErrPanic) {
+		t.Errorf("Skip: ended with %v", err)
+	}
+	cfg.Skip = nil
+	var failed atomic.Bool
+	j.fail = func(follow.Delivery) error {
+		if failed.CompareAndSwap(false, true) {
+			return errTest
+		}
+		return nil
+	}
+	cfg.Decide = func(follow.Failure) follow.Verdict { panic("test") }
+	i := start(t, cfg)
+	i.caughtUp(t, 4)
+	if err := i.Status().LastError; !isErr(err, follow.ErrPanic) || !isErr(err, errTest) {
+		t.Errorf("Decide: last error %v", err)
+	}
+	cfg.Name = "g"
+	cfg.Start = func(context.Context) (uint64, error) { panic("test") }
+	if err := start(t, cfg).wait(t); !isErr(err, follow.ErrPanic) {
+		t.Errorf("Start: ended with %v", err)
+	}
+	cfg.Start = func(context.Context) (uint64, error) { return 5, nil }
+	if err := start(t, cfg).wait(t); !isErr(err, follow.ErrBeyondHead) {
+		t.Errorf("Start beyond the head: ended with %v", err)
 	}
 }

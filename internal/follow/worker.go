@@ -134,7 +134,8 @@ func (t *tenure) classify(m *wire.Message) (key string, skip, ok bool) {
 	defer func() {
 		if !ok {
 			p := &PanicError{Value: recover(), Stack: debug.Stack()}
-			t.cfg.Logger.Error("Skip or Lane panicked", "subject", m.Subject, "sequence", m.Sequence, "error", p, "stack", string(p.Stack))
+			t.cfg.Logger.Error("Skip or Lane panicked",
+				"subject", m.Subject, "sequence", m.Sequence, "error", p, "stack", string(p.Stack))
 			t.end(fmt.Errorf("follow: Skip or Lane at sequence %d: %w", m.Sequence, p))
 		}
 	}()
