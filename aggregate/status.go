@@ -7,6 +7,9 @@ import (
 	"github.com/rossby-go/rossby/jetstream"
 )
 
+// ErrNeverRan is returned by [ReadStatus] for a reactor that never ran.
+var ErrNeverRan = follow.ErrNoRecord
+
 // Status is what a reactor, or the timers, are doing.
 type Status = follow.Status
 
@@ -20,7 +23,7 @@ func (r *Reactor) Status() Status { return r.follower.Status() }
 func (t *Timers) Status() Status { return t.follower.Status() }
 
 // ReadStatus asks the servers about a reactor, wherever it runs, or about the
-// timers with [TimersName].
+// timers with [TimersName]. Returns [ErrNeverRan].
 func ReadStatus(ctx context.Context, store *jetstream.Store, name string) (Status, error) {
 	stream := store.Name()
 	if name == TimersName {
