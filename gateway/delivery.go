@@ -80,5 +80,10 @@ func (d Delivery) Command(ctx context.Context, aggregateType, id, command string
 		return fmt.Errorf("command %s: %s: %s", msg.Subject, b.Kind, b.Reason)
 	case protocol.KindInvalid, protocol.KindNotFound, protocol.KindExists, protocol.KindConflict, protocol.KindRejected:
 	}
-	return &CommandError{Subject: msg.Subject, Kind: string(b.Kind), Code: cmp.Or(b.Code, string(b.Kind)), Reason: b.Reason}
+	return &CommandError{
+		Subject: msg.Subject,
+		Kind:    string(b.Kind),
+		Code:    cmp.Or(b.Code, string(b.Kind)),
+		Reason:  b.Reason,
+	}
 }

@@ -62,7 +62,10 @@ func (c Config) Validate() error {
 		value int
 	}{{"Concurrency", c.Concurrency}, {"MaxUnrecorded", c.MaxUnrecorded}, {"Version", c.Version}} {
 		if n.value < 0 {
-			errs = append(errs, &jetstream.InvalidError{Field: n.field, Value: strconv.Itoa(n.value), Reason: "is negative"})
+			errs = append(
+				errs,
+				&jetstream.InvalidError{Field: n.field, Value: strconv.Itoa(n.value), Reason: "is negative"},
+			)
 		}
 	}
 	for _, d := range []struct {

@@ -56,7 +56,12 @@ func AccountType() *aggregate.Type[Account] {
 
 		aggregate.Create("open", func(c OpenAccount, _ aggregate.Decision) ([]any, error) {
 			if c.InitialCents < 0 || c.InitialCents > maxCents {
-				return nil, aggregate.Reject("invalid-amount", "initialCents %d is not between 0 and %d", c.InitialCents, maxCents)
+				return nil, aggregate.Reject(
+					"invalid-amount",
+					"initialCents %d is not between 0 and %d",
+					c.InitialCents,
+					maxCents,
+				)
 			}
 			return []any{account.Opened{CustomerID: c.CustomerID, Title: c.Title, Cents: c.InitialCents}}, nil
 		}),
@@ -68,7 +73,12 @@ func AccountType() *aggregate.Type[Account] {
 				return nil, aggregate.Reject(transfer.CodeAccountDeleted, "the account is deleted")
 			}
 			if a.Cents < c.Cents {
-				return nil, aggregate.Reject(transfer.CodeInsufficientFunds, "the balance is %d cents, %d are wanted", a.Cents, c.Cents)
+				return nil, aggregate.Reject(
+					transfer.CodeInsufficientFunds,
+					"the balance is %d cents, %d are wanted",
+					a.Cents,
+					c.Cents,
+				)
 			}
 			return []any{account.Debited(c)}, nil
 		}),

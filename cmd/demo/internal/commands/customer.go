@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/rossby-go/rossby/aggregate"
@@ -63,10 +64,8 @@ func CustomerType() *aggregate.Type[Customer] {
 			if err := jetstream.ValidateID(c.AccountID); err != nil {
 				return nil, aggregate.Reject("invalid-account", "%v", err)
 			}
-			for _, have := range s.ToAccounts {
-				if have == ToAccount(c) {
-					return nil, nil
-				}
+			if slices.Contains(s.ToAccounts, ToAccount(c)) {
+				return nil, nil
 			}
 			return []any{customer.AddedToAccount(c)}, nil
 		}),

@@ -44,7 +44,13 @@ func newBank(t *testing.T) *bank {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reactor, err := commands.NewReactor(store, b.accounts, b.transfers, time.Minute, aggregate.ReactorConfig{Start: jetstream.FromBeginning()})
+	reactor, err := commands.NewReactor(
+		store,
+		b.accounts,
+		b.transfers,
+		time.Minute,
+		aggregate.ReactorConfig{Start: jetstream.FromBeginning()},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +78,11 @@ func (b *bank) open(t *testing.T, cents int64) string {
 
 func (b *bank) transfer(t *testing.T, from, to string, cents int64) string {
 	t.Helper()
-	r, err := b.transfers.Create(t.Context(), "", commands.CreateTransfer{FromAccountID: from, ToAccountID: to, Cents: cents})
+	r, err := b.transfers.Create(
+		t.Context(),
+		"",
+		commands.CreateTransfer{FromAccountID: from, ToAccountID: to, Cents: cents},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

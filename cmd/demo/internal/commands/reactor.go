@@ -22,42 +22,69 @@ const DeadlineDefault = time.Minute
 func NewReactor(
 	store *jetstream.Store, accounts, transfers aggregate.Target, deadline time.Duration, cfg aggregate.ReactorConfig,
 ) (*aggregate.Reactor, error) {
-	return aggregate.NewReactor(store, ReactorName, cfg,
-		aggregate.On(transfer.Events, func(ctx context.Context, e transfer.Created, m jetstream.Meta, do *aggregate.Do) error {
-			if err := do.After(ctx, deadline, transfers, m.ID, Expire{}); err != nil {
+	return aggregate.NewReactor(
+		store,
+		ReactorName,
+		cfg,
+		aggregate.On(
+			transfer.Events,
+			func(ctx context.Context, e transfer.Created, m jetstream.Meta, do *aggregate.Do) error {
+				if err := do.After(ctx, deadline, transfers, m.ID, Expire{}); err != nil {
+					return err
+				}
+				_, err := do.Update(
+					ctx,
+					accounts,
+					e.Details.FromAccountID,
+					Debit{TransferID: m.ID, Cents: e.Details.Cents},
+				)
+				if code, refused := refusal(err); refused {
+					_, err = do.Update(ctx, transfers, m.ID, RecordDebitFailed{Code: code})
+					return err
+				}
+				if err != nil {
+					return err
+				}
+				_, err = do.Update(ctx, transfers, m.ID, RecordDebit{})
 				return err
-			}
-			_, err := do.Update(ctx, accounts, e.Details.FromAccountID, Debit{TransferID: m.ID, Cents: e.Details.Cents})
-			if code, refused := refusal(err); refused {
-				_, err = do.Update(ctx, transfers, m.ID, RecordDebitFailed{Code: code})
+			},
+		),
+		aggregate.On(
+			transfer.Events,
+			func(ctx context.Context, e transfer.DebitRecorded, m jetstream.Meta, do *aggregate.Do) error {
+				_, err := do.Update(
+					ctx,
+					accounts,
+					e.Details.ToAccountID,
+					Credit{TransferID: m.ID, Cents: e.Details.Cents},
+				)
+				if code, refused := refusal(err); refused {
+					_, err = do.Update(ctx, transfers, m.ID, RecordCreditRefused{Code: code})
+					return err
+				}
+				if err != nil {
+					return err
+				}
+				_, err = do.Update(ctx, transfers, m.ID, RecordCredit{})
 				return err
-			}
-			if err != nil {
+			},
+		),
+		aggregate.On(
+			transfer.Events,
+			func(ctx context.Context, e transfer.CreditRefused, m jetstream.Meta, do *aggregate.Do) error {
+				_, err := do.Update(
+					ctx,
+					accounts,
+					e.Details.FromAccountID,
+					Refund{TransferID: m.ID, Cents: e.Details.Cents},
+				)
+				if err != nil {
+					return err
+				}
+				_, err = do.Update(ctx, transfers, m.ID, RecordRefund{Code: e.Code})
 				return err
-			}
-			_, err = do.Update(ctx, transfers, m.ID, RecordDebit{})
-			return err
-		}),
-		aggregate.On(transfer.Events, func(ctx context.Context, e transfer.DebitRecorded, m jetstream.Meta, do *aggregate.Do) error {
-			_, err := do.Update(ctx, accounts, e.Details.ToAccountID, Credit{TransferID: m.ID, Cents: e.Details.Cents})
-			if code, refused := refusal(err); refused {
-				_, err = do.Update(ctx, transfers, m.ID, RecordCreditRefused{Code: code})
-				return err
-			}
-			if err != nil {
-				return err
-			}
-			_, err = do.Update(ctx, transfers, m.ID, RecordCredit{})
-			return err
-		}),
-		aggregate.On(transfer.Events, func(ctx context.Context, e transfer.CreditRefused, m jetstream.Meta, do *aggregate.Do) error {
-			_, err := do.Update(ctx, accounts, e.Details.FromAccountID, Refund{TransferID: m.ID, Cents: e.Details.Cents})
-			if err != nil {
-				return err
-			}
-			_, err = do.Update(ctx, transfers, m.ID, RecordRefund{Code: e.Code})
-			return err
-		}),
+			},
+		),
 	)
 }
 

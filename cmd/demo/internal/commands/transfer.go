@@ -48,7 +48,8 @@ type (
 // TransferType is the aggregate type of transfers.
 func TransferType() *aggregate.Type[Transfer] {
 	to := func(s transfer.State) func(*Transfer) { return func(t *Transfer) { t.State = s } }
-	return aggregate.New[Transfer](transfer.Events,
+	return aggregate.New[Transfer](
+		transfer.Events,
 		aggregate.Apply(func(t *Transfer, e transfer.Created, _ jetstream.Meta) {
 			t.Details, t.State = e.Details, transfer.Initial
 		}),
@@ -72,28 +73,34 @@ func TransferType() *aggregate.Type[Transfer] {
 				return nil, unexpected(t, "record-debit")
 			}
 		}),
-		aggregate.Handle("record-debit-failed", func(t Transfer, c RecordDebitFailed, _ aggregate.Decision) ([]any, error) {
-			switch t.State {
-			case transfer.Initial:
-				return []any{transfer.DebitFailed{Details: t.Details, Code: c.Code}}, nil
-			case transfer.FailedTimeout:
-				return nil, nil
-			default:
-				return nil, unexpected(t, "record-debit-failed")
-			}
-		}),
+		aggregate.Handle(
+			"record-debit-failed",
+			func(t Transfer, c RecordDebitFailed, _ aggregate.Decision) ([]any, error) {
+				switch t.State {
+				case transfer.Initial:
+					return []any{transfer.DebitFailed{Details: t.Details, Code: c.Code}}, nil
+				case transfer.FailedTimeout:
+					return nil, nil
+				default:
+					return nil, unexpected(t, "record-debit-failed")
+				}
+			},
+		),
 		aggregate.Handle("record-credit", func(t Transfer, _ RecordCredit, _ aggregate.Decision) ([]any, error) {
 			if t.State != transfer.Debited {
 				return nil, unexpected(t, "record-credit")
 			}
 			return []any{transfer.CreditRecorded{Details: t.Details}}, nil
 		}),
-		aggregate.Handle("record-credit-refused", func(t Transfer, c RecordCreditRefused, _ aggregate.Decision) ([]any, error) {
-			if t.State != transfer.Debited {
-				return nil, unexpected(t, "record-credit-refused")
-			}
-			return []any{transfer.CreditRefused{Details: t.Details, Code: c.Code}}, nil
-		}),
+		aggregate.Handle(
+			"record-credit-refused",
+			func(t Transfer, c RecordCreditRefused, _ aggregate.Decision) ([]any, error) {
+				if t.State != transfer.Debited {
+					return nil, unexpected(t, "record-credit-refused")
+				}
+				return []any{transfer.CreditRefused{Details: t.Details, Code: c.Code}}, nil
+			},
+		),
 		aggregate.Handle("record-refund", func(t Transfer, c RecordRefund, _ aggregate.Decision) ([]any, error) {
 			if t.State != transfer.Refunding {
 				return nil, unexpected(t, "record-refund")
@@ -106,15 +113,18 @@ func TransferType() *aggregate.Type[Transfer] {
 			}
 			return []any{transfer.TimedOut{Details: t.Details}}, nil
 		}),
-		aggregate.Handle("record-notification", func(t Transfer, c RecordNotification, _ aggregate.Decision) ([]any, error) {
-			if t.Notified {
-				return nil, nil
-			}
-			if !t.State.Final() {
-				return nil, unexpected(t, "record-notification")
-			}
-			return []any{transfer.NotificationSent(c)}, nil
-		}),
+		aggregate.Handle(
+			"record-notification",
+			func(t Transfer, c RecordNotification, _ aggregate.Decision) ([]any, error) {
+				if t.Notified {
+					return nil, nil
+				}
+				if !t.State.Final() {
+					return nil, unexpected(t, "record-notification")
+				}
+				return []any{transfer.NotificationSent(c)}, nil
+			},
+		),
 	)
 }
 

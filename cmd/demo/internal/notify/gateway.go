@@ -35,9 +35,14 @@ func NewGateway(store *jetstream.Store, url string, client *http.Client, cfg gat
 		if err := post(ctx, client, url, d.IdempotencyKey, n); err != nil {
 			return err
 		}
-		err := d.Command(ctx, transfer.Events.Type(), d.ID, "record-notification", map[string]string{"key": d.IdempotencyKey})
-		var refused *gateway.CommandError
-		if errors.As(err, &refused) {
+		err := d.Command(
+			ctx,
+			transfer.Events.Type(),
+			d.ID,
+			"record-notification",
+			map[string]string{"key": d.IdempotencyKey},
+		)
+		if _, refused := errors.AsType[*gateway.CommandError](err); refused {
 			return gateway.Permanent(err)
 		}
 		return err
@@ -83,7 +88,9 @@ func post(ctx context.Context, client *http.Client, url, key string, n Notificat
 	switch {
 	case resp.StatusCode < 300:
 		return nil
-	case resp.StatusCode == http.StatusRequestTimeout, resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode >= 500:
+	case resp.StatusCode == http.StatusRequestTimeout,
+		resp.StatusCode == http.StatusTooManyRequests,
+		resp.StatusCode >= 500:
 		return fmt.Errorf("notification service: %s", resp.Status)
 	default:
 		return gateway.Permanent(fmt.Errorf("notification service: %s", resp.Status))

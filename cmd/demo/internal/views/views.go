@@ -70,9 +70,17 @@ func Accounts() *projection.Definition[Account] {
 		}
 		return []string{d.FromAccountID, d.ToAccountID}
 	}
-	return projection.NewKeyed(AccountsName,
+	return projection.NewKeyed(
+		AccountsName,
 		projection.On(account.Events, func(v *Account, e account.Opened, m jetstream.Meta) {
-			*v = Account{AccountID: m.ID, CustomerID: e.CustomerID, Title: e.Title, BalanceCents: e.Cents, Active: true, OpenedAt: m.Time}
+			*v = Account{
+				AccountID:    m.ID,
+				CustomerID:   e.CustomerID,
+				Title:        e.Title,
+				BalanceCents: e.Cents,
+				Active:       true,
+				OpenedAt:     m.Time,
+			}
 			v.add(m, Entry{Type: EntryOpened, Cents: e.Cents})
 		}),
 		projection.On(account.Events, func(v *Account, e account.Debited, m jetstream.Meta) {
@@ -91,17 +99,21 @@ func Accounts() *projection.Definition[Account] {
 			v.Active = false
 			v.add(m, Entry{Type: EntryDeleted})
 		}),
-		projection.OnRow(transfer.Events, func(row *projection.Row[Account], e transfer.Created, m jetstream.Meta) error {
-			if !row.Exists {
-				row.Delete() // nobody's account: nothing to show
+		projection.OnRow(
+			transfer.Events,
+			func(row *projection.Row[Account], e transfer.Created, m jetstream.Meta) error {
+				if !row.Exists {
+					row.Delete() // nobody's account: nothing to show
+					return nil
+				}
+				row.Value.add(m, Entry{
+					Type: EntryTransfer, Cents: e.Details.Cents, TransferID: m.ID, FromAccountID: e.Details.FromAccountID,
+					ToAccountID: e.Details.ToAccountID, Description: e.Details.Description, State: transfer.Initial,
+				})
 				return nil
-			}
-			row.Value.add(m, Entry{
-				Type: EntryTransfer, Cents: e.Details.Cents, TransferID: m.ID, FromAccountID: e.Details.FromAccountID,
-				ToAccountID: e.Details.ToAccountID, Description: e.Details.Description, State: transfer.Initial,
-			})
-			return nil
-		}, projection.Keys(func(e transfer.Created, _ jetstream.Meta) []string { return ends(e.Details) })),
+			},
+			projection.Keys(func(e transfer.Created, _ jetstream.Meta) []string { return ends(e.Details) }),
+		),
 		state(func(transfer.DebitRecorded) transfer.State { return transfer.Debited },
 			func(e transfer.DebitRecorded) []string { return ends(e.Details) }),
 		state(func(e transfer.DebitFailed) transfer.State { return transfer.Failed(e.Code) },
@@ -162,7 +174,8 @@ type ToAccount struct {
 // Customers is the view of customers, by customer id. It is a lookup view: the
 // deletion of an account does not say which customers it is linked to.
 func Customers() *projection.Definition[Customer] {
-	return projection.NewLookup(CustomersName,
+	return projection.NewLookup(
+		CustomersName,
 		projection.OnTx(customer.Events, func(tx *projection.Tx[Customer], e customer.Created, m jetstream.Meta) error {
 			tx.Put(m.ID, Customer{
 				CustomerID: m.ID, Name: e.Name, Email: e.Email, Phone: e.Phone, Address: e.Address,
@@ -170,21 +183,27 @@ func Customers() *projection.Definition[Customer] {
 			})
 			return nil
 		}),
-		projection.OnTx(customer.Events, func(tx *projection.Tx[Customer], e customer.AddedToAccount, m jetstream.Meta) error {
-			if c, ok := tx.Get(m.ID); ok {
-				c.unlink(e.AccountID)
-				c.ToAccounts = append(c.ToAccounts, ToAccount(e))
-				tx.Put(m.ID, c)
-			}
-			return nil
-		}),
-		projection.OnTx(customer.Events, func(tx *projection.Tx[Customer], e customer.ToAccountDeleted, m jetstream.Meta) error {
-			if c, ok := tx.Get(m.ID); ok {
-				c.unlink(e.AccountID)
-				tx.Put(m.ID, c)
-			}
-			return nil
-		}),
+		projection.OnTx(
+			customer.Events,
+			func(tx *projection.Tx[Customer], e customer.AddedToAccount, m jetstream.Meta) error {
+				if c, ok := tx.Get(m.ID); ok {
+					c.unlink(e.AccountID)
+					c.ToAccounts = append(c.ToAccounts, ToAccount(e))
+					tx.Put(m.ID, c)
+				}
+				return nil
+			},
+		),
+		projection.OnTx(
+			customer.Events,
+			func(tx *projection.Tx[Customer], e customer.ToAccountDeleted, m jetstream.Meta) error {
+				if c, ok := tx.Get(m.ID); ok {
+					c.unlink(e.AccountID)
+					tx.Put(m.ID, c)
+				}
+				return nil
+			},
+		),
 		projection.OnTx(account.Events, func(tx *projection.Tx[Customer], e account.Opened, m jetstream.Meta) error {
 			if c, ok := tx.Get(e.CustomerID); e.CustomerID != "" && ok {
 				c.Accounts = append(c.Accounts, m.ID)
@@ -226,7 +245,13 @@ type Transfer struct {
 func Transfers() *projection.Definition[Transfer] {
 	return projection.NewKeyed(TransfersName,
 		projection.On(transfer.Events, func(v *Transfer, e transfer.Created, m jetstream.Meta) {
-			*v = Transfer{TransferID: m.ID, Details: e.Details, State: transfer.Initial, CreatedAt: m.Time, UpdatedAt: m.Time}
+			*v = Transfer{
+				TransferID: m.ID,
+				Details:    e.Details,
+				State:      transfer.Initial,
+				CreatedAt:  m.Time,
+				UpdatedAt:  m.Time,
+			}
 		}),
 		progress(func(transfer.DebitRecorded) transfer.State { return transfer.Debited }),
 		progress(func(e transfer.DebitFailed) transfer.State { return transfer.Failed(e.Code) }),
