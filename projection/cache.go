@@ -1,6 +1,9 @@
 package projection
 
-import "container/list"
+import (
+	"container/list"
+	"math"
+)
 
 // entry is what the bucket holds under a key, as far as the owner knows: it is
 // the only writer.
@@ -11,6 +14,9 @@ type entry struct {
 	// that was never written.
 	seq, rev uint64
 }
+
+// unknownRevision is that of an entry which is being written.
+const unknownRevision = math.MaxUint64
 
 func (e *entry) exists() bool { return e.data != nil }
 

@@ -150,7 +150,7 @@ func (f *flusher) message(s *slot) (*nats.Msg, error) {
 // position, and says so in its header. False is any doubt: then a batch decides.
 func (f *flusher) single(ctx context.Context, s *slot) bool {
 	m, err := f.message(s)
-	if err != nil {
+	if err != nil || s.base.rev == unknownRevision {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)

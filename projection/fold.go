@@ -368,7 +368,7 @@ func (f *folder) known(key string) (entry, bool) {
 	if f.inflight != nil {
 		if s := f.inflight.slots[key]; s != nil {
 			if s.seq > 0 {
-				return entry{data: s.out, seq: s.seq, rev: s.rev}, true
+				return entry{data: s.out, seq: s.seq, rev: unknownRevision}, true
 			}
 			return s.base, true
 		}
@@ -560,6 +560,11 @@ func (f *folder) seal() error {
 
 // landed remembers what a written page left in the bucket.
 func (f *folder) landed(p *page) {
+	for _, s := range p.changed {
+		if next := f.page.slots[s.key]; next != nil && next.base.rev == unknownRevision {
+			next.base.rev = s.rev
+		}
+	}
 	for _, s := range p.slots {
 		if s.seq == 0 {
 			f.cache.put(s.key, s.base)
@@ -569,4 +574,5 @@ func (f *folder) landed(p *page) {
 	}
 	f.written = p.pos
 	f.inflight = nil
+	f.force = f.force && f.page.events > 0
 }

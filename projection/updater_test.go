@@ -1,0 +1,637 @@
+package projection_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rossby-go/rossby/internal/natstest"
+	"github.com/rossby-go/rossby/internal/wire"
+	"github.com/rossby-go/rossby/jetstream"
+	"github.com/rossby-go/rossby/projection"
+)
+
+// model folds what a fixture appended as the accounts view must have it.
+type model map[string]*account
+
+func (m model) at(id string) *account {
+	if m[id] == nil {
+		m[id] = &account{}
+	}
+	return m[id]
+}
+
+func (m model) apply(id string, event any) {
+	switch e := event.(type) {
+	case opened:
+		a := m.at(id)
+		a.Owner, a.Events = e.Owner, a.Events+1
+	case credited:
+		a := m.at(id)
+		a.Cents, a.Events = a.Cents+e.Cents, a.Events+1
+		a.History = append(a.History, e.Cents)
+		if len(a.History) > 10 {
+			a.History = a.History[1:]
+		}
+	case moved:
+		m.at(e.From).Cents -= e.Cents
+		m.at(e.From).Events++
+		if e.To != e.From {
+			m.at(e.To).Cents += e.Cents
+			m.at(e.To).Events++
+		}
+	case closed:
+		delete(m, id)
+	}
+}
+
+// feed appends random commits and returns what the view must be.
+func (f *fixture) feed(m model, commits, ids int) {
+	f.t.Helper()
+	for range commits {
+		key := id(rand.IntN(ids))
+		var events []any
+		for range 1 + rand.IntN(3) {
+			var e any = credited{Cents: rand.Int64N(100)}
+			switch rand.IntN(12) {
+			case 0:
+				e = opened{Owner: fmt.Sprint("o", rand.IntN(9))}
+			case 1:
+				e = closed{}
+			case 2, 3:
+				e = moved{From: id(rand.IntN(ids)), To: id(rand.IntN(ids)), Cents: rand.Int64N(9)}
+			}
+			events = append(events, e)
+			m.apply(key, e)
+		}
+		f.append(key, events...)
+	}
+}
+
+// check compares the view with the model.
+func (f *fixture) check(m model) {
+	f.t.Helper()
+	r := reader[account](f.t, f, "accounts")
+	got := model{}
+	for e, err := range r.List(f.t.Context(), projection.ListOptions{AtLeast: f.last}) {
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		got[e.Key] = &e.Value
+	}
+	for key, want := range m {
+		if have := got[key]; have == nil || !reflect.DeepEqual(*have, *want) {
+			f.t.Errorf("%s is %+v, wanted %+v", key, have, want)
+		}
+	}
+	for key := range got {
+		if m[key] == nil {
+			f.t.Errorf("%s is in the view: %+v", key, got[key])
+		}
+	}
+}
+
+// TestExactlyOnceUnderKills: updaters lose their connection at random moments,
+// others go on; in the end the view is what one fold of all events gives.
+func TestExactlyOnceUnderKills(t *testing.T) {
+	t.Parallel()
+	for _, replicas := range []int{1, 3} {
+		t.Run(fmt.Sprintf("R%d", replicas), func(t *testing.T) {
+			t.Parallel()
+			var cluster *natstest.Cluster
+			url := ""
+			if replicas == 1 {
+				url = natstest.Run(t).URL()
+			} else {
+				cluster = natstest.RunCluster(t)
+				url = strings.Join(cluster.URLs(), ",")
+			}
+			f := fixtureAt(t, url, replicas)
+			m := model{}
+			var stop atomic.Bool
+			killed := make(chan int, 1)
+			go func() {
+				n := 0
+				defer func() { killed <- n }()
+				for !stop.Load() {
+					nc, store := f.attach()
+					cfg := quiet()
+					cfg.PageEvents, cfg.CacheBytes = 1+rand.IntN(60), 1+rand.IntN(5000)
+					up := start(t, store, accounts(), cfg)
+					begin := rand.IntN(150)
+					for i := 0; !stop.Load() && (up.Status().State != projection.StateRunning || i < begin); i++ {
+						if _, err := store.LastSequence(t.Context()); err != nil {
+							break
+						}
+					}
+					nc.Close() // as a kill: whatever is under way is cut off
+					_ = up.wait()
+					n++
+				}
+			}()
+			for i := range 12 {
+				f.feed(m, 100, 40)
+				if cluster != nil && i%3 == 1 {
+					cluster.StepDown(t, "KV_"+f.store.Name()+"_accounts")
+				}
+				if cluster != nil && i%3 == 2 {
+					cluster.StepDown(t, f.store.Name())
+				}
+			}
+			natstest.Eventually(t, "some kills", func() error { return nil })
+			stop.Store(true)
+			t.Logf("%d kills", <-killed)
+			_, store := f.attach()
+			start(t, store, accounts(), quiet())
+			f.check(m)
+		})
+	}
+}
+
+func TestCatchUpManyKeys(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	m := model{}
+	f.feed(m, 4000, 2500)
+	up := start(t, f.store, accounts(), quiet())
+	f.check(m)
+	natstest.Eventually(t, "caught up", func() error {
+		if s := up.Status(); !s.CaughtUp || s.Position != f.last {
+			return fmt.Errorf("status %+v", s)
+		}
+		return nil
+	})
+	// The consumer shows place and lag.
+	js, err := natsjs.New(f.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := js.Consumer(t.Context(), f.store.Name(), "accounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info := c.CachedInfo(); info.NumPending != 0 || info.Config.AckPolicy != natsjs.AckNonePolicy {
+		t.Errorf("consumer %+v", info)
+	}
+	// Somebody disturbs the cursor: nothing is lost or doubled.
+	for range 5 {
+		f.feed(m, 20, 2500)
+		if _, err := c.Fetch(10, natsjs.FetchMaxWait(1)); err != nil {
+			t.Log(err)
+		}
+		if rand.IntN(2) == 0 {
+			if err := js.DeleteConsumer(t.Context(), f.store.Name(), "accounts"); err != nil {
+				t.Log(err)
+			}
+		}
+	}
+	f.check(m)
+}
+
+func TestStandbyTakesOver(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	m := model{}
+	first := start(t, f.store, accounts(), quiet())
+	f.feed(m, 20, 5)
+	f.check(m)
+	_, store := f.attach()
+	second := start(t, store, accounts(), quiet())
+	state := func(r *running, want projection.State) {
+		t.Helper()
+		natstest.Eventually(t, string(want), func() error {
+			if s := r.Status(); s.State != want {
+				return fmt.Errorf("status %+v", s)
+			}
+			return nil
+		})
+	}
+	state(second, projection.StateStandby)
+	if first.Status().State != projection.StateRunning || second.Status().Owner != first.Status().Owner {
+		t.Errorf("first %+v, second %+v", first.Status(), second.Status())
+	}
+	if err := first.stop(); err != nil {
+		t.Error(err)
+	}
+	state(second, projection.StateRunning)
+	f.feed(m, 20, 5)
+	f.check(m)
+	st, err := projection.ReadStatus(t.Context(), f.nc, f.store.Name(), "accounts")
+	if err != nil || !st.CaughtUp() || st.Owner != second.Status().Owner || st.Epoch != 2 || st.State != projection.StateRunning {
+		t.Errorf("status %+v, %v", st, err)
+	}
+	if _, err := projection.ReadStatus(t.Context(), f.nc, f.store.Name(), "nothing"); !errors.Is(err, projection.ErrViewNotFound) {
+		t.Error(err)
+	}
+}
+
+// TestZombieIsFenced: an owner is cut off, another takes over, the first one's
+// writes come through later.
+func TestZombieIsFenced(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	p := newProxy(t, f.url)
+	nc := natstest.Conn(t, p.url)
+	store, err := jetstream.Attach(t.Context(), nc, f.store.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := model{}
+	zombie := start(t, store, accounts(), quiet())
+	f.feed(m, 30, 5)
+	f.check(m)
+	for range 3 {
+		p.hold(true, false) // what it sends is held back, what it reads comes
+		f.feed(m, 60, 5)
+		up := start(t, f.store, accounts(), quiet())
+		f.check(m)
+		f.feed(m, 60, 5)
+		p.hold(false, false)
+		natstest.Eventually(t, "the zombie stands by", func() error {
+			if s := zombie.Status(); s.State != projection.StateStandby {
+				return fmt.Errorf("status %+v", s)
+			}
+			return nil
+		})
+		f.check(m)
+		if err := up.stop(); err != nil {
+			t.Error(err)
+		}
+		f.feed(m, 20, 5)
+		f.check(m) // by the former zombie
+	}
+}
+
+func TestOtherDefinition(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.append("a1", opened{Owner: "ann"})
+	def := func(version int, keyed bool) projection.AnyDefinition {
+		h := projection.On(accountEvents, func(a *account, _ opened, _ jetstream.Meta) { a.Events += version })
+		if keyed {
+			return projection.NewKeyed("v", h).Version(version)
+		}
+		return projection.NewKeyed("v", h,
+			projection.On(accountEvents, func(*account, credited, jetstream.Meta) {})).Version(version)
+	}
+	up := start(t, f.store, def(2, true), quiet())
+	r := reader[account](t, f, "v")
+	if e := get(t, r, "a1", projection.AtLeast(f.last)); e.Value.Events != 2 {
+		t.Errorf("a1 is %+v", e)
+	}
+	for _, other := range []projection.AnyDefinition{def(2, false), def(1, true)} {
+		var de *projection.DefinitionError
+		if err := start(t, f.store, other, quiet()).wait(); !errors.As(err, &de) || de.Advice == "" {
+			t.Errorf("Run: %v", err)
+		}
+	}
+	// A higher version is built beside and takes the place; the old one ends.
+	changes := make(chan projection.ChangeKind, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		for c, err := range r.Watch(ctx, "") {
+			if err != nil {
+				return
+			}
+			changes <- c.Kind
+		}
+	}()
+	start(t, f.store, def(3, false), quiet())
+	if err := up.wait(); !errors.Is(err, projection.ErrSuperseded) {
+		t.Errorf("Run: %v", err)
+	}
+	pos := f.append("a2", opened{})
+	if e := get(t, r, "a1", projection.AtLeast(pos)); e.Value.Events != 3 || e.Generation != 2 {
+		t.Errorf("a1 is %+v", e)
+	}
+	var seen []projection.ChangeKind
+	for len(seen) < 6 {
+		seen = append(seen, <-changes)
+	}
+	want := []projection.ChangeKind{projection.Put, projection.Ready, projection.Reset, projection.Put, projection.Ready, projection.Put}
+	alt := []projection.ChangeKind{projection.Put, projection.Ready, projection.Reset, projection.Put, projection.Put, projection.Ready}
+	if !slices.Equal(seen, want) && !slices.Equal(seen, alt) {
+		t.Errorf("watch saw %v", seen)
+	}
+	cancel()
+	<-watched
+	// Readers of the old version keep its generation.
+	old, err := projection.NewReader[account](t.Context(), f.nc, f.store.Name(), "v", projection.ReaderConfig{Version: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := get(t, old, "a1"); e.Value.Events != 2 || e.Generation != 1 {
+		t.Errorf("a1 is %+v", e)
+	}
+	var de *projection.DefinitionError
+	if _, err := projection.NewReader[account](t.Context(), f.nc, f.store.Name(), "v", projection.ReaderConfig{Version: 9}); !errors.As(err, &de) {
+		t.Errorf("version 9: %v", err)
+	}
+}
+
+// recreate deletes the store's stream and makes it anew as a restore would:
+// with the first n messages of the old one.
+func (f *fixture) recreate(n uint64) {
+	f.t.Helper()
+	ctx := f.t.Context()
+	js, err := natsjs.New(f.nc)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	s, err := js.Stream(ctx, f.store.Name())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	page, err := wire.Batch(ctx, f.nc, f.store.Name(), f.store.Name()+".event.>", 1, int(n), 0) //nolint:gosec // small
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if err := js.DeleteStream(ctx, f.store.Name()); err != nil {
+		f.t.Fatal(err)
+	}
+	if _, err := js.CreateStream(ctx, s.CachedInfo().Config); err != nil {
+		f.t.Fatal(err)
+	}
+	for _, m := range page.Messages {
+		msg := &nats.Msg{Subject: m.Subject, Data: m.Data, Header: nats.Header{}}
+		for k, v := range m.Header {
+			if !strings.HasPrefix(k, "Nats-") || k == nats.ExpectedLastSubjSeqHdr {
+				msg.Header[k] = v
+			}
+		}
+		if _, err := wire.Publish(ctx, f.nc, msg); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+}
+
+func TestRestoredStore(t *testing.T) {
+	t.Parallel()
+	for name, after := range map[string]func(f *fixture){
+		"Shorter": func(f *fixture) { f.recreate(3) },
+		"Another": func(f *fixture) {
+			f.recreate(3)
+			f.heads = map[string]jetstream.Head{}
+			for i := range 6 {
+				f.append(fmt.Sprint("b", i), opened{})
+			}
+		},
+		"New": func(f *fixture) {
+			js, _ := natsjs.New(f.nc)
+			if err := js.DeleteStream(f.t.Context(), f.store.Name()); err != nil {
+				f.t.Fatal(err)
+			}
+			store, err := jetstream.Open(f.t.Context(), f.nc, jetstream.Config{Name: f.store.Name()})
+			if err != nil {
+				f.t.Fatal(err)
+			}
+			f.store = store
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			for i := range 5 {
+				f.append(id(i), opened{})
+			}
+			up := start(t, f.store, accounts(), quiet())
+			r := reader[account](t, f, "accounts")
+			get(t, r, "a4", projection.AtLeast(f.last))
+			if err := up.stop(); err != nil {
+				t.Fatal(err)
+			}
+			after(f)
+			up = start(t, f.store, accounts(), quiet())
+			err := up.wait()
+			var stopped *projection.StoppedError
+			if !errors.Is(err, projection.ErrStoreRestored) || !errors.As(err, &stopped) {
+				t.Errorf("Run: %v", err)
+			}
+			if s := up.Status(); s.State != projection.StateStopped || s.Err == nil {
+				t.Errorf("status %+v", s)
+			}
+		})
+	}
+}
+
+func TestFoldFails(t *testing.T) {
+	t.Parallel()
+	boom := errors.New("boom")
+	def := func(fail func(try int) error) (*projection.Definition[account], *atomic.Int64) {
+		tries := new(atomic.Int64)
+		return projection.NewKeyed("v",
+			projection.OnRow(accountEvents, func(r *projection.Row[account], _ opened, _ jetstream.Meta) error {
+				r.Value.Events++
+				return nil
+			}),
+			projection.OnRow(accountEvents, func(r *projection.Row[account], e credited, _ jetstream.Meta) error {
+				r.Value.Cents += e.Cents
+				if e.Cents == 13 {
+					return fail(int(tries.Add(1)))
+				}
+				return nil
+			}),
+		), tries
+	}
+	setup := func(t *testing.T) *fixture {
+		t.Helper()
+		f := newFixture(t)
+		f.append("a1", opened{}, credited{Cents: 1})
+		f.append("a2", opened{})
+		f.append("a1", credited{Cents: 2}, credited{Cents: 13}, credited{Cents: 4})
+		f.append("a2", credited{Cents: 5})
+		return f
+	}
+	for name, fail := range map[string]func(int) error{
+		"Error": func(int) error { return boom },
+		"Panic": func(int) error { panic(boom) },
+	} {
+		t.Run("Stops/"+name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			d, tries := def(fail)
+			up := start(t, f.store, d, quiet())
+			err := up.wait()
+			var fold *projection.FoldError
+			if !errors.As(err, &fold) || fold.Event != "credited" || fold.ID != "a1" || fold.Key != "a1" || fold.Sequence != 4 {
+				t.Fatalf("Run: %v", err)
+			}
+			if tries.Load() < 4 {
+				t.Errorf("%d tries", tries.Load())
+			}
+			st, err := projection.ReadStatus(t.Context(), f.nc, f.store.Name(), "v")
+			if err != nil || st.State != projection.StateStopped || !strings.Contains(st.Error, "credited") || st.Position != f.store.Position(3) {
+				t.Errorf("status %+v, %v", st, err)
+			}
+			// What stands before the event is in the view; a mended definition goes on.
+			if e := get(t, reader[account](t, f, "v"), "a1"); e.Value.Cents != 1 {
+				t.Errorf("a1 is %+v", e)
+			}
+			d, _ = def(func(int) error { return nil })
+			start(t, f.store, d, quiet())
+			if e := get(t, reader[account](t, f, "v"), "a1", projection.AtLeast(f.last)); e.Value.Cents != 20 {
+				t.Errorf("a1 is %+v", e)
+			}
+		})
+		t.Run("Skips/"+name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t)
+			d, _ := def(fail)
+			cfg := quiet()
+			cfg.OnError = projection.SkipOnError
+			start(t, f.store, d, cfg)
+			r := reader[account](t, f, "v")
+			if e := get(t, r, "a1", projection.AtLeast(f.last)); e.Value.Cents != 7 {
+				t.Errorf("a1 is %+v", e)
+			}
+			if st, err := projection.ReadStatus(t.Context(), f.nc, f.store.Name(), "v"); err != nil || st.Skipped != 1 {
+				t.Errorf("status %+v, %v", st, err)
+			}
+		})
+	}
+	t.Run("Passes", func(t *testing.T) {
+		t.Parallel()
+		f := setup(t)
+		d, _ := def(func(try int) error {
+			if try < 3 {
+				return boom
+			}
+			return nil
+		})
+		start(t, f.store, d, quiet())
+		if e := get(t, reader[account](t, f, "v"), "a1", projection.AtLeast(f.last)); e.Value.Cents != 20 || e.Value.Events != 1 {
+			t.Errorf("a1 is %+v", e)
+		}
+	})
+}
+
+func TestUnknownEvent(t *testing.T) {
+	t.Parallel()
+	newer := jetstream.NewSchema("account", jetstream.Event[opened]("opened"), jetstream.Event[closed]("frozen"))
+	for _, policy := range []jetstream.UnknownPolicy{jetstream.StopOnUnknown, jetstream.SkipUnknown} {
+		f := newFixture(t)
+		f.append("a1", opened{})
+		f.appendData("account", "a1", encode(t, newer, closed{}))
+		f.append("a1", credited{Cents: 3})
+		cfg := quiet()
+		cfg.Unknown = policy
+		up := start(t, f.store, accounts(), cfg)
+		if policy == jetstream.StopOnUnknown {
+			if err := up.wait(); !errors.Is(err, jetstream.ErrUnknownEvent) {
+				t.Errorf("Run: %v", err)
+			}
+			if e := get(t, reader[account](t, f, "accounts"), "a1"); e.Value.Events != 1 {
+				t.Errorf("a1 is %+v", e)
+			}
+			continue
+		}
+		if e := get(t, reader[account](t, f, "accounts"), "a1", projection.AtLeast(f.last)); e.Value.Cents != 3 {
+			t.Errorf("a1 is %+v", e)
+		}
+	}
+}
+
+func TestUnsuitableKeysAndKV(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	keys := []string{"a1", "ü ber:x@y+z$", ".dot.", "a..b", "a.", "eu.a1", "=3D", "*>", "x/y_z-0"}
+	def := projection.NewKeyed("v", projection.On(accountEvents, func(a *account, e opened, _ jetstream.Meta) { a.Owner = e.Owner },
+		projection.Keys(func(e opened, _ jetstream.Meta) []string { return []string{e.Owner} })))
+	for i, k := range keys {
+		f.append(id(i), opened{Owner: k})
+	}
+	up := start(t, f.store, def, quiet())
+	r := reader[account](t, f, "v")
+	for _, k := range keys {
+		if e := get(t, r, k, projection.AtLeast(f.last)); e.Value.Owner != k {
+			t.Errorf("%q is %+v", k, e)
+		}
+	}
+	var got []string
+	for e, err := range r.List(t.Context(), projection.ListOptions{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, e.Key)
+	}
+	if !slices.Equal(got, keys) {
+		t.Errorf("listed %q", got)
+	}
+	for prefix, want := range map[string]int{"a.": 2, "eu.": 1, ".": 1, "ü": 1, "a": 3, "a..": 1, "no": 0} {
+		n := 0
+		for e, err := range r.List(t.Context(), projection.ListOptions{Prefix: prefix}) {
+			if n++; err != nil || !strings.HasPrefix(e.Key, prefix) {
+				t.Error(e, err)
+			}
+		}
+		if n != want {
+			t.Errorf("%d keys begin with %q", n, prefix)
+		}
+	}
+	// nats.go and the nats command read plain JSON.
+	js, err := natsjs.New(f.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv, err := js.KeyValue(t.Context(), f.store.Name()+"_v")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry, err := kv.Get(t.Context(), "1.a1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v account
+	if err := json.Unmarshal(entry.Value(), &v); err != nil || v.Owner != "a1" {
+		t.Errorf("%s, %v", entry.Value(), err)
+	}
+	listed, err := kv.Keys(t.Context())
+	if err != nil || len(listed) != len(keys)+2 {
+		t.Errorf("keys %q, %v", listed, err)
+	}
+	// A key that cannot be is an error that names it.
+	f.append("bad", opened{Owner: strings.Repeat("x", 600)})
+	var ke *projection.KeyError
+	if err := up.wait(); !errors.As(err, &ke) {
+		t.Errorf("Run: %v", err)
+	}
+	if _, err := r.Get(t.Context(), ""); !errors.As(err, &ke) {
+		t.Errorf("empty key: %v", err)
+	}
+}
+
+func TestDefinitionMistakes(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	other := jetstream.NewSchema("other", jetstream.Event[closed]("closed"))
+	fold := func(*account, closed, jetstream.Meta) {}
+	for name, def := range map[string]projection.AnyDefinition{
+		"name":    projection.NewKeyed("Bad_Name", projection.On(other, fold)),
+		"none":    projection.NewKeyed[account]("v"),
+		"twice":   projection.NewKeyed("v", projection.On(other, fold), projection.On(other, fold)),
+		"foreign": projection.NewKeyed("v", projection.On(other, func(*account, opened, jetstream.Meta) {})),
+		"nil":     projection.NewKeyed("v", projection.On(nil, fold)),
+		"version": projection.NewKeyed("v", projection.On(other, fold)).Version(0),
+		"value":   projection.NewKeyed("v", projection.On(other, func(*struct{ f func() }, closed, jetstream.Meta) {})),
+	} {
+		if _, err := projection.NewUpdater(f.store, def, projection.UpdaterConfig{}); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if _, err := projection.NewUpdater(f.store, accounts(), projection.UpdaterConfig{PageBytes: -1, LeaseTTL: 1}); err == nil ||
+		!strings.Contains(err.Error(), "PageBytes") || !strings.Contains(err.Error(), "LeaseTTL") {
+		t.Errorf("config: %v", err)
+	}
+}
