@@ -73,7 +73,9 @@ func RunCluster(t testing.TB) *Cluster {
 	for i := range nodes {
 		c.start(t, i)
 	}
-	c.WaitReady(t)
+	if !c.WaitReady(t) {
+		t.FailNow()
+	}
 	return c
 }
 
@@ -93,10 +95,10 @@ func (c *Cluster) Conn(t testing.TB, opts ...nats.Option) *nats.Conn {
 }
 
 // WaitReady waits until the cluster has a leader for JetStream that knows every
-// server, and every running server takes part.
-func (c *Cluster) WaitReady(t testing.TB) {
+// server, and every running server takes part. The result tells whether it has.
+func (c *Cluster) WaitReady(t testing.TB) bool {
 	t.Helper()
-	Eventually(t, "cluster ready", func() error {
+	return Eventually(t, "cluster ready", func() error {
 		leader := false
 		for i, s := range c.running() {
 			if s == nil {

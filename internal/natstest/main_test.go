@@ -3,7 +3,7 @@ package natstest_test
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/rossby-go/rossby/internal/natstest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { natstest.VerifyTestMain(m) }

@@ -3,7 +3,6 @@ package natstest
 import (
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"strconv"
 	"strings"
 	"testing"
@@ -74,32 +73,6 @@ func Name(t testing.TB) string {
 		name = name[len(name)-keep:]
 	}
 	return strings.Trim(name, "-") + "-" + strconv.FormatUint(rand.Uint64(), 36)
-}
-
-// Addr returns an address of 127.0.0.1 on which nobody listens, for servers that
-// must come back under the same address. Its port lies below those that the
-// system gives to outgoing connections.
-func Addr(t testing.TB) string {
-	t.Helper()
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port(t)))
-}
-
-func port(t testing.TB) int {
-	t.Helper()
-	const low, high, tries = 10_000, 32_000, 1000
-	for range tries {
-		p := low + rand.IntN(high-low)
-		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p)))
-		if err != nil {
-			continue
-		}
-		if err := l.Close(); err != nil {
-			t.Fatalf("natstest: close a listener: %v", err)
-		}
-		return p
-	}
-	t.Fatal("natstest: found no free port")
-	return 0
 }
 
 // Eventually polls until the condition holds, and fails the test with what the

@@ -1,0 +1,74 @@
+package natstest
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// attempt bounds one request. What goes to a leader that resigns is lost without
+// an answer, so nothing waits for one request as long as for all.
+const attempt = 2 * time.Second
+
+// Retry calls f, each time with a context of its own that ends after two seconds,
+// until it returns nil, and fails the test when it never does. It may be called
+// from any goroutine; the result tells whether f succeeded.
+func Retry(t testing.TB, what string, f func(context.Context) error) bool {
+	t.Helper()
+	return Eventually(t, what, func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), attempt)
+		defer cancel()
+		return f(ctx)
+	})
+}
+
+// CreateStream creates a stream, whatever happens to the request, and waits until
+// its leader is known to the server of the connection. A cluster acknowledges a
+// stream before every server sends it what it should get: until then, publishes
+// find no responders.
+func CreateStream(t testing.TB, nc *nats.Conn, cfg jetstream.StreamConfig) {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatalf("natstest: JetStream: %v", err)
+	}
+	created := Retry(t, "create stream "+cfg.Name, func(ctx context.Context) error {
+		_, err := js.CreateStream(ctx, cfg)
+		return err
+	})
+	reachable := created && Retry(t, "reach stream "+cfg.Name, func(ctx context.Context) error {
+		if cfg.Replicas < 2 || cfg.Mirror != nil || len(cfg.Sources) > 0 {
+			return nil
+		}
+		subject := cfg.Name
+		if len(cfg.Subjects) > 0 {
+			subject = probe(cfg.Subjects[0])
+		}
+		// An expectation that fails stores nothing.
+		_, err := js.Publish(ctx, subject, nil, jetstream.WithExpectLastSequence(1<<60), jetstream.WithRetryAttempts(0))
+		apiErr, ok := errors.AsType[*jetstream.APIError](err)
+		if ok && apiErr.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
+			return nil
+		}
+		return err
+	})
+	if !reachable {
+		t.FailNow()
+	}
+}
+
+// probe is a literal subject that matches the pattern.
+func probe(pattern string) string {
+	tokens := strings.Split(pattern, ".")
+	for i, token := range tokens {
+		if token == "*" || token == ">" {
+			tokens[i] = "probe"
+		}
+	}
+	return strings.Join(tokens, ".")
+}
