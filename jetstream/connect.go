@@ -169,7 +169,7 @@ func Connect(ctx context.Context, cfg ConnectConfig) (*nats.Conn, error) {
 	defer cancel()
 	var last error
 	for pause := connectFirstPause; ; pause = min(2*pause, connectLongestPause) {
-		nc, err := connectOnce(ctx, cfg.URL, opts)
+		nc, err := connectOnce(ctx, opts)
 		if err == nil {
 			return nc, nil
 		}
@@ -192,9 +192,9 @@ func Connect(ctx context.Context, cfg ConnectConfig) (*nats.Conn, error) {
 	}
 }
 
-// connectOnce tries each server once. nats.Connect takes no context, so what it
-// brings after the end of ctx is closed in the background.
-func connectOnce(ctx context.Context, addresses string, opts []nats.Option) (*nats.Conn, error) {
+// connectOnce tries each server once. nats.go takes no context for that, so what
+// comes after the end of ctx is closed in the background.
+func connectOnce(ctx context.Context, opts nats.Options) (*nats.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -204,7 +204,7 @@ func connectOnce(ctx context.Context, addresses string, opts []nats.Option) (*na
 	}
 	done := make(chan result, 1)
 	go func() {
-		nc, err := nats.Connect(addresses, opts...)
+		nc, err := opts.Connect()
 		done <- result{nc, err}
 	}()
 	select {
@@ -231,8 +231,11 @@ func connectFinal(err error) bool {
 	}, func(target error) bool { return errors.Is(err, target) })
 }
 
-// options are the options for nats.Connect.
-func (c ConnectConfig) options() ([]nats.Option, error) {
+// options are the options for nats.go. What is wrong with a file is found here,
+// not tried again and again.
+func (c ConnectConfig) options() (nats.Options, error) {
+	merged := nats.GetDefaultOptions()
+	merged.Servers = connectAddresses(c.URL)
 	opts := []nats.Option{
 		nats.Name(cmp.Or(c.Name, filepath.Base(os.Args[0]))),
 		nats.Timeout(min(connectAttempt, cmp.Or(c.Wait, ConnectWaitDefault))),
@@ -248,7 +251,7 @@ func (c ConnectConfig) options() ([]nats.Option, error) {
 	case c.NKeySeedFile != "":
 		key, err := nats.NkeyOptionFromSeed(c.NKeySeedFile)
 		if err != nil {
-			return nil, fmt.Errorf("NKey seed file %q: %w", c.NKeySeedFile, err)
+			return merged, fmt.Errorf("NKey seed file %q: %w", c.NKeySeedFile, err)
 		}
 		opts = append(opts, key)
 	case c.User != "":
@@ -270,7 +273,16 @@ func (c ConnectConfig) options() ([]nats.Option, error) {
 	}
 	opts = append(opts, c.Options...)
 	// Connect retries by itself: nats.go would keep the reason of a failure back.
-	return append(opts, nats.RetryOnFailedConnect(false)), nil
+	opts = append(opts, nats.RetryOnFailedConnect(false))
+	for _, opt := range opts {
+		if opt == nil {
+			continue
+		}
+		if err := opt(&merged); err != nil {
+			return merged, err
+		}
+	}
+	return merged, nil
 }
 
 // connectHandlers log what happens to the connection.
