@@ -1,0 +1,153 @@
+package projection_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rossby-go/rossby/internal/natstest"
+	"github.com/rossby-go/rossby/internal/wire"
+	"github.com/rossby-go/rossby/jetstream"
+	"github.com/rossby-go/rossby/projection"
+)
+
+// fill stores one-event commits, interleaved over the aggregates, faster than
+// appends would: it copies one commit's payload under made-up headers.
+func (f *fixture) fill(events, ids int) {
+	f.t.Helper()
+	f.append("template", credited{Cents: 1})
+	subject, _ := f.store.Subject("account", "template")
+	m, err := wire.LeaderLast(f.t.Context(), f.nc, f.store.Name(), subject)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	js, err := natsjs.New(f.nc, natsjs.WithPublishAsyncMaxPending(4000))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	format, content := m.Header["Rossby-Format"], m.Header["Content-Type"]
+	previous := make([]string, ids)
+	for i := range events {
+		k, n := i%ids, i/ids+1
+		subject, _ := f.store.Subject("account", id(k))
+		commit := jetstream.NewID()
+		prev := previous[k]
+		if prev == "" {
+			prev = "-"
+		}
+		previous[k] = commit
+		msg := &nats.Msg{Subject: subject, Data: m.Data, Header: nats.Header{
+			"Rossby-Commit": {commit}, "Rossby-Chain": {fmt.Sprintf("%d %d %s", n, n, prev)},
+			"Rossby-Events": {"credited"}, "Rossby-Format": format, "Content-Type": content,
+		}}
+		if _, err := js.PublishMsgAsync(msg); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+	<-js.PublishAsyncComplete()
+	if f.last, err = f.store.LastPosition(f.t.Context()); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// BenchmarkCatchUp compares how fast a new keyed view takes in a store with a raw
+// pull consumer without acknowledgements, alternating. The size is set by
+// ROSSBY_BENCH_EVENTS and ROSSBY_BENCH_KEYS.
+func BenchmarkCatchUp(b *testing.B) {
+	size := func(name string, n int) int {
+		if v, err := strconv.Atoi(os.Getenv(name)); err == nil {
+			return v
+		}
+		return n
+	}
+	events, keys := size("ROSSBY_BENCH_EVENTS", 50_000), size("ROSSBY_BENCH_KEYS", 5_000)
+	url := os.Getenv("ROSSBY_BENCH_URL")
+	if url == "" {
+		url = natstest.Run(b).URL()
+	}
+	f := fixtureAt(b, url, 1)
+	f.fill(events, keys)
+	js, err := natsjs.New(f.nc)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var raw, ours time.Duration
+	b.ResetTimer()
+	for i := range b.N {
+		began := time.Now()
+		f.pull(b, js, events)
+		raw += time.Since(began)
+
+		view := fmt.Sprintf("bench-%d", i)
+		def := projection.NewKeyed(view, projection.On(accountEvents, func(a *account, e credited, _ jetstream.Meta) {
+			a.Cents, a.Events = a.Cents+e.Cents, a.Events+1
+		}))
+		began = time.Now()
+		up := start(b, f.store, def, projection.UpdaterConfig{})
+		r := reader[account](b, f, view)
+		ctx, cancel := context.WithTimeout(b.Context(), 5*time.Minute)
+		e, err := r.Get(ctx, id(0), projection.AtLeast(f.last))
+		cancel()
+		ours += time.Since(began)
+		if err != nil || e.Value.Events != (events+keys-1)/keys {
+			b.Fatalf("%+v, %v", e, err)
+		}
+		if err := up.stop(); err != nil {
+			b.Fatal(err)
+		}
+		if err := js.DeleteStream(b.Context(), "KV_"+f.store.Name()+"_"+view); err != nil {
+			b.Fatal(err)
+		}
+	}
+	per := func(d time.Duration) float64 { return float64(events) * float64(b.N) / d.Seconds() }
+	b.ReportMetric(per(ours), "events/s")
+	b.ReportMetric(per(raw), "raw/s")
+	b.ReportMetric(raw.Seconds()/ours.Seconds(), "ratio")
+	b.ReportMetric(0, "ns/op")
+}
+
+func (f *fixture) pull(b *testing.B, js natsjs.JetStream, events int) {
+	b.Helper()
+	c, err := js.CreateConsumer(b.Context(), f.store.Name(), natsjs.ConsumerConfig{
+		AckPolicy: natsjs.AckNonePolicy, FilterSubject: f.store.SubjectFilter("account"), MemoryStorage: true,
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	done := make(chan struct{})
+	n := 0
+	cc, err := c.Consume(func(natsjs.Msg) {
+		if n++; n == events+1 {
+			close(done)
+		}
+	}, natsjs.PullMaxMessages(10_000))
+	if err != nil {
+		b.Fatal(err)
+	}
+	<-done
+	cc.Stop()
+	<-cc.Closed()
+}
+
+// BenchmarkVisible measures the time from an acknowledged append until the view
+// shows it, at rest.
+func BenchmarkVisible(b *testing.B) {
+	f := newFixture(b)
+	start(b, f.store, accounts(), projection.UpdaterConfig{})
+	r := reader[account](b, f, "accounts")
+	f.append("a0", opened{})
+	get(b, r, "a0", projection.AtLeast(f.last))
+	b.ResetTimer()
+	for range b.N {
+		b.StopTimer()
+		pos := f.append("a0", credited{Cents: 1})
+		b.StartTimer()
+		get(b, r, "a0", projection.AtLeast(pos))
+	}
+}
