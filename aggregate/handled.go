@@ -11,11 +11,14 @@ import (
 
 // bound works out how far back a call can have been handled already.
 //
-//   - A trigger's effect cannot precede the event: commits after its position.
+//   - A trigger's effect cannot precede the event: commits after its position, or
+//     after its time when it stands in another store or was copied from there.
 //   - A command id of ours bears its time.
 //   - Any other id leaves a receipt with the aggregate's last commit at the time.
 func (r *core) bound(ctx context.Context, id string, c *call, v *view) (bound, error) {
 	switch {
+	case c.trigger != nil && c.trigger.Position.IsZero() && !c.trigger.Time.IsZero():
+		return bound{since: c.trigger.Time.Add(-commandSkew)}, nil
 	case c.trigger != nil:
 		seq, err := r.store.Sequence(c.trigger.Position)
 		if err == nil {
@@ -47,43 +50,56 @@ func (r *core) handled(ctx context.Context, id string, c *call, v *view, b bound
 	default:
 		return false, Result{}, nil
 	}
-	for {
-		seq, found, complete, next := v.recent.find(k, b)
-		if found {
-			commit, err := r.store.At(ctx, r.typeName, id, seq)
-			if err != nil {
-				return false, Result{}, err
-			}
-			i := indexOf(commit, k)
-			if i < 0 {
-				return false, Result{}, fmt.Errorf("%s %q: commit at %d lost a decision it had", r.typeName, id, seq)
-			}
-			res, err := r.outcome(id, c, commit, i)
+	seq, found, gaps := v.recent.find(k, b)
+	if found {
+		commit, err := r.store.At(ctx, r.typeName, id, seq)
+		if err != nil {
+			return false, Result{}, err
+		}
+		i := indexOf(commit, k)
+		if i < 0 {
+			return false, Result{}, fmt.Errorf("%s %q: the commit at %d lost a decision it had", r.typeName, id, seq)
+		}
+		res, err := r.outcome(id, c, commit, i)
+		return true, res, err
+	}
+	for _, g := range gaps {
+		commit, err := r.walk(ctx, id, k, b, g, v.recent)
+		if err != nil {
+			return false, Result{}, err
+		}
+		if commit != nil {
+			res, err := r.outcome(id, c, commit, indexOf(commit, k))
 			return true, res, err
 		}
-		if complete {
-			return false, Result{}, nil
-		}
-		joined := false
-		for next > b.after && !joined {
-			commit, err := r.store.At(ctx, r.typeName, id, next)
-			if err != nil {
-				return false, Result{}, err
-			}
-			if b.beyond(commit.Sequence, commit.Time) {
-				return false, Result{}, nil
-			}
-			if i := indexOf(commit, k); i >= 0 {
-				res, err := r.outcome(id, c, commit, i)
-				return true, res, err
-			}
-			joined = v.recent.extend(commit)
-			next = commit.PreviousSequence
-		}
-		if !joined {
-			return false, Result{}, nil
-		}
 	}
+	return false, Result{}, nil
+}
+
+// walk reads a gap backwards until it finds the key, and remembers what it read.
+func (r *core) walk(ctx context.Context, id string, k key, b bound, g gap, known *recent) (*jetstream.Commit, error) {
+	var walked []remembered
+	defer func() { known.join(walked) }()
+	for next := g.newest; next > max(g.stop, b.after); {
+		commit, err := r.store.At(ctx, r.typeName, id, next)
+		if err != nil {
+			return nil, err
+		}
+		if commit.PreviousSequence >= next {
+			return nil, fmt.Errorf("%s %q: the commit at %d says that it follows one at %d", r.typeName, id, next, commit.PreviousSequence)
+		}
+		if len(walked) < rememberMax {
+			walked = append(walked, remember(commit))
+		}
+		if indexOf(commit, k) >= 0 {
+			return commit, nil
+		}
+		if b.beyond(commit.Sequence, commit.Time) {
+			return nil, nil //nolint:nilnil // neither found nor failed
+		}
+		next = commit.PreviousSequence
+	}
+	return nil, nil //nolint:nilnil // neither found nor failed
 }
 
 func indexOf(c *jetstream.Commit, k key) int {
