@@ -37,8 +37,9 @@ demo: ## Run the money-transfer demo
 	go run ./cmd/demo
 
 .PHONY: golden
-golden: ## Write golden files that do not exist yet; existing ones stay
-	ROSSBY_GOLDEN=write go test ./...
+golden: ## Write new golden files of the stored format; fails when an old one changes
+	go test ./jetstream -count=1 -run Golden -update
+	git diff --exit-code --diff-filter=MD HEAD -- jetstream/testdata
 
 .PHONY: ci
 ci: ## Run what CI runs
