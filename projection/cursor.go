@@ -249,16 +249,15 @@ func (c *cursor) pull(ctx context.Context, out chan<- chunk) error {
 		c.heard = time.Now()
 		chk := chunk{pos: c.pos, last: c.last}
 		var gap error
-		for range chunkSize {
-			if gap = c.accept(msg, &chk); gap != nil {
+		for n := 1; msg != nil && gap == nil; n++ {
+			gap, msg = c.accept(msg, &chk), nil
+			if n == chunkSize {
 				break
 			}
 			select {
 			case msg = <-c.msgs:
-				continue
 			default:
 			}
-			break
 		}
 		c.seen(chk.pos, c.pending)
 		if chk.pos > c.pos {
