@@ -39,7 +39,7 @@ var (
 // ClientTimeoutDefault bounds commands whose context has no deadline.
 const ClientTimeoutDefault = 10 * time.Second
 
-// clientAttempt bounds one request; a lost reply is found out by asking again.
+// clientAttempt bounds one request; what came of it is found out by asking again.
 const clientAttempt = 3 * time.Second
 
 // Client sends commands to the services of one aggregate type. It is safe for
@@ -73,8 +73,8 @@ func (c *Client) definition() *definition { return c.def }
 //
 // Errors are those of [Repository.Execute], and [ErrBusy] and [ErrInternal] of
 // the service. When ctx ends while a request is open it is
-// [jetstream.ErrUnknownOutcome]; when no service took one,
-// [jetstream.ErrUnavailable].
+// [jetstream.ErrUnknownOutcome]; when no service executed one,
+// [jetstream.ErrUnavailable]. The result of a refusal has only the ID.
 func (c *Client) Execute(ctx context.Context, id string, command any, opts ...CallOption) (Result, error) {
 	return c.send(ctx, id, command, newCall(opts))
 }
@@ -109,21 +109,19 @@ func (c *Client) send(ctx context.Context, id string, command any, call *call) (
 		defer cancel()
 	}
 	subject := protocol.CommandSubject(c.store, c.name, h.name, id)
-	header := call.header(ctx)
 	open := false
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		attempt, cancel := context.WithTimeout(ctx, clientAttempt)
-		resp, err := c.nc.RequestMsgWithContext(attempt, &nats.Msg{Subject: subject, Header: header, Data: body})
-		cancel()
-		if err == nil {
-			res, err := c.reply(id, resp)
-			// What may have happened before is found by asking again.
-			if !errors.Is(err, jetstream.ErrUnknownOutcome) && !(open && errors.Is(err, jetstream.ErrUnavailable)) {
-				return res, err
-			}
+		res, err := c.attempt(ctx, id, subject, call, body)
+		switch {
+		case err == nil:
+			return res, nil
+		case errors.Is(err, jetstream.ErrUnknownOutcome):
 			open = true
-		} else if !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, nats.ErrReconnectBufExceeded) {
-			open = true
+		case errors.Is(err, jetstream.ErrUnavailable):
+		case open && undone(err):
+			// It was not done this time; before, it may have been.
+		default:
+			return res, err
 		}
 		t := time.NewTimer(wait/2 + rand.N(wait/2))
 		select {
@@ -134,11 +132,36 @@ func (c *Client) send(ctx context.Context, id string, command any, call *call) (
 		case <-ctx.Done():
 			t.Stop()
 		}
+		cause := errors.Join(context.Cause(ctx), err)
 		if open {
-			return Result{}, &jetstream.UnknownError{Type: c.name, ID: id, Cause: errors.Join(context.Cause(ctx), err)}
+			return Result{}, &jetstream.UnknownError{Type: c.name, ID: id, Cause: cause}
 		}
-		return Result{}, fmt.Errorf("%s %q: %w: no service took command %q: %w",
-			c.name, id, jetstream.ErrUnavailable, h.name, errors.Join(context.Cause(ctx), err))
+		return Result{}, fmt.Errorf("%s %q: %w: command %q was not executed: %w", c.name, id, jetstream.ErrUnavailable, h.name, cause)
+	}
+}
+
+// undone tells errors of a service that has done nothing, but does not say that
+// nobody did before.
+func undone(err error) bool {
+	return errors.Is(err, ErrBusy) || errors.Is(err, ErrContended) || errors.Is(err, ErrInternal)
+}
+
+// attempt sends the command once. The service gives up when the attempt does, so
+// that two attempts do not run at once.
+func (c *Client) attempt(ctx context.Context, id, subject string, call *call, body []byte) (Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, clientAttempt)
+	defer cancel()
+	resp, err := c.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: subject, Header: call.header(ctx), Data: body})
+	switch {
+	case err == nil:
+		return c.reply(id, resp)
+	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrHeadersNotSupported):
+		return Result{}, &jetstream.RefusedError{Type: c.name, ID: id, Cause: err}
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrInvalidConnection),
+		errors.Is(err, nats.ErrConnectionDraining), errors.Is(err, nats.ErrConnectionReconnecting):
+		return Result{}, fmt.Errorf("%w: no service took it: %w", jetstream.ErrUnavailable, err)
+	default:
+		return Result{}, &jetstream.UnknownError{Type: c.name, ID: id, Cause: err}
 	}
 }
 

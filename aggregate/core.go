@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"runtime/debug"
 	"strings"
@@ -59,7 +60,10 @@ type request struct {
 	call   *call
 	name   string
 	create bool
-	decide func(state any, d Decision) ([]any, error)
+	decide decideFunc
+	// command is decided upon; compute, unless nil, makes it from the state.
+	command any
+	compute func(state any, d Decision) (any, error)
 }
 
 func (r *core) executeCommand(ctx context.Context, id string, command any, c *call) (Result, error) {
@@ -74,10 +78,7 @@ func (r *core) executeCommand(ctx context.Context, id string, command any, c *ca
 		}
 		c.hash = bodyHash(h.name, body)
 	}
-	return r.execute(ctx, id, request{
-		call: c, name: h.name, create: h.create,
-		decide: func(state any, d Decision) ([]any, error) { return h.decide(state, command, d) },
-	})
+	return r.execute(ctx, id, request{call: c, name: h.name, create: h.create, decide: h.decide, command: command})
 }
 
 // bodyHash identifies a request: its name and its bytes as they were sent.
@@ -90,23 +91,6 @@ func bodyHash(name string, body []byte) []byte {
 
 // commandSkew is how far the clocks of clients and servers may differ.
 const commandSkew = time.Minute
-
-// validate refuses what could be found neither now nor later.
-func (c *call) validate(now time.Time) error {
-	if len(c.commandID) > jetstream.MaxIDLength {
-		return &jetstream.InvalidError{Field: "command id", Value: c.commandID, Reason: "is longer than 128 bytes"}
-	}
-	if at, ok := jetstream.CommandIDTime(c.commandID); ok && at.After(now.Add(commandSkew)) {
-		return &jetstream.InvalidError{
-			Field: "command id", Value: c.commandID,
-			Reason: fmt.Sprintf("was made at %s, ahead of this machine's clock (%s)", at.Format(time.RFC3339), now.UTC().Format(time.RFC3339)),
-		}
-	}
-	if t := c.trigger; t != nil && (t.Subscriber == "" || t.EventID == "" || t.Step == "") {
-		return &jetstream.InvalidError{Field: "trigger", Value: fmt.Sprintf("%+v", *t), Reason: "lacks its subscriber, event id or step"}
-	}
-	return nil
-}
 
 // newAggregateID derives an id from what identifies the call, so that a repeated
 // call makes the same aggregate.
@@ -206,31 +190,71 @@ func (r *core) decide(id string, req request, v *view) (events []any, now time.T
 	if !req.create && !exists {
 		return nil, now, fmt.Errorf("%s %q: %w", r.typeName, id, ErrNotFound), nil
 	}
-	state := r.newState()
-	if err := r.store.Codec().Decode(v.state, state); err != nil {
-		return nil, now, nil, fmt.Errorf("%s %q: decode state: %w", r.typeName, id, err)
-	}
 	d := Decision{
 		ID: id, Version: v.head.Version, CommandID: req.call.commandID, Correlation: req.call.correlation,
-		Causation: req.call.causation, Metadata: req.call.metadata, now: now,
+		Causation: req.call.causation, Metadata: maps.Clone(req.call.metadata), now: now,
 	}
-	events, err = callDecide(req, state, d)
-	if errors.Is(err, ErrRejected) || errors.Is(err, ErrExists) || errors.Is(err, ErrNotFound) {
+	events, err = r.call(id, req, v, d)
+	switch {
+	case err == nil:
+		return events, now, nil, nil
+	case errors.Is(err, ErrRejected):
+		if fault := checkRefusal(err); fault != nil {
+			return nil, now, nil, fmt.Errorf("%s %q: command %q: %w", r.typeName, id, req.name, fault)
+		}
+		return nil, now, err, nil
+	case errors.Is(err, ErrExists) || errors.Is(err, ErrNotFound):
 		return nil, now, err, nil
 	}
-	if err != nil {
-		return nil, now, nil, fmt.Errorf("%s %q: command %q: %w", r.typeName, id, req.name, err)
-	}
-	return events, now, nil, nil
+	return nil, now, nil, fmt.Errorf("%s %q: command %q: %w", r.typeName, id, req.name, err)
 }
 
-func callDecide(req request, state any, d Decision) (events []any, err error) {
+// checkRefusal refuses refusals that would not be the same when they are read
+// back.
+func checkRefusal(err error) error {
+	var rejected *RejectedError
+	if !errors.As(err, &rejected) {
+		return fmt.Errorf("the handler's %w: a refusal is made with aggregate.Reject", err)
+	}
+	if err := validText("rejection code", rejected.Code, maxCode); err != nil {
+		return err
+	}
+	if rejected.Code == "" || rejected.Code[0] == '_' {
+		return &jetstream.InvalidError{Field: "rejection code", Value: rejected.Code, Reason: "is empty or begins with '_'"}
+	}
+	return nil
+}
+
+// call runs the user's code, each function on a copy of the state of its own.
+func (r *core) call(id string, req request, v *view, d Decision) (events []any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			events, err = nil, fmt.Errorf("the handler panicked: %v\n%s", p, debug.Stack())
 		}
 	}()
-	return req.decide(state, d)
+	if req.compute != nil {
+		state, err := r.decodeState(id, v.state)
+		if err != nil {
+			return nil, err
+		}
+		command, err := req.compute(state, d)
+		if err != nil || command == nil {
+			return nil, err
+		}
+		h, command, err := r.def.lookup(command)
+		if err != nil {
+			return nil, err
+		}
+		if h.create {
+			return nil, fmt.Errorf("%s %q: %w", r.typeName, id, ErrExists)
+		}
+		req.decide, req.command = h.decide, command
+	}
+	state, err := r.decodeState(id, v.state)
+	if err != nil {
+		return nil, err
+	}
+	return req.decide(state, req.command, d)
 }
 
 // unchanged is the result of a command that led to nothing.
@@ -247,7 +271,7 @@ func (r *core) confirm(ctx context.Context, id string, v *view) (fresh *view, sa
 	if fresh, err = r.loadFresh(ctx, id, jetstream.Leader); err != nil {
 		return nil, false, err
 	}
-	return fresh, fresh.head.Sequence == v.head.Sequence, nil
+	return fresh, fresh.head == v.head, nil
 }
 
 // commit appends the decision and what it does to the state.
@@ -269,7 +293,7 @@ func (r *core) commit(
 		}
 		dec.Events = append(dec.Events, data)
 	}
-	state, recorded, err := r.fold(id, v, &dec)
+	state, recorded, err := r.fold(id, v, &dec, req.call.traceParent)
 	if err != nil {
 		return Result{}, err
 	}
@@ -279,14 +303,15 @@ func (r *core) commit(
 	if len(state) <= r.def.stateLimit {
 		w.State = &jetstream.State{Fingerprint: r.def.fingerprint, Codec: r.store.Codec(), Data: state}
 	}
+	reconnects := r.reconnects()
 	head, err := r.store.Append(ctx, w)
 	if err != nil {
-		if !errors.Is(err, jetstream.ErrUnavailable) {
-			r.cache.Remove(id)
+		if errors.Is(err, jetstream.ErrUnknownOutcome) || errors.Is(err, jetstream.ErrStoreWentBack) {
+			r.cache.Remove(id) // what is stored is no longer known
 		}
 		return Result{}, err
 	}
-	r.appended(id, v, head, state, &dec)
+	r.appended(id, v, head, state, &dec, reconnects)
 	if refusal != nil {
 		return Result{ID: id, Version: head.Version, Position: r.store.Position(head.Sequence)}, refusal
 	}
@@ -316,16 +341,19 @@ func (c *call) decision(now time.Time) jetstream.Decision {
 }
 
 func refusalCode(err error) (code, reason string) {
-	var rejected *RejectedError
+	var (
+		rejected *RejectedError
+		version  *VersionError
+	)
 	switch {
+	case errors.As(err, &version):
+		return codeVersion, fmt.Sprintf(versionReason, version.Expected, version.Actual)
 	case errors.As(err, &rejected):
 		return rejected.Code, rejected.Reason
 	case errors.Is(err, ErrExists):
 		return codeExists, ""
-	case errors.Is(err, ErrNotFound):
-		return codeNotFound, ""
 	default:
-		return "_version", err.Error()
+		return codeNotFound, ""
 	}
 }
 
@@ -336,6 +364,12 @@ func (r *core) refusalError(id, code, reason string) error {
 		return fmt.Errorf("%s %q: %w", r.typeName, id, ErrExists)
 	case codeNotFound:
 		return fmt.Errorf("%s %q: %w", r.typeName, id, ErrNotFound)
+	case codeVersion:
+		e := &VersionError{Type: r.typeName, ID: id}
+		if _, err := fmt.Sscanf(reason, versionReason, &e.Expected, &e.Actual); err != nil {
+			return fmt.Errorf("%s %q: recorded refusal %q: %w", r.typeName, id, reason, err)
+		}
+		return e
 	default:
 		return &RejectedError{Code: code, Reason: reason}
 	}

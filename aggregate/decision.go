@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"maps"
 	"time"
 
 	"github.com/rossby-go/rossby/jetstream"
@@ -15,7 +16,7 @@ type Decision struct {
 	CommandID string
 	// Correlation names the conversation, Causation what led to the command.
 	Correlation, Causation string
-	// Metadata is what the caller gave; do not change it.
+	// Metadata is what the caller gave.
 	Metadata map[string]string
 
 	now time.Time
@@ -33,7 +34,8 @@ type Result struct {
 	// of the last one when nothing changed.
 	Version  uint64
 	Position jetstream.Position
-	// Events are those that the command led to.
+	// Events are those that the command led to. A service leaves them out when they
+	// do not fit into a reply.
 	Events []jetstream.Recorded
 	// Duplicate tells that the command, or the trigger, had been handled before:
 	// this is what came of it then.
@@ -49,7 +51,7 @@ type Trigger struct {
 	// Position is where the event stands: the effect can only have happened after.
 	Position jetstream.Position
 	// Time is when the event was stored; it bounds the search when the event is of
-	// another store.
+	// another store, or was copied and has no Position.
 	Time time.Time
 }
 
@@ -91,7 +93,15 @@ func CommandID(id string) CallOption { return func(c *call) { c.commandID = id }
 func ExpectVersion(n uint64) CallOption { return func(c *call) { c.expectVersion = &n } }
 
 // Metadata is stored with the events and given to everything that handles them.
-func Metadata(m map[string]string) CallOption { return func(c *call) { c.metadata = m } }
+// Keys are letters, digits, '-', '_' and '.'; values are lines of text. Together
+// they may have 16 KiB.
+func Metadata(m map[string]string) CallOption {
+	return func(c *call) {
+		if c.metadata = nil; len(m) > 0 {
+			c.metadata = maps.Clone(m)
+		}
+	}
+}
 
 // Correlation names the conversation that the command belongs to. Defaults to
 // the command id.
@@ -108,6 +118,7 @@ func TraceParent(text string) CallOption { return func(c *call) { c.traceParent 
 // takes the place of [CommandID].
 func TriggeredBy(t Trigger) CallOption { return func(c *call) { c.trigger = &t } }
 
-// Step names an effect of a reactor's handler. The default is the command's
-// name. Names are stored: never use one again for something else.
+// Step names an effect of a reactor's handler: a word without blanks. The default
+// is the command's name. Names are stored: never use one again for something
+// else.
 func Step(name string) CallOption { return func(c *call) { c.step = name } }

@@ -3,6 +3,7 @@ package aggregate
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -50,9 +51,9 @@ func (e *RejectedError) Error() string {
 func (e *RejectedError) Is(target error) bool { return target == ErrRejected }
 
 // Reject is what a handler returns to refuse a command. Codes are part of the
-// API: short and stable. Those that begin with '_' are the toolkit's.
+// API: short and stable, not empty. Those that begin with '_' are the toolkit's.
 func Reject(code, format string, args ...any) error {
-	return &RejectedError{Code: code, Reason: fmt.Sprintf(format, args...)}
+	return &RejectedError{Code: code, Reason: strings.ToValidUTF8(fmt.Sprintf(format, args...), "\uFFFD")}
 }
 
 // VersionError is an aggregate whose version is not the one that the caller
@@ -72,4 +73,8 @@ func (e *VersionError) Error() string {
 const (
 	codeNotFound = "_not-found"
 	codeExists   = "_exists"
+	codeVersion  = "_version"
 )
+
+// versionReason is how a recorded [*VersionError] is written.
+const versionReason = "expected version %d, it was %d"

@@ -20,15 +20,15 @@ type view struct {
 	stored time.Time
 	// leader tells that the leader was asked after the request arrived.
 	leader bool
-	// last is the last commit's decisions' keys, for the search of duplicates.
+	// recent is what is remembered for the search of duplicates.
 	recent *recent
 }
 
 // load returns the aggregate from the cache, else from any replica: whether it is
 // the newest is what the append finds out.
 func (r *core) load(ctx context.Context, id string) (*view, error) {
-	if e, ok := r.cache.Get(id); ok {
-		if v := e.get(r.reconnects()); v != nil {
+	if e := r.cached(id, r.reconnects()); e != nil {
+		if v := e.get(); v != nil {
 			return v, nil
 		}
 	}
@@ -37,37 +37,55 @@ func (r *core) load(ctx context.Context, id string) (*view, error) {
 
 func (r *core) reconnects() uint64 { return r.store.Conn().Stats().Reconnects }
 
+// cached is what was remembered of the aggregate while this connection lasted.
+func (r *core) cached(id string, reconnects uint64) *entry {
+	if e, ok := r.cache.Get(id); ok && e.reconnects == reconnects {
+		return e
+	}
+	return nil
+}
+
+// keep returns the cached entry, or puts e in its place.
+func (r *core) keep(id string, e *entry) *entry {
+	old, ok, _ := r.cache.PeekOrAdd(id, e)
+	switch {
+	case ok && old.reconnects == e.reconnects:
+		return old
+	case ok && old.reconnects < e.reconnects:
+		r.cache.Add(id, e)
+	}
+	return e
+}
+
 // loadFresh asks the store.
 func (r *core) loadFresh(ctx context.Context, id string, from jetstream.Source) (*view, error) {
 	reconnects := r.reconnects()
 	last, err := r.store.Last(ctx, r.typeName, id, from)
-	if errors.Is(err, jetstream.ErrNotFound) {
-		return &view{state: r.zero, leader: from == jetstream.Leader, recent: new(recent)}, nil
-	}
-	if err != nil {
+	none := errors.Is(err, jetstream.ErrNotFound)
+	if err != nil && !none {
 		return nil, err
 	}
-	e, ok := r.cache.Get(id)
-	if !ok {
-		e = new(entry)
+	e := r.cached(id, reconnects)
+	var known *view
+	if e != nil {
+		known = e.get()
 	}
-	known := e.get(reconnects)
-	if known == nil {
-		e, ok = new(entry), false // what was remembered may not be what is stored now
-	}
-	if known != nil && known.head.Sequence >= last.Sequence && known.head.CommitID != last.CommitID && from == jetstream.Replica {
+	if from == jetstream.Replica && known != nil && (none || last.Sequence < known.head.Sequence) {
 		return known, nil // the replica is behind what this process has seen
+	}
+	if none {
+		return &view{state: r.zero, leader: from == jetstream.Leader, recent: new(recent)}, nil
 	}
 	state, err := r.stateAt(ctx, id, last, known)
 	if err != nil {
 		return nil, err
 	}
-	v := &view{head: last.Head, state: state, stored: last.Time, leader: from == jetstream.Leader, recent: e.recentOf()}
-	v.recent.add(last)
-	e.set(v, reconnects)
-	if !ok {
-		r.cache.Add(id, e)
+	if e == nil {
+		e = r.keep(id, newEntry(reconnects))
 	}
+	e.recent.add(last)
+	v := &view{head: last.Head, state: state, stored: last.Time, leader: from == jetstream.Leader, recent: e.recent}
+	e.set(v)
 	return v, nil
 }
 
@@ -87,18 +105,27 @@ func (r *core) stateAt(ctx context.Context, id string, last *jetstream.Commit, k
 	if known != nil && known.head.Sequence < last.Sequence {
 		data, after = known.state, known.head.Sequence
 	}
-	state := r.newState()
-	if err := r.store.Codec().Decode(data, state); err != nil {
-		return nil, fmt.Errorf("%s %q: decode state: %w", r.typeName, id, err)
+	before := ""
+	if after > 0 {
+		before = known.head.CommitID
+	}
+	state, err := r.decodeState(id, data)
+	if err != nil {
+		return nil, err
 	}
 	for c, err := range r.store.History(ctx, r.typeName, id, jetstream.Range{After: after, To: last.Sequence}) {
 		if err != nil {
 			return nil, err
 		}
+		if before != "" && c.Previous != before {
+			// What was remembered is not what is stored before: start anew.
+			r.cache.Remove(id)
+			return r.stateAt(ctx, id, last, nil)
+		}
+		before = ""
 		if data, ok := r.fits(c.State); ok {
-			state = r.newState()
-			if err := r.store.Codec().Decode(data, state); err != nil {
-				return nil, fmt.Errorf("%s %q: decode state: %w", r.typeName, id, err)
+			if state, err = r.decodeState(id, data); err != nil {
+				return nil, err
 			}
 			continue
 		}
@@ -115,6 +142,15 @@ func (r *core) stateAt(ctx context.Context, id string, last *jetstream.Commit, k
 	return r.store.Codec().Encode(state)
 }
 
+// decodeState makes a copy of a state for one use.
+func (r *core) decodeState(id string, data []byte) (any, error) {
+	state := r.newState()
+	if err := r.store.Codec().Decode(data, state); err != nil {
+		return nil, fmt.Errorf("%s %q: decode state: %w", r.typeName, id, err)
+	}
+	return state, nil
+}
+
 func (r *core) fits(s *jetstream.State) ([]byte, bool) {
 	if s == nil || s.Fingerprint != r.def.fingerprint || s.KeyRef != "" || s.Codec != r.store.Codec() {
 		return nil, false
@@ -125,13 +161,13 @@ func (r *core) fits(s *jetstream.State) ([]byte, bool) {
 // fold applies a decision's events, as readers will decode them, to a copy of the
 // state. The events' ids are only their ends: the commit's id comes with the
 // append.
-func (r *core) fold(id string, v *view, dec *jetstream.Decision) ([]byte, []jetstream.Recorded, error) {
+func (r *core) fold(id string, v *view, dec *jetstream.Decision, trace string) ([]byte, []jetstream.Recorded, error) {
 	if len(dec.Events) == 0 {
 		return v.state, nil, nil
 	}
-	state := r.newState()
-	if err := r.store.Codec().Decode(v.state, state); err != nil {
-		return nil, nil, fmt.Errorf("%s %q: decode state: %w", r.typeName, id, err)
+	state, err := r.decodeState(id, v.state)
+	if err != nil {
+		return nil, nil, err
 	}
 	recorded := make([]jetstream.Recorded, 0, len(dec.Events))
 	for i, data := range dec.Events {
@@ -142,7 +178,8 @@ func (r *core) fold(id string, v *view, dec *jetstream.Decision) ([]byte, []jets
 		for _, e := range events {
 			m := jetstream.Meta{
 				Type: r.typeName, ID: id, EventID: "." + strconv.Itoa(i), Name: data.Name, Version: v.head.Version + uint64(i) + 1,
-				Time: dec.Time, Correlation: dec.CorrelationID(), Causation: dec.CausationID(), Metadata: dec.Metadata,
+				Time: dec.Time, Correlation: dec.CorrelationID(), Causation: dec.CausationID(), TraceParent: trace,
+				Metadata: dec.Metadata,
 			}
 			if err := r.apply(state, e, m); err != nil {
 				return nil, nil, err
@@ -175,17 +212,13 @@ func (r *core) apply(state, event any, m jetstream.Meta) (err error) {
 }
 
 // appended remembers what this process has just stored.
-func (r *core) appended(id string, v *view, head jetstream.Head, state []byte, dec *jetstream.Decision) {
-	e, ok := r.cache.Get(id)
-	if !ok {
-		e = &entry{recent: v.recent}
+func (r *core) appended(id string, v *view, head jetstream.Head, state []byte, dec *jetstream.Decision, reconnects uint64) {
+	e := r.cached(id, reconnects)
+	if e == nil {
+		e = r.keep(id, &entry{reconnects: reconnects, recent: v.recent})
 	}
-	next := &view{head: head, state: state, stored: dec.Time, recent: e.recentOf()}
-	next.recent.add(&jetstream.Commit{
+	e.recent.add(&jetstream.Commit{
 		Head: head, PreviousSequence: v.head.Sequence, Time: dec.Time, Decisions: []jetstream.Decision{*dec},
 	})
-	e.set(next, r.reconnects())
-	if !ok {
-		r.cache.Add(id, e)
-	}
+	e.set(&view{head: head, state: state, stored: dec.Time, recent: e.recent})
 }

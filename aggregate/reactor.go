@@ -4,10 +4,13 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"reflect"
 	"strconv"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/rossby-go/rossby/internal/dispatch"
 	"github.com/rossby-go/rossby/internal/follow"
@@ -82,8 +85,11 @@ type reactorDef struct {
 // since no retry would change it.
 func On[E any](schema *jetstream.Schema, handle func(ctx context.Context, event E, m jetstream.Meta, do *Do) error) ReactorOption {
 	return func(d *reactorDef) error {
+		if handle == nil {
+			return fmt.Errorf("handler of %s is a nil function", reflect.TypeFor[E]())
+		}
 		return d.table.Add(schema, reflect.TypeFor[E](), func(ctx context.Context, e dispatch.Event) error {
-			do := &Do{reactor: d.name, store: d.store, meta: e.Meta}
+			do := &Do{reactor: d.name, store: d.store, meta: e.Meta, origin: e.Origin}
 			return handle(ctx, e.Event.(E), e.Meta, do) //nolint:forcetypeassert // looked up by this type
 		})
 	}
@@ -122,12 +128,16 @@ func NewReactor(store *jetstream.Store, name string, cfg ReactorConfig, handlers
 func decideFailure(most time.Duration) func(follow.Failure) follow.Verdict {
 	again := follow.Backoff(follow.BackoffMinDefault, most)
 	return func(f follow.Failure) follow.Verdict {
-		var invalid *jetstream.InvalidError
+		var (
+			invalid *jetstream.InvalidError
+			version *VersionError
+		)
 		switch {
 		case dispatch.Unreadable(f.Err):
 			return follow.Verdict{Action: follow.Stop}
 		case errors.Is(f.Err, ErrRejected), errors.Is(f.Err, ErrNotFound), errors.Is(f.Err, ErrExists),
-			errors.Is(f.Err, ErrStepTwice), errors.As(f.Err, &invalid):
+			errors.Is(f.Err, ErrStepTwice), errors.Is(f.Err, nats.ErrMaxPayload),
+			errors.As(f.Err, &invalid), errors.As(f.Err, &version):
 			return follow.Verdict{Action: follow.Park}
 		default:
 			return again(f)
@@ -156,6 +166,7 @@ type Do struct {
 	reactor string
 	store   *jetstream.Store
 	meta    jetstream.Meta
+	origin  *jetstream.Origin
 	steps   map[effect]bool
 }
 
@@ -201,8 +212,12 @@ func (d *Do) options(target Target, id string, command any, prefix string, opts 
 	}
 	d.steps[e] = true
 	t := Trigger{Subscriber: d.reactor, EventID: d.meta.EventID, Step: step, Position: d.meta.Position, Time: d.meta.StoredAt}
-	base := []CallOption{TriggeredBy(t), Correlation(d.meta.Correlation), Causation(d.meta.EventID), TraceParent(d.meta.TraceParent)}
-	return append(base, opts...), t, nil
+	if d.origin != nil {
+		// The effect may have been copied along, to before the event's new place.
+		t.Position, t.Time = jetstream.Position{}, d.origin.Time
+	}
+	all := []CallOption{Correlation(d.meta.Correlation), Causation(d.meta.EventID), TraceParent(d.meta.TraceParent)}
+	return append(append(all, opts...), TriggeredBy(t)), t, nil
 }
 
 type stepTwiceError struct{ effect effect }

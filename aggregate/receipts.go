@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"sync"
 	"time"
@@ -37,30 +38,57 @@ func newReceipts(store *jetstream.Store) *receipts {
 // make writes a receipt, or finds the one that an earlier attempt wrote, and
 // returns the sequence that it names.
 func (r *receipts) make(ctx context.Context, typ, id, commandID string, last uint64) (uint64, error) {
-	if err := r.ensure(ctx); err != nil {
-		return 0, err
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, jetstream.AppendTimeoutDefault)
+		defer cancel()
 	}
 	sum := sha256.Sum256([]byte(typ + "\n" + id + "\n" + commandID))
 	subject := "$KV." + r.bucket + "." + hex.EncodeToString(sum[:16])
 	msg := wire.Expect(nats.NewMsg(subject), 0)
 	msg.Data = strconv.AppendUint(nil, last, 10)
-	for try := 0; ; try++ {
-		attempt, cancel := context.WithTimeout(ctx, jetstream.AttemptTimeoutDefault)
-		_, err := wire.Publish(attempt, r.store.Conn(), msg)
-		cancel()
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		seq, err := r.try(ctx, msg, last)
 		if err == nil {
-			return last, nil
+			return seq, nil
 		}
-		attempt, cancel = context.WithTimeout(ctx, jetstream.AttemptTimeoutDefault)
-		m, readErr := wire.LeaderLast(attempt, r.store.Conn(), "KV_"+r.bucket, subject)
-		cancel()
-		if readErr == nil {
-			return strconv.ParseUint(string(m.Data), 10, 64)
-		}
-		if ctx.Err() != nil || try == 10 {
-			return 0, fmt.Errorf("%w: receipt of command %q: %w", jetstream.ErrUnavailable, commandID, errors.Join(err, readErr))
+		t := time.NewTimer(wait/2 + rand.N(wait/2))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return 0, fmt.Errorf("%w: receipt of command %q: %w", jetstream.ErrUnavailable, commandID, errors.Join(context.Cause(ctx), err))
 		}
 	}
+}
+
+func (r *receipts) try(ctx context.Context, msg *nats.Msg, last uint64) (uint64, error) {
+	attempt, cancel := context.WithTimeout(ctx, jetstream.AttemptTimeoutDefault)
+	defer cancel()
+	if err := r.ensure(attempt); err != nil {
+		return 0, err
+	}
+	_, err := wire.Publish(attempt, r.store.Conn(), msg)
+	switch {
+	case err == nil:
+		return last, nil
+	case errors.Is(err, nats.ErrNoResponders):
+		r.forget() // nobody keeps the bucket any more, or nobody does yet
+		return 0, err
+	case wire.Number(err) != wire.CodeWrongLastSequence:
+		return 0, err
+	}
+	m, err := wire.LeaderLast(attempt, r.store.Conn(), "KV_"+r.bucket, msg.Subject)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseUint(string(m.Data), 10, 64)
+}
+
+func (r *receipts) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.made = false
 }
 
 // ensure makes the bucket on first use: most programs never need it.

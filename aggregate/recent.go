@@ -1,54 +1,55 @@
 package aggregate
 
 import (
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/rossby-go/rossby/jetstream"
 )
 
-// entry is the cache's newest view of one aggregate.
+// entry is what this process remembers of one aggregate while one connection
+// lasts.
 type entry struct {
-	mu         sync.Mutex
-	view       *view
+	// reconnects numbers the connection: what was acknowledged before may not be
+	// what the next server has.
 	reconnects uint64
 	recent     *recent
+
+	mu   sync.Mutex
+	view *view
 }
 
-// get returns the newest view, or nil when the connection was lost since: what
-// was acknowledged before may not be what the next server has.
-func (e *entry) get(reconnects uint64) *view {
+func newEntry(reconnects uint64) *entry { return &entry{reconnects: reconnects, recent: new(recent)} }
+
+// get returns the newest view, or nil.
+func (e *entry) get() *view {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.view == nil || e.reconnects != reconnects {
-		return nil
-	}
 	return e.view
 }
 
-func (e *entry) recentOf() *recent {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.recent == nil {
-		e.recent = new(recent)
-	}
-	return e.recent
-}
-
 // set takes a view unless a newer one was taken meanwhile.
-func (e *entry) set(v *view, reconnects uint64) {
+func (e *entry) set(v *view) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.view != nil && e.reconnects == reconnects && e.view.head.Sequence > v.head.Sequence {
+	if e.view != nil && e.view.head.Sequence > v.head.Sequence {
 		return
 	}
 	kept := *v
 	kept.leader = false // true only for the request that asked
-	e.view, e.reconnects = &kept, reconnects
+	e.view = &kept
 }
 
-// recentMax bounds the remembered commits of one aggregate.
-const recentMax = 512
+// What is remembered of one aggregate's commits: the newest few always; all of
+// the last minutes, because ids that bear their time are searched that far; and
+// as far back as a trigger was last looked for, so that a reactor that is behind
+// reads its target's tail once. Never more than a bound.
+const (
+	rememberMin = 256
+	rememberMax = 1 << 16
+	rememberFor = 2 * commandSkew
+)
 
 // key identifies a decision within an aggregate.
 type key struct {
@@ -70,16 +71,6 @@ type remembered struct {
 	keys               []key
 }
 
-// recent remembers the latest commits of one aggregate, in order and without a
-// gap, so that looking for a command or trigger reads only what this process has
-// not seen. When another process's commits come between, the older stretch is
-// kept until a walk backwards joins the two.
-type recent struct {
-	mu    sync.Mutex
-	items []remembered
-	older []remembered
-}
-
 func remember(c *jetstream.Commit) remembered {
 	m := remembered{sequence: c.Sequence, previous: c.PreviousSequence, time: c.Time}
 	for i := range c.Decisions {
@@ -88,6 +79,21 @@ func remember(c *jetstream.Commit) remembered {
 		}
 	}
 	return m
+}
+
+// recent remembers commits of one aggregate, so that looking for a command or a
+// trigger reads only what this process has not seen.
+type recent struct {
+	mu sync.Mutex
+	// items are the latest commits, in order and without a gap. When commits of
+	// other processes come between, the stretch before is kept as older until a
+	// walk backwards joins the two.
+	items, older []remembered
+	// index finds the commits of both by their keys.
+	index map[key]uint64
+	// wanted is how far back a trigger was last looked for, if searched.
+	wanted   uint64
+	searched bool
 }
 
 // add takes a commit that is newer than all before it; others are known already.
@@ -99,57 +105,102 @@ func (r *recent) add(c *jetstream.Commit) {
 	case n == 0 || r.items[n-1].sequence == m.previous:
 	case r.items[n-1].sequence >= m.sequence:
 		return
+	case len(r.older) < n:
+		r.forget(r.older)
+		r.older, r.items = r.items, nil
 	default:
-		if len(r.older) < n {
-			r.older = r.items
-		}
+		r.forget(r.items)
 		r.items = nil
 	}
 	r.items = append(r.items, m)
-	if len(r.items) > recentMax {
-		r.items = append([]remembered(nil), r.items[recentMax/2:]...)
+	r.note(r.items[len(r.items)-1:])
+	r.trim()
+}
+
+// trim forgets the oldest commits that no search is likely to want.
+func (r *recent) trim() {
+	n, drop := len(r.items), 0
+	newest := r.items[n-1].time
+	for ; n-drop > rememberMin; drop++ {
+		m := &r.items[drop]
+		if n-drop <= rememberMax && (newest.Sub(m.time) < rememberFor || r.searched && m.sequence > r.wanted) {
+			break
+		}
+	}
+	r.forget(r.items[:drop])
+	r.items = r.items[drop:]
+}
+
+func (r *recent) note(items []remembered) {
+	if r.index == nil {
+		r.index = map[key]uint64{}
+	}
+	for _, m := range items {
+		for _, k := range m.keys {
+			r.index[k] = m.sequence
+		}
 	}
 }
 
-// find looks a key up among what is remembered. When it is not there, complete
-// tells whether the bound lies within; else next is the sequence of the newest
-// commit that was not looked at.
-func (r *recent) find(k key, b bound) (sequence uint64, found, complete bool, next uint64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.items) == 0 {
-		return 0, false, true, 0
-	}
-	for i := len(r.items) - 1; i >= 0; i-- {
-		m := r.items[i]
-		if b.beyond(m.sequence, m.time) {
-			return 0, false, true, 0
-		}
-		for _, have := range m.keys {
-			if have == k {
-				return m.sequence, true, true, 0
+func (r *recent) forget(items []remembered) {
+	for _, m := range items {
+		for _, k := range m.keys {
+			if r.index[k] == m.sequence {
+				delete(r.index, k)
 			}
 		}
 	}
-	first := r.items[0]
-	return 0, false, first.previous == 0 || first.previous <= b.after, first.previous
 }
 
-// extend puts an older commit in front of the remembered ones, if there is room,
-// and tells whether that joined them to an older stretch, which is to be searched
-// next.
-func (r *recent) extend(c *jetstream.Commit) (joined bool) {
+// gap is a stretch of the history that is not remembered: from the commit at
+// newest backwards to the one after stop.
+type gap struct{ newest, stop uint64 }
+
+// find looks a key up among what is remembered. When it is not there, gaps are
+// where it may still be, newest first.
+func (r *recent) find(k key, b bound) (sequence uint64, found bool, gaps []gap) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.items) == 0 || r.items[0].previous != c.Sequence || len(r.items) >= recentMax {
-		return false
+	if b.since.IsZero() {
+		r.wanted, r.searched = b.after, true
 	}
-	if n := len(r.older); n > 0 && r.older[n-1].sequence == c.Sequence {
+	if seq, ok := r.index[k]; ok {
+		return seq, true, nil
+	}
+	if len(r.items) == 0 || b.reached(&r.items[0]) {
+		return 0, false, nil
+	}
+	g := gap{newest: r.items[0].previous}
+	if n := len(r.older); n > 0 {
+		g.stop = r.older[n-1].sequence
+		gaps = append(gaps, g)
+		if b.reached(&r.older[0]) {
+			return 0, false, gaps
+		}
+		g = gap{newest: r.older[0].previous}
+	}
+	return 0, false, append(gaps, g)
+}
+
+// join puts commits that were read, newest first, before the remembered ones,
+// and the older stretch before those if that closes the gap.
+func (r *recent) join(walked []remembered) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.items) == 0 || len(r.items)+len(walked)+len(r.older) > rememberMax {
+		return
+	}
+	if len(walked) > 0 {
+		if r.items[0].previous != walked[0].sequence {
+			return // another search was faster, or newer commits came between
+		}
+		slices.Reverse(walked)
+		r.note(walked)
+		r.items = append(walked, r.items...)
+	}
+	if n := len(r.older); n > 0 && r.older[n-1].sequence == r.items[0].previous {
 		r.items, r.older = append(r.older, r.items...), nil
-		return true
 	}
-	r.items = append([]remembered{remember(c)}, r.items...)
-	return false
 }
 
 // bound is how far back a key can possibly be.
@@ -162,4 +213,9 @@ type bound struct {
 
 func (b bound) beyond(sequence uint64, stored time.Time) bool {
 	return sequence <= b.after || stored.Before(b.since)
+}
+
+// reached tells whether nothing before the commit can hold the key.
+func (b bound) reached(m *remembered) bool {
+	return m.previous <= b.after || b.beyond(m.sequence, m.time)
 }

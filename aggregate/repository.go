@@ -106,20 +106,8 @@ func (r *Repository[S]) ExecuteFunc(
 ) (Result, error) {
 	return r.core.execute(ctx, id, request{
 		call: newCall(opts), name: "func",
-		decide: func(state any, d Decision) ([]any, error) {
-			s := *state.(*S) //nolint:forcetypeassert // the core makes these states
-			cmd, err := command(s, d)
-			if err != nil || cmd == nil {
-				return nil, err
-			}
-			h, cmd, err := r.core.def.lookup(cmd)
-			if err != nil {
-				return nil, err
-			}
-			if h.create {
-				return nil, ErrExists
-			}
-			return h.decide(state, cmd, d)
+		compute: func(state any, d Decision) (any, error) {
+			return command(*state.(*S), d) //nolint:forcetypeassert // the core makes these states
 		},
 	})
 }

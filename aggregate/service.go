@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"mime"
 	"reflect"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -117,12 +119,13 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 	}
 	// Once the server has seen the subscriptions, requests will arrive.
-	if err := store.Conn().FlushWithContext(withTimeout(ctx, s.cfg.Timeout)); err != nil && ctx.Err() == nil {
+	if err := s.flush(ctx); err != nil && ctx.Err() == nil {
 		s.cfg.Logger.WarnContext(ctx, "command service starts while NATS is away", "service", name, "error", err)
 	}
 	s.cfg.Logger.InfoContext(ctx, "command service ready", "service", name, "commands", len(s.core.def.handlers))
 	<-ctx.Done()
 	err = svc.Stop()
+	s.drained(base)
 	pool.stop()
 	if err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
 		s.cfg.Logger.WarnContext(base, "command service did not stop cleanly", "service", name, "error", err)
@@ -130,10 +133,28 @@ func (s *Service) Run(ctx context.Context) error {
 	return nil
 }
 
-func withTimeout(ctx context.Context, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(ctx, d)
-	context.AfterFunc(ctx, cancel)
-	return ctx
+func (s *Service) flush(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	return s.core.store.Conn().FlushWithContext(ctx)
+}
+
+// drained waits until the requests that had arrived when the subscriptions ended
+// have been taken.
+func (s *Service) drained(ctx context.Context) {
+	if err := s.flush(ctx); err != nil {
+		return // nothing can be answered
+	}
+	done := make(chan struct{})
+	if err := s.core.store.Conn().Barrier(func() { close(done) }); err != nil {
+		return
+	}
+	t := time.NewTimer(s.cfg.Timeout)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-t.C: // another subscription of the connection is slow
+	}
 }
 
 // take hands a request over to the workers: micro calls an endpoint's handler for
@@ -148,8 +169,13 @@ func (s *Service) take(ctx context.Context, pool *workers, h *handler, req micro
 }
 
 func (s *Service) serve(ctx context.Context, h *handler, id string, req micro.Request, arrived time.Time) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.fail(ctx, req, fmt.Errorf("command %q panicked: %v\n%s", h.name, p, debug.Stack()))
+		}
+	}()
 	header := nats.Header(req.Headers())
-	ctx, cancel, err := protocol.WithDeadline(ctx, header.Get(protocol.HeaderDeadline), s.cfg.Timeout-time.Since(arrived))
+	ctx, cancel, err := protocol.WithDeadline(ctx, header.Get(protocol.HeaderDeadline), arrived, s.cfg.Timeout)
 	if err != nil {
 		s.fail(ctx, req, &jetstream.InvalidError{Field: "request", Value: id, Reason: err.Error()})
 		return
@@ -160,11 +186,9 @@ func (s *Service) serve(ctx context.Context, h *handler, id string, req micro.Re
 		s.fail(ctx, req, err)
 		return
 	}
-	cdc := codec.JSON
-	if t := header.Get(protocol.HeaderContentType); t == codec.Msgpack.ContentType() {
-		cdc = codec.Msgpack
-	} else if t != "" && t != codec.JSON.ContentType() {
-		s.fail(ctx, req, &jetstream.InvalidError{Field: "Content-Type", Value: t, Reason: "is neither application/json nor application/msgpack"})
+	cdc, err := codecOf(header.Get(protocol.HeaderContentType))
+	if err != nil {
+		s.fail(ctx, req, err)
 		return
 	}
 	command := reflect.New(h.command)
@@ -172,7 +196,7 @@ func (s *Service) serve(ctx context.Context, h *handler, id string, req micro.Re
 	if len(body) == 0 && cdc == codec.JSON {
 		body = []byte("{}")
 	}
-	if err := cdc.Decode(body, command.Interface()); err != nil {
+	if err := decodeCommand(cdc, body, command.Interface()); err != nil {
 		s.fail(ctx, req, &jetstream.InvalidError{Field: "command " + h.name, Value: string(body), Reason: "cannot be read: " + err.Error()})
 		return
 	}
@@ -184,14 +208,38 @@ func (s *Service) serve(ctx context.Context, h *handler, id string, req micro.Re
 		s.fail(ctx, req, err)
 		return
 	}
-	reply, err := encodeReply(res, cdc)
-	if err != nil {
-		s.fail(ctx, req, err)
-		return
+	err = s.reply(req, res, cdc)
+	if err != nil && len(res.Events) > 0 {
+		// It has happened, so the caller must hear of it: without the events, which
+		// do not fit into a reply.
+		res.Events = nil
+		err = s.reply(req, res, cdc)
 	}
-	if err := req.Respond(reply, micro.WithHeaders(micro.Headers{protocol.HeaderContentType: {cdc.ContentType()}})); err != nil {
+	if err != nil {
 		s.cfg.Logger.WarnContext(ctx, "reply not sent", "subject", req.Subject(), "error", err)
 	}
+}
+
+func (s *Service) reply(req micro.Request, res Result, cdc codec.Codec) error {
+	body, err := encodeReply(res, cdc)
+	if err != nil {
+		return err
+	}
+	return req.Respond(body, micro.WithHeaders(micro.Headers{protocol.HeaderContentType: {cdc.ContentType()}}))
+}
+
+// codecOf is the codec of a request's body.
+func codecOf(contentType string) (codec.Codec, error) {
+	if contentType == "" {
+		return codec.JSON, nil
+	}
+	media, _, err := mime.ParseMediaType(contentType)
+	for _, cdc := range []codec.Codec{codec.JSON, codec.Msgpack} {
+		if err == nil && media == cdc.ContentType() {
+			return cdc, nil
+		}
+	}
+	return 0, &jetstream.InvalidError{Field: "Content-Type", Value: contentType, Reason: "is neither application/json nor application/msgpack"}
 }
 
 func (s *Service) fail(ctx context.Context, req micro.Request, err error) {

@@ -32,17 +32,20 @@ func timerSubject(store, kind string) string { return store + ".timer." + kind +
 
 // timer is a command that waits for its time.
 type timer struct {
-	Type        string             `json:"type"`
-	ID          string             `json:"id"`
-	Command     string             `json:"command"`
-	Body        json.RawMessage    `json:"body"`
-	Subscriber  string             `json:"subscriber"`
-	EventID     string             `json:"eventId"`
-	Step        string             `json:"step"`
-	Position    jetstream.Position `json:"position"`
-	StoredAt    time.Time          `json:"storedAt"`
-	Correlation string             `json:"correlation,omitempty"`
-	TraceParent string             `json:"traceparent,omitempty"`
+	Type          string             `json:"type"`
+	ID            string             `json:"id"`
+	Command       string             `json:"command"`
+	Body          json.RawMessage    `json:"body"`
+	Subscriber    string             `json:"subscriber"`
+	EventID       string             `json:"eventId"`
+	Step          string             `json:"step"`
+	Position      jetstream.Position `json:"position"`
+	StoredAt      time.Time          `json:"storedAt"`
+	Correlation   string             `json:"correlation,omitempty"`
+	Causation     string             `json:"causation,omitempty"`
+	TraceParent   string             `json:"traceparent,omitempty"`
+	ExpectVersion *uint64            `json:"expectVersion,omitempty"`
+	Metadata      map[string]string  `json:"metadata,omitempty"`
 }
 
 // After executes a command on an aggregate once the duration is over, whichever
@@ -60,8 +63,12 @@ func (d *Do) After(ctx context.Context, delay time.Duration, target Target, id s
 	if err := jetstream.ValidateID(id); err != nil {
 		return err
 	}
-	_, t, err := d.options(target, id, command, "after-", opts)
+	opts, t, err := d.options(target, id, command, "after-", opts)
 	if err != nil {
+		return err
+	}
+	c := newCall(opts)
+	if err := c.validate(time.Now()); err != nil {
 		return err
 	}
 	body, err := codec.JSON.Encode(value)
@@ -70,7 +77,8 @@ func (d *Do) After(ctx context.Context, delay time.Duration, target Target, id s
 	}
 	data, err := json.Marshal(timer{
 		Type: target.TypeName(), ID: id, Command: h.name, Body: body, Subscriber: t.Subscriber, EventID: t.EventID,
-		Step: t.Step, Position: t.Position, StoredAt: t.Time, Correlation: d.meta.Correlation, TraceParent: d.meta.TraceParent,
+		Step: t.Step, Position: t.Position, StoredAt: t.Time, Correlation: c.correlation, Causation: c.causation,
+		TraceParent: c.traceParent, ExpectVersion: c.expectVersion, Metadata: c.metadata,
 	})
 	if err != nil {
 		return fmt.Errorf("timer: %w", err)
@@ -163,10 +171,16 @@ func (t *Timers) fire(ctx context.Context, d follow.Delivery) error {
 	if err := codec.JSON.Decode(due.Body, command.Interface()); err != nil {
 		return &jetstream.InvalidError{Field: "timer's command " + due.Command, Value: string(due.Body), Reason: err.Error()}
 	}
-	_, err := target.Execute(ctx, due.ID, command.Elem().Interface(),
+	opts := []CallOption{
 		TriggeredBy(Trigger{Subscriber: due.Subscriber, EventID: due.EventID, Step: due.Step, Position: due.Position, Time: due.StoredAt}),
-		Correlation(due.Correlation), Causation(due.EventID), TraceParent(due.TraceParent))
-	if errors.Is(err, ErrRejected) || errors.Is(err, ErrNotFound) || errors.Is(err, ErrExists) {
+		Correlation(due.Correlation), Causation(due.Causation), TraceParent(due.TraceParent), Metadata(due.Metadata),
+	}
+	if due.ExpectVersion != nil {
+		opts = append(opts, ExpectVersion(*due.ExpectVersion))
+	}
+	_, err := target.Execute(ctx, due.ID, command.Elem().Interface(), opts...)
+	var version *VersionError
+	if errors.Is(err, ErrRejected) || errors.Is(err, ErrNotFound) || errors.Is(err, ErrExists) || errors.As(err, &version) {
 		return nil // a decision, and recorded as such
 	}
 	return err

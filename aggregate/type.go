@@ -98,6 +98,9 @@ func New[S any](schema *jetstream.Schema, opts ...Option) *Type[S] {
 func Apply[S, E any](apply func(state *S, event E, m jetstream.Meta)) Option {
 	return func(d *definition) error {
 		event := reflect.TypeFor[E]()
+		if apply == nil {
+			return fmt.Errorf("the Apply of %s is a nil function", event)
+		}
 		if err := d.wants(reflect.TypeFor[S](), "Apply of "+event.String()); err != nil {
 			return err
 		}
@@ -125,6 +128,9 @@ func Handle[S, C any](name string, decide func(state S, command C, d Decision) (
 		if err := d.wants(reflect.TypeFor[S](), "command "+strconv.Quote(name)); err != nil {
 			return err
 		}
+		if decide == nil {
+			return fmt.Errorf("command %q has a nil function", name)
+		}
 		return d.add(&handler{name: name, command: reflect.TypeFor[C](), decide: func(state, command any, dec Decision) ([]any, error) {
 			return decide(*state.(*S), command.(C), dec) //nolint:forcetypeassert // looked up by these types
 		}})
@@ -135,6 +141,9 @@ func Handle[S, C any](name string, decide func(state S, command C, d Decision) (
 // is not called: the answer is [ErrExists].
 func Create[C any](name string, decide func(command C, d Decision) ([]any, error)) Option {
 	return func(d *definition) error {
+		if decide == nil {
+			return fmt.Errorf("command %q has a nil function", name)
+		}
 		return d.add(&handler{
 			name: name, command: reflect.TypeFor[C](), create: true,
 			decide: func(_, command any, dec Decision) ([]any, error) {

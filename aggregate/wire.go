@@ -1,14 +1,17 @@
 package aggregate
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 
 	"github.com/nats-io/nats.go"
+	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/rossby-go/rossby/internal/codec"
 	"github.com/rossby-go/rossby/internal/protocol"
@@ -52,6 +55,35 @@ func encodeReplyAs[E ~[]byte](res Result, cdc codec.Codec) ([]byte, error) {
 	}
 	return cdc.Encode(out)
 }
+
+// decodeCommand reads a request's body strictly: a misspelt field must not become
+// a zero.
+func decodeCommand(cdc codec.Codec, body []byte, ptr any) error {
+	strict := reflect.New(reflect.TypeOf(ptr).Elem()).Interface()
+	if cdc == codec.JSON {
+		if bytes.Equal(bytes.TrimSpace(body), []byte("null")) {
+			return errors.New("it is null")
+		}
+		dec := json.NewDecoder(bytes.NewReader(body))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(strict); err != nil {
+			return err
+		}
+	} else {
+		if len(body) == 1 && body[0] == msgpackNil {
+			return errors.New("it is nil")
+		}
+		dec := msgpack.NewDecoder(bytes.NewReader(body))
+		dec.SetCustomStructTag("json")
+		dec.DisallowUnknownFields(true)
+		if err := dec.Decode(strict); err != nil {
+			return err
+		}
+	}
+	return cdc.Decode(body, ptr)
+}
+
+const msgpackNil = 0xc0
 
 // decodeReply reads a JSON reply into typed events.
 func decodeReply(data []byte, d *definition) (Result, error) {
@@ -98,7 +130,7 @@ func (c *call) header(ctx context.Context) nats.Header {
 		}.String())
 	}
 	for k, v := range c.metadata {
-		set(protocol.HeaderMetaPrefix+k, v)
+		h[protocol.HeaderMetaPrefix+k] = []string{v}
 	}
 	return h
 }
@@ -110,7 +142,7 @@ func callOf(h nats.Header) (*call, error) {
 		if len(values) == 0 {
 			continue
 		}
-		value := values[0]
+		value := strings.TrimSpace(values[0])
 		switch name {
 		case protocol.HeaderCommandID:
 			c.commandID = value
@@ -148,12 +180,19 @@ func callOf(h nats.Header) (*call, error) {
 	return c, nil
 }
 
+// The codes beside the kinds, on the wire.
+const (
+	codeWrongVersion = "version"
+	codeOtherPayload = "other-payload"
+	codeContended    = "contended"
+	codeRefused      = "refused"
+)
+
 // errorBody is what a caller far away learns of an error.
 func errorBody(err error) protocol.ErrorBody {
 	var (
 		rejected *RejectedError
 		version  *VersionError
-		conflict *jetstream.ConflictError
 		invalid  *jetstream.InvalidError
 		refused  *jetstream.RefusedError
 		foreign  *jetstream.ForeignPositionError
@@ -163,20 +202,20 @@ func errorBody(err error) protocol.ErrorBody {
 		return protocol.ErrorBody{Kind: protocol.KindRejected, Code: rejected.Code, Reason: rejected.Reason}
 	case errors.As(err, &version):
 		return protocol.ErrorBody{
-			Kind: protocol.KindConflict, Code: "version", Reason: err.Error(), Expected: version.Expected, Actual: version.Actual,
+			Kind: protocol.KindConflict, Code: codeWrongVersion, Reason: err.Error(), Expected: version.Expected, Actual: version.Actual,
 		}
 	case errors.Is(err, ErrNotFound):
 		return protocol.ErrorBody{Kind: protocol.KindNotFound, Reason: err.Error()}
 	case errors.Is(err, ErrExists):
 		return protocol.ErrorBody{Kind: protocol.KindExists, Reason: err.Error()}
 	case errors.Is(err, ErrOtherPayload):
-		return protocol.ErrorBody{Kind: protocol.KindConflict, Code: "other-payload", Reason: err.Error()}
-	case errors.Is(err, ErrContended), errors.As(err, &conflict):
-		return protocol.ErrorBody{Kind: protocol.KindConflict, Code: "contended", Reason: err.Error()}
+		return protocol.ErrorBody{Kind: protocol.KindConflict, Code: codeOtherPayload, Reason: err.Error()}
+	case errors.Is(err, ErrContended):
+		return protocol.ErrorBody{Kind: protocol.KindBusy, Code: codeContended, Reason: err.Error()}
 	case errors.As(err, &invalid), errors.As(err, &foreign):
 		return protocol.ErrorBody{Kind: protocol.KindInvalid, Reason: err.Error()}
 	case errors.As(err, &refused):
-		return protocol.ErrorBody{Kind: protocol.KindInvalid, Code: "refused", Reason: err.Error()}
+		return protocol.ErrorBody{Kind: protocol.KindInvalid, Code: codeRefused, Reason: err.Error()}
 	case errors.Is(err, ErrBusy):
 		return protocol.ErrorBody{Kind: protocol.KindBusy, Reason: err.Error()}
 	case errors.Is(err, jetstream.ErrUnknownOutcome):
@@ -200,17 +239,19 @@ func remoteError(typ, id string, b protocol.ErrorBody) error {
 	case protocol.KindExists:
 		return at(ErrExists)
 	case protocol.KindConflict:
-		switch b.Code {
-		case "version":
+		if b.Code == codeWrongVersion {
 			return &VersionError{Type: typ, ID: id, Expected: b.Expected, Actual: b.Actual}
-		case "other-payload":
-			return at(ErrOtherPayload)
-		default:
+		}
+		return at(ErrOtherPayload)
+	case protocol.KindInvalid:
+		if b.Code == codeRefused {
+			return &jetstream.RefusedError{Type: typ, ID: id, Cause: errors.New(b.Reason)}
+		}
+		return &jetstream.InvalidError{Field: "command for " + typ, Value: id, Reason: "was refused: " + b.Reason}
+	case protocol.KindBusy:
+		if b.Code == codeContended {
 			return at(ErrContended)
 		}
-	case protocol.KindInvalid:
-		return &jetstream.InvalidError{Field: "command for " + typ, Value: id, Reason: b.Reason}
-	case protocol.KindBusy:
 		return at(ErrBusy)
 	case protocol.KindUnknown:
 		return &jetstream.UnknownError{Type: typ, ID: id, Cause: errors.New(b.Reason)}

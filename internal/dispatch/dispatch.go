@@ -24,6 +24,9 @@ type Event struct {
 	// Epoch grows with every change of owner, Attempt counts from 1.
 	Epoch   uint64
 	Attempt int
+	// Origin is where a copied event was stored first, nil for one that was not
+	// copied.
+	Origin *jetstream.Origin
 }
 
 // Handler handles events of one Go type.
@@ -32,13 +35,19 @@ type Handler func(ctx context.Context, e Event) error
 // Table holds the handlers by their events.
 type Table struct {
 	schemas  map[string]*jetstream.Schema
-	handlers map[reflect.Type]Handler
+	handlers map[eventKey]Handler
 	decoder  *jetstream.Decoder
+}
+
+// eventKey names an event: two aggregate types may share a Go type.
+type eventKey struct {
+	aggregate string
+	event     reflect.Type
 }
 
 // NewTable makes an empty table.
 func NewTable() *Table {
-	return &Table{schemas: map[string]*jetstream.Schema{}, handlers: map[reflect.Type]Handler{}}
+	return &Table{schemas: map[string]*jetstream.Schema{}, handlers: map[eventKey]Handler{}}
 }
 
 // Add declares the handler of one event type of the schema.
@@ -55,10 +64,11 @@ func (t *Table) Add(schema *jetstream.Schema, event reflect.Type, h Handler) err
 	if other := t.schemas[schema.Type()]; other != nil && other != schema {
 		return fmt.Errorf("two schemas for aggregate type %q", schema.Type())
 	}
-	if t.handlers[event] != nil {
-		return fmt.Errorf("event %s has two handlers", event)
+	k := eventKey{schema.Type(), event}
+	if t.handlers[k] != nil {
+		return fmt.Errorf("event %s of %q has two handlers", event, schema.Type())
 	}
-	t.schemas[schema.Type()], t.handlers[event] = schema, h
+	t.schemas[schema.Type()], t.handlers[k] = schema, h
 	return nil
 }
 
@@ -84,14 +94,18 @@ func (t *Table) Configure(cfg *follow.Config, store *jetstream.Store, version in
 	cfg.Handle = func(ctx context.Context, d follow.Delivery) error { return t.handle(ctx, store, d) }
 }
 
-// definition changes with the events that are handled and with their versions.
+// definition changes with the events that are handled and with their versions,
+// not with others of their schemas.
 func (t *Table) definition() string {
 	var parts []string
 	for _, s := range t.schemas {
-		parts = append(parts, s.Signature())
+		handled := map[string]bool{}
 		for _, name := range s.Names() {
-			if t.handlers[s.GoType(name)] != nil {
-				parts = append(parts, s.Type()+"."+name)
+			handled[name] = t.handlers[eventKey{s.Type(), s.GoType(name)}] != nil
+		}
+		for part := range strings.SplitSeq(s.Signature(), ",") {
+			if name, _, ok := strings.Cut(part, "="); ok && handled[name] {
+				parts = append(parts, s.Type()+"."+part)
 			}
 		}
 	}
@@ -110,7 +124,7 @@ func (t *Table) skipper() func(m *jetstream.Message) bool {
 		n := names{known: map[string]bool{}, wanted: map[string]bool{}}
 		for _, wire := range s.WireNames() {
 			n.known[wire] = true
-			n.wanted[wire] = s.Upcasts(wire) || t.handlers[s.GoType(s.CurrentName(wire))] != nil
+			n.wanted[wire] = s.Upcasts(wire) || t.handlers[eventKey{typ, s.GoType(s.CurrentName(wire))}] != nil
 		}
 		byType[typ] = n
 	}
@@ -140,11 +154,11 @@ func (t *Table) handle(ctx context.Context, store *jetstream.Store, d follow.Del
 		return err
 	}
 	for _, e := range events {
-		h := t.handlers[reflect.TypeOf(e.Event)]
+		h := t.handlers[eventKey{e.Type, reflect.TypeOf(e.Event)}]
 		if h == nil {
 			continue
 		}
-		if err := h(ctx, Event{Recorded: e, Epoch: d.Epoch, Attempt: d.Attempt}); err != nil {
+		if err := h(ctx, Event{Recorded: e, Epoch: d.Epoch, Attempt: d.Attempt, Origin: c.Origin}); err != nil {
 			return fmt.Errorf("event %s (%s of %s %q, version %d): %w", e.EventID, e.Name, e.Type, e.ID, e.Version, err)
 		}
 	}

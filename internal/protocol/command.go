@@ -15,7 +15,7 @@ import (
 const (
 	HeaderCommandID     = "Rossby-Command-Id"
 	HeaderExpectVersion = "Rossby-Expect-Version"
-	HeaderDeadline      = "Rossby-Deadline"
+	HeaderDeadline      = "Rossby-Timeout"
 	HeaderTrigger       = "Rossby-Trigger"
 	HeaderCorrelation   = "Rossby-Correlation"
 	HeaderCausation     = "Rossby-Causation"
@@ -101,7 +101,7 @@ func (t Trigger) String() string {
 // ParseTrigger reads a header.
 func ParseTrigger(text string) (Trigger, error) {
 	parts := strings.Split(text, " ")
-	if len(parts) != 5 || parts[0] == "" || parts[1] == "" || parts[2] == "" {
+	if len(parts) != 5 || parts[0] == "" || parts[1] == "" || parts[2] == "" || parts[3] == "" {
 		return Trigger{}, fmt.Errorf("header %s %q is not \"<subscriber> <event id> <step> <position> <time>\"", HeaderTrigger, text)
 	}
 	micros, err := strconv.ParseInt(parts[4], 10, 64)
@@ -115,26 +115,30 @@ func ParseTrigger(text string) (Trigger, error) {
 	return t, nil
 }
 
-// Deadline writes the context's deadline as [HeaderDeadline], "" for none.
+// Deadline writes the time left to the context as [HeaderDeadline], "" for no
+// limit: milliseconds, because the clocks of two machines differ.
 func Deadline(ctx context.Context) string {
 	at, ok := ctx.Deadline()
 	if !ok {
 		return ""
 	}
-	return at.UTC().Format(time.RFC3339Nano)
+	return strconv.FormatInt(max(time.Until(at).Milliseconds(), 1), 10)
 }
 
-// WithDeadline bounds a request's context by its header and by a maximum.
-func WithDeadline(ctx context.Context, header string, most time.Duration) (context.Context, context.CancelFunc, error) {
+// WithDeadline bounds a request's context by its header, counted from when the
+// request arrived, and by a maximum.
+func WithDeadline(
+	ctx context.Context, header string, arrived time.Time, most time.Duration,
+) (context.Context, context.CancelFunc, error) {
 	if header != "" {
-		at, err := time.Parse(time.RFC3339Nano, header)
-		if err != nil {
-			return nil, nil, fmt.Errorf("header %s %q is not a time: %w", HeaderDeadline, header, err)
+		ms, err := strconv.ParseInt(header, 10, 64)
+		if err != nil || ms < 1 {
+			return nil, nil, fmt.Errorf("header %s %q is not a number of milliseconds", HeaderDeadline, header)
 		}
-		if left := time.Until(at); left < most {
-			most = left
+		if ms < most.Milliseconds() {
+			most = time.Duration(ms) * time.Millisecond
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, most)
+	ctx, cancel := context.WithDeadline(ctx, arrived.Add(most))
 	return ctx, cancel, nil
 }
