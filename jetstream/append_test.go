@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +23,9 @@ type env struct {
 	// connect gives a connection to any server, backend is the address of one.
 	connect func(t testing.TB) *nats.Conn
 	backend string
+	// follower gives a connection to a server that does not lead the stream, where
+	// there is one: it answers direct gets itself, and lags.
+	follower func(t testing.TB, stream string) *nats.Conn
 	// stepDown makes a stream's leader resign; nil where there is nobody else.
 	stepDown func(t testing.TB, stream string)
 }
@@ -45,7 +49,8 @@ func TestAppendR1(t *testing.T) {
 	srv := natstest.Run(t)
 	appendSuite(t, env{
 		replicas: 1, backend: srv.URL(),
-		connect: func(t testing.TB) *nats.Conn { t.Helper(); return natstest.Conn(t, srv.URL()) },
+		connect:  func(t testing.TB) *nats.Conn { t.Helper(); return natstest.Conn(t, srv.URL()) },
+		follower: func(t testing.TB, _ string) *nats.Conn { t.Helper(); return natstest.Conn(t, srv.URL()) },
 	})
 }
 
@@ -56,6 +61,11 @@ func TestAppendR3(t *testing.T) {
 		replicas: 3, backend: c.URLs()[0],
 		connect:  func(t testing.TB) *nats.Conn { t.Helper(); return c.Conn(t) },
 		stepDown: c.StepDown,
+		follower: func(t testing.TB, stream string) *nats.Conn {
+			t.Helper()
+			other := (c.StreamLeader(stream) + 1) % len(c.URLs())
+			return natstest.Conn(t, c.URLs()[other], nats.IgnoreDiscoveredServers())
+		},
 	})
 }
 
@@ -231,9 +241,7 @@ func testStepDowns(t *testing.T, e env) {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			for seq, commit := range got {
-				acked[id][seq] = commit
-			}
+			maps.Copy(acked[id], got)
 		})
 	}
 	go func() {
@@ -264,13 +272,13 @@ func started(ctx context.Context, s *jetstream.Store, w jetstream.Write) <-chan 
 	return done
 }
 
-// waitFor waits until an aggregate has n commits, read past the proxy.
-func waitFor(t *testing.T, s *jetstream.Store, id string, n int) []*jetstream.Commit {
+// waitFor waits until the aggregate a1 has n commits, read past the proxy.
+func waitFor(t *testing.T, s *jetstream.Store, n int) []*jetstream.Commit {
 	t.Helper()
 	var commits []*jetstream.Commit
-	natstest.Eventually(t, "commits of "+id, func() error {
+	natstest.Eventually(t, "commits", func() error {
 		var err error
-		commits, err = history(t.Context(), s, id, jetstream.Range{})
+		commits, err = history(t.Context(), s, "a1", jetstream.Range{})
 		if err == nil && len(commits) != n {
 			err = fmt.Errorf("%d of %d commits", len(commits), n)
 		}
@@ -287,13 +295,13 @@ func testLostAcknowledgement(t *testing.T, e env) {
 	for round := range 3 {
 		p.loseReplies.Store(true)
 		done := started(t.Context(), through, write("a1", "lost", head))
-		waitFor(t, s, "a1", round+1)
+		waitFor(t, s, round+1)
 		p.heal()
 		next, err := (<-done)()
 		if err != nil {
 			t.Fatal(err)
 		}
-		commits := waitFor(t, s, "a1", round+1)
+		commits := waitFor(t, s, round+1)
 		if last := commits[round]; last.Head != next {
 			t.Errorf("stored %+v, acknowledged %+v", last.Head, next)
 		}
@@ -302,7 +310,7 @@ func testLostAcknowledgement(t *testing.T, e env) {
 	if _, err := through.Append(t.Context(), write("a1", "after", head)); err != nil {
 		t.Error(err)
 	}
-	waitFor(t, s, "a1", 4)
+	waitFor(t, s, 4)
 }
 
 func testLostRequest(t *testing.T, e env) {
@@ -316,7 +324,7 @@ func testLostRequest(t *testing.T, e env) {
 	if _, err := (<-done)(); err != nil {
 		t.Error(err)
 	}
-	waitFor(t, s, "a1", 1)
+	waitFor(t, s, 1)
 }
 
 func testOvertakenWhileOpen(t *testing.T, e env) {
@@ -337,7 +345,7 @@ func testOvertakenWhileOpen(t *testing.T, e env) {
 	if !errors.As(err, &conflict) || conflict.Actual != next.Sequence || conflict.Expected != head.Sequence {
 		t.Errorf("%+v, %v", conflict, err)
 	}
-	if commits := waitFor(t, s, "a1", 2); commits[1].Decisions[0].CommandID != "first" {
+	if commits := waitFor(t, s, 2); commits[1].Decisions[0].CommandID != "first" {
 		t.Errorf("%+v", commits[1])
 	}
 }
@@ -350,7 +358,7 @@ func testContextEndsUndecided(t *testing.T, e env) {
 	defer cancel()
 	p.loseReplies.Store(true)
 	done := started(ctx, through, write("a1", "lost", jetstream.Head{}))
-	commits := waitFor(t, s, "a1", 1)
+	commits := waitFor(t, s, 1)
 	cancel()
 	_, err := (<-done)()
 	var unknown *jetstream.UnknownError
@@ -386,7 +394,7 @@ func testAway(t *testing.T, e env) {
 	if _, err := through.Append(t.Context(), write("a2", "back", jetstream.Head{})); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, s, "a1", 0)
+	waitFor(t, s, 0)
 }
 
 func testNeverSent(t *testing.T, e env) {
@@ -407,7 +415,7 @@ func testNeverSent(t *testing.T, e env) {
 	if _, err := s.Append(t.Context(), jetstream.Write{Type: "account", ID: "a1"}); !is[*jetstream.InvalidError](err) {
 		t.Errorf("no decisions: %T %v", err, err)
 	}
-	waitFor(t, s, "a1", 0)
+	waitFor(t, s, 0)
 }
 
 func testTooLarge(t *testing.T, e env) {
@@ -423,7 +431,7 @@ func testTooLarge(t *testing.T, e env) {
 	if _, err := s.Append(t.Context(), w); !is[*jetstream.RefusedError](err) || !strings.Contains(err.Error(), "10054") {
 		t.Errorf("%T %v", err, err)
 	}
-	waitFor(t, s, "a1", 0)
+	waitFor(t, s, 0)
 }
 
 // limit sets the stream's own bound of messages.
@@ -488,7 +496,7 @@ func testWentBack(t *testing.T, e env) {
 			t.Errorf("%s: %T %v", id, err, err)
 		}
 	}
-	waitFor(t, s, "a1", 2)
+	waitFor(t, s, 2)
 }
 
 func testStoredAsWritten(t *testing.T, e env) {
@@ -539,7 +547,8 @@ func testReadsReachWhatWasWritten(t *testing.T, e env) {
 	t.Helper()
 	const rounds = 500
 	s := e.store(t, e.connect(t))
-	var heads []jetstream.Head
+	lagging := open(t, e.follower(t, s.Name()), jetstream.Config{Name: s.Name()})
+	heads := make([]jetstream.Head, 0, rounds)
 	var head jetstream.Head
 	for i := range rounds {
 		var err error
@@ -552,12 +561,12 @@ func testReadsReachWhatWasWritten(t *testing.T, e env) {
 		if first > 0 {
 			r.After = heads[first-1].Sequence
 		}
-		commits, err := history(t.Context(), s, "a1", r)
+		commits, err := history(t.Context(), lagging, "a1", r)
 		if err != nil || len(commits) != i-first+1 || commits[len(commits)-1].Head != head {
 			t.Fatalf("round %d: %d commits, %v", i, len(commits), err)
 		}
 	}
-	commits, err := history(t.Context(), s, "a1", jetstream.Range{})
+	commits, err := history(t.Context(), lagging, "a1", jetstream.Range{})
 	if err != nil || len(commits) != rounds {
 		t.Errorf("%d commits, %v", len(commits), err)
 	}
@@ -588,5 +597,32 @@ func TestDeniedAppendTellsOfThePermission(t *testing.T) {
 	if !errors.Is(err, jetstream.ErrUnknownOutcome) || !errors.Is(err, nats.ErrPermissionViolation) {
 		t.Errorf("%T %v", err, err)
 	}
-	waitFor(t, s, "a1", 0)
+	waitFor(t, s, 0)
+}
+
+// TestOpenAttemptIsNoConflict: the second attempt fails because the first one is
+// stored. Whoever cannot look cannot tell, and must not call it a conflict.
+func TestOpenAttemptIsNoConflict(t *testing.T) {
+	t.Parallel()
+	s, url := deniedStore(t)
+	p := newProxy(t, url)
+	blind := s.WithConn(natstest.Conn(t, p.url(), nats.UserInfo("blind", "blind")))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	p.loseReplies.Store(true)
+	done := started(ctx, blind, write("a1", "", jetstream.Head{}))
+	waitFor(t, s, 1)
+	answers := blind.Conn().Stats().InMsgs
+	p.heal()
+	natstest.Eventually(t, "answers to later attempts", func() error {
+		if n := blind.Conn().Stats().InMsgs; n < answers+2 {
+			return fmt.Errorf("%d", n-answers)
+		}
+		return nil
+	})
+	cancel()
+	if _, err := (<-done)(); !errors.Is(err, jetstream.ErrUnknownOutcome) {
+		t.Errorf("%T %v", err, err)
+	}
+	waitFor(t, s, 1)
 }

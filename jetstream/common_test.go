@@ -12,6 +12,8 @@ import (
 )
 
 // stream gives raw access to the stream of a store.
+//
+//nolint:ireturn // nats.go has nothing else
 func stream(t testing.TB, nc *nats.Conn, name string) natsjs.Stream {
 	t.Helper()
 	js, err := natsjs.New(nc)

@@ -53,7 +53,9 @@ func (c Config) Validate() error {
 		errs = append(errs, &InvalidError{Field: "Replicas", Value: strconv.Itoa(c.Replicas), Reason: "is not 1, 3 or 5"})
 	}
 	if c.Partitions < 0 || c.Partitions > 1<<16 {
-		errs = append(errs, &InvalidError{Field: "Partitions", Value: strconv.Itoa(c.Partitions), Reason: "is not between 1 and 65536"})
+		errs = append(errs, &InvalidError{
+			Field: "Partitions", Value: strconv.Itoa(c.Partitions), Reason: "is not between 1 and 65536",
+		})
 	}
 	if !c.Codec.Valid() {
 		errs = append(errs, &InvalidError{Field: "Codec", Value: c.Codec.String(), Reason: "is not known"})

@@ -69,7 +69,7 @@ func (d *Decoder) Events(s *Store, c *Commit) ([]Recorded, error) {
 		return nil, nil
 	}
 	out := make([]Recorded, 0, c.Events())
-	first := c.Version - uint64(c.Events())
+	first := c.Version - uint64(c.Events()) //nolint:gosec // a length
 	i := 0
 	for k := range c.Decisions {
 		dec := &c.Decisions[k]

@@ -1,6 +1,8 @@
 package jetstream
 
 import (
+	"time"
+
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
@@ -24,13 +26,15 @@ func StreamConfigForTest(c Config) natsjs.StreamConfig {
 	return streamConfig(c.withDefaults(), g)
 }
 
+// WithConn is the store on another connection, opened without the right to.
+func (s *Store) WithConn(nc *nats.Conn) *Store {
+	other := *s
+	other.nc, other.attempt = nc, 100*time.Millisecond
+	return &other
+}
+
 // AllHeaders lists the headers that the format gives a meaning to.
 var AllHeaders = []string{
 	headerCommit, headerChain, headerEvents, headerFormat, headerOrigin, headerTx, headerContentType, headerTrace,
 	headerExpected,
-}
-
-// ForgedCommit is a message as a writer of another language might send it.
-func ForgedCommit(subject string, c *Commit) (*nats.Msg, error) {
-	return encodeCommit(subject, c, Msgpack)
 }

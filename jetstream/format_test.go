@@ -468,7 +468,7 @@ func TestDecodeIgnoresUnknownFields(t *testing.T) {
 			return append(b, "\xa2zz\x92\x81\xa1a\xcb\x00\x00\x00\x00\x00\x00\x00\x00\xc3"...)
 		},
 		"json-full": func(b []byte) []byte {
-			b = bytes.Replace(b, []byte(`{"n":`), []byte(`{"zz":[{"a":1.5}],"n":`), -1)
+			b = bytes.ReplaceAll(b, []byte(`{"n":`), []byte(`{"zz":[{"a":1.5}],"n":`))
 			return bytes.Replace(b, []byte(`{"d":[`), []byte(`{"zz":null,"d":[`), 1)
 		},
 	} {

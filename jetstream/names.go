@@ -12,9 +12,6 @@ import (
 // MaxIDLength is the longest aggregate id, in bytes.
 const MaxIDLength = 128
 
-// reservedPrefix begins the names that belong to the toolkit.
-const reservedPrefix = "_"
-
 // ValidateName checks the name of a store, an aggregate type, a command, a view
 // or a follower: one or more of a–z, 0–9 and '-'. Returns an [*InvalidError]
 // with the given field.
@@ -37,7 +34,7 @@ func ValidateName(field, name string) error {
 // [MaxIDLength] bytes, not empty, without blanks, control characters, '.', '*'
 // and '>'. Returns an [*InvalidError].
 func ValidateID(id string) error {
-	reason := ""
+	var reason string
 	switch {
 	case id == "":
 		reason = "is empty"
@@ -106,7 +103,8 @@ func splitSubject(subject string) (store, typ, id string, ok bool) {
 	event, rest, _ := strings.Cut(rest, ".")
 	typ, rest, _ = strings.Cut(rest, ".")
 	partition, id, found := strings.Cut(rest, ".")
-	if !found || event != "event" || store == "" || typ == "" || partition == "" || id == "" || strings.IndexByte(id, '.') >= 0 {
+	if !found || event != "event" || store == "" || typ == "" || partition == "" || id == "" ||
+		strings.IndexByte(id, '.') >= 0 {
 		return "", "", "", false
 	}
 	return store, typ, id, true

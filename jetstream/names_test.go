@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -66,7 +67,7 @@ func TestPartitionIsTheServers(t *testing.T) {
 		id := jetstream.NewID()
 		switch i % 4 {
 		case 1:
-			id = fmt.Sprint(i)
+			id = strconv.Itoa(i)
 		case 2:
 			id = strings.Repeat("ü", i%64+1)
 		case 3:
@@ -152,7 +153,9 @@ func TestPositions(t *testing.T) {
 		if _, err := other.Sequence(p); !errors.As(err, &foreign) || foreign.Position != p || foreign.Store != "bank" {
 			t.Errorf("%d: another store's position: %v", seq, err)
 		}
-		var viaJSON struct{ P jetstream.Position }
+		var viaJSON struct {
+			P jetstream.Position `json:"P"`
+		}
 		data, err := json.Marshal(map[string]any{"P": p})
 		if err != nil {
 			t.Fatal(err)

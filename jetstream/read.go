@@ -71,7 +71,8 @@ func retried[T any](ctx context.Context, s *Store, read func(context.Context) (T
 		attempt, cancel := context.WithTimeout(ctx, s.attempt)
 		v, err := read(attempt)
 		cancel()
-		if err == nil || errors.Is(err, wire.ErrNotFound) || errors.Is(err, wire.ErrTooMany) || errors.Is(err, nats.ErrConnectionClosed) {
+		if err == nil || errors.Is(err, wire.ErrNotFound) || errors.Is(err, wire.ErrTooMany) ||
+			errors.Is(err, nats.ErrConnectionClosed) {
 			return v, err
 		}
 		if number := wire.Number(err); number != 0 && !transient(number) {
@@ -138,9 +139,10 @@ func follows(m *wire.Message, c, before *Commit, after uint64) error {
 	case before == nil:
 		return formatError(m, fmt.Sprintf("the chain is broken: the first commit there is has ordinal %d", c.Ordinal), nil)
 	case c.Previous != before.CommitID || c.Ordinal != before.Ordinal+1:
-		return formatError(m, fmt.Sprintf("the chain is broken: it follows %q with ordinal %d, but commit %s with ordinal %d stands before it",
+		return formatError(m, fmt.Sprintf(
+			"the chain is broken: it follows %q with ordinal %d, but commit %s with ordinal %d stands before it",
 			c.Previous, c.Ordinal, before.CommitID, before.Ordinal), nil)
-	case c.Version != before.Version+uint64(c.Events()):
+	case c.Version != before.Version+uint64(c.Events()): //nolint:gosec // a length
 		return formatError(m, fmt.Sprintf("the chain is broken: version %d with %d events follows version %d",
 			c.Version, c.Events(), before.Version), nil)
 	}
@@ -176,7 +178,9 @@ func (s *Store) Scan(ctx context.Context, typ string, r Range) iter.Seq2[*Commit
 // messages yields the messages of a range. A page that ends too early, because
 // its replica lags, is asked for again, in the end one message at a time from the
 // leader.
-func (s *Store) messages(ctx context.Context, subject string, r Range, limit, bytes int) iter.Seq2[wire.Message, error] {
+func (s *Store) messages(
+	ctx context.Context, subject string, r Range, limit, bytes int,
+) iter.Seq2[wire.Message, error] {
 	return func(yield func(wire.Message, error) bool) {
 		if r.To == 0 {
 			last, err := retried(ctx, s, func(ctx context.Context) (wire.Message, error) {
@@ -201,7 +205,8 @@ func (s *Store) messages(ctx context.Context, subject string, r Range, limit, by
 			short++
 			for _, m := range page {
 				if m.Sequence > r.To {
-					yield(wire.Message{}, fmt.Errorf("%w: there is no commit at %d, the next one is at %d", ErrIncomplete, r.To, m.Sequence))
+					yield(wire.Message{}, fmt.Errorf("%w: there is no commit at %d, the next one is at %d",
+						ErrIncomplete, r.To, m.Sequence))
 					return
 				}
 				short = 0
@@ -224,7 +229,9 @@ func (s *Store) messages(ctx context.Context, subject string, r Range, limit, by
 	}
 }
 
-func (s *Store) page(ctx context.Context, subject string, from uint64, limit, bytes int, leader bool) ([]wire.Message, error) {
+func (s *Store) page(
+	ctx context.Context, subject string, from uint64, limit, bytes int, leader bool,
+) ([]wire.Message, error) {
 	if leader {
 		m, err := retried(ctx, s, func(ctx context.Context) (wire.Message, error) {
 			return wire.LeaderNext(ctx, s.nc, s.name, subject, from)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,13 +17,17 @@ import (
 	"github.com/rossby-go/rossby/jetstream"
 )
 
-// deniedStore is a store on a server that lets "reader" publish no events.
+// deniedStore is a store on a server that lets "reader" publish no events, and
+// "blind" read none.
 func deniedStore(t *testing.T) (*jetstream.Store, string) {
 	t.Helper()
 	srv, err := server.NewServer(&server.Options{
 		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir(),
 		Users: []*server.User{
 			{Username: "writer", Password: "writer"},
+			{Username: "blind", Password: "blind", Permissions: &server.Permissions{Publish: &server.SubjectPermission{
+				Deny: []string{"$JS.API.DIRECT.GET.>", "$JS.API.STREAM.MSG.GET.>"},
+			}}},
 			{Username: "reader", Password: "reader", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Allow: []string{"$JS.API.>"}}}},
 		},
 	})
@@ -47,7 +52,7 @@ func TestHistoryRanges(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	// Another aggregate's commits lie between, so sequences have gaps.
-	var heads []jetstream.Head
+	heads := make([]jetstream.Head, 0, 11)
 	var head, other jetstream.Head
 	for range 11 {
 		var err error
@@ -101,7 +106,7 @@ func TestScan(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	const n = 600 // More than two pages.
-	var want []uint64
+	want := make([]uint64, 0, n)
 	var heads [3]jetstream.Head
 	for i := range n {
 		w := write(fmt.Sprint("a", i%3), "", heads[i%3])
@@ -259,10 +264,16 @@ func TestEarlyBreakLeavesNothing(t *testing.T) {
 	s := newStore(t)
 	appendN(t, s, "a1", 20)
 	read := func() {
-		for range s.History(t.Context(), "account", "a1", jetstream.Range{}) {
+		for _, err := range s.History(t.Context(), "account", "a1", jetstream.Range{}) {
+			if err != nil {
+				t.Error(err)
+			}
 			break
 		}
-		for range s.Scan(t.Context(), "", jetstream.Range{}) {
+		for _, err := range s.Scan(t.Context(), "", jetstream.Range{}) {
+			if err != nil {
+				t.Error(err)
+			}
 			break
 		}
 	}
@@ -283,14 +294,14 @@ func TestEarlyBreakLeavesNothing(t *testing.T) {
 func TestPagesWithGapsAreCut(t *testing.T) {
 	t.Parallel()
 	page := func(sequences ...int) []jetstream.Message {
-		var out []jetstream.Message
+		out := make([]jetstream.Message, 0, len(sequences))
 		for _, n := range sequences {
 			before := 0
 			if n > 1 {
 				before = n - 1
 			}
 			out = append(out, jetstream.Message{Sequence: uint64(n), Header: nats.Header{
-				"Nats-Sequence": {fmt.Sprint(n)}, "Nats-Last-Sequence": {fmt.Sprint(before)},
+				"Nats-Sequence": {strconv.Itoa(n)}, "Nats-Last-Sequence": {strconv.Itoa(before)},
 			}})
 		}
 		return out

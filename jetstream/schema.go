@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/rossby-go/rossby/internal/codec"
@@ -65,7 +66,9 @@ func NewSchema(aggregateType string, opts ...SchemaOption) *Schema {
 	}
 	for old, name := range s.renamed {
 		if s.byName[name] == nil {
-			errs = append(errs, &InvalidError{Field: "renamed event", Value: old, Reason: "leads to " + strconv.Quote(name) + ", which is not declared"})
+			errs = append(errs, &InvalidError{
+				Field: "renamed event", Value: old, Reason: "leads to " + strconv.Quote(name) + ", which is not declared",
+			})
 		}
 		if s.byName[old] != nil {
 			errs = append(errs, &InvalidError{Field: "renamed event", Value: old, Reason: "is declared as an event, too"})
@@ -98,7 +101,9 @@ func Event[T any](name string, opts ...EventOption) SchemaOption {
 			errs = append(errs, &InvalidError{Field: "event name", Value: name, Reason: "is declared twice"})
 		}
 		if other := s.byType[d.typ]; other != nil {
-			errs = append(errs, &InvalidError{Field: "event type", Value: d.typ.String(), Reason: "is declared as " + other.name + ", too"})
+			errs = append(errs, &InvalidError{
+				Field: "event type", Value: d.typ.String(), Reason: "is declared as " + other.name + ", too",
+			})
 		}
 		s.byName[name], s.byType[d.typ] = d, d
 		return errors.Join(errs...)
@@ -240,11 +245,12 @@ func (s *Schema) WireNames() []string {
 // Signature is the schema's event names and versions as text: it changes when,
 // and only when, one of them does.
 func (s *Schema) Signature() string {
-	text := s.name
-	for _, name := range s.Names() {
-		text += "," + name + "=" + strconv.Itoa(s.byName[name].version)
+	names := s.Names()
+	parts := append(make([]string, 0, 1+len(names)), s.name)
+	for _, name := range names {
+		parts = append(parts, name+"="+strconv.Itoa(s.byName[name].version))
 	}
-	return text
+	return strings.Join(parts, ",")
 }
 
 // Encode writes an event of the schema, a struct or a pointer to one. An event

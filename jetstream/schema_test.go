@@ -34,7 +34,7 @@ type (
 		F func() `json:"f"`
 	}
 	hasHidden struct {
-		hidden int
+		hidden int //nolint:unused // the schema is to find it
 	}
 )
 

@@ -148,7 +148,8 @@ func findStream(ctx context.Context, js natsjs.JetStream, cfg Config, create boo
 		case err == nil:
 			return stream.CachedInfo(), nil
 		case errors.Is(err, natsjs.ErrStreamNotFound):
-			return nil, fmt.Errorf("%w: start a command-side program first, which makes it with jetstream.Open", ErrStoreNotFound)
+			return nil, fmt.Errorf("%w: start a command-side program first, which makes it with jetstream.Open",
+				ErrStoreNotFound)
 		case errors.Is(err, natsjs.ErrStreamNameAlreadyInUse):
 			// Another program has made it meanwhile: look again.
 		case refused && !transient(int(api.ErrorCode)):
@@ -171,7 +172,7 @@ func openAttempt(ctx context.Context, cfg Config, i int) (context.Context, conte
 
 // retryable tells errors without an answer of the server.
 func retryable(err error) bool {
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) ||
 		errors.Is(err, nats.ErrDisconnected) || unsent(err)
 }
 
@@ -223,7 +224,9 @@ func numbers(version string) (n [3]int) {
 // readGenesis returns the store's genesis and, with create, writes it first into
 // an empty stream. What it writes is what the stream's metadata says, so it does
 // not matter which of several programs made the stream and which writes first.
-func readGenesis(ctx context.Context, nc *nats.Conn, cfg Config, create bool, info *natsjs.StreamInfo) (genesis, error) {
+func readGenesis(
+	ctx context.Context, nc *nats.Conn, cfg Config, create bool, info *natsjs.StreamInfo,
+) (genesis, error) {
 	subject := cfg.Name + genesisSuffix
 	wanted, err := genesisOf(cfg, info.Config.Metadata)
 	last := info.State.LastSeq

@@ -78,7 +78,9 @@ func (d *Decision) validate() error {
 	case d.Kind > KindTrigger:
 		return &InvalidError{Field: "decision kind", Value: strconv.Itoa(int(d.Kind)), Reason: "is not known"}
 	case d.Kind == KindTrigger && (d.Trigger.Subscriber == "" || d.Trigger.EventID == ""):
-		return &InvalidError{Field: "trigger", Value: fmt.Sprintf("%+v", d.Trigger), Reason: "lacks its subscriber or its event id"}
+		return &InvalidError{
+			Field: "trigger", Value: fmt.Sprintf("%+v", d.Trigger), Reason: "lacks its subscriber or its event id",
+		}
 	case d.Kind == KindTrigger && d.CommandID != "":
 		return &InvalidError{Field: "command id", Value: d.CommandID, Reason: "stands on a trigger, whose key is another"}
 	case d.Kind == KindCommand && d.Trigger != Trigger{}:
@@ -93,7 +95,8 @@ func (d *Decision) validate() error {
 	}
 	for i := range d.Events {
 		e := &d.Events[i]
-		err := firstError(validateWireName(e.Name), validCodec("event codec", e.Codec), validText("event key reference", e.KeyRef))
+		err := firstError(
+			validateWireName(e.Name), validCodec("event codec", e.Codec), validText("event key reference", e.KeyRef))
 		if err != nil {
 			return err
 		}

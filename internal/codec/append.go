@@ -13,9 +13,9 @@ func AppendArray(b []byte, n int) []byte { return appendHead(b, n, 0x90, 0xdc) }
 func appendHead(b []byte, n int, fix, wide byte) []byte {
 	switch {
 	case n < 16:
-		return append(b, fix|byte(n))
+		return append(b, fix|byte(n)) //nolint:gosec // bounded just above
 	case n < 1<<16:
-		return binary.BigEndian.AppendUint16(append(b, wide), uint16(n)) //nolint:gosec // bounded just above
+		return binary.BigEndian.AppendUint16(append(b, wide), uint16(n))
 	default:
 		return binary.BigEndian.AppendUint32(append(b, wide+1), uint32(n)) //nolint:gosec // no slice is longer than a message
 	}
@@ -29,7 +29,7 @@ func AppendString(b []byte, s string) []byte {
 	case n < 1<<8:
 		b = append(b, 0xd9, byte(n))
 	case n < 1<<16:
-		b = binary.BigEndian.AppendUint16(append(b, 0xda), uint16(n)) //nolint:gosec // bounded just above
+		b = binary.BigEndian.AppendUint16(append(b, 0xda), uint16(n))
 	default:
 		b = binary.BigEndian.AppendUint32(append(b, 0xdb), uint32(n)) //nolint:gosec // no string is longer than a message
 	}
@@ -42,7 +42,7 @@ func AppendBytes(b, data []byte) []byte {
 	case n < 1<<8:
 		b = append(b, 0xc4, byte(n))
 	case n < 1<<16:
-		b = binary.BigEndian.AppendUint16(append(b, 0xc5), uint16(n)) //nolint:gosec // bounded just above
+		b = binary.BigEndian.AppendUint16(append(b, 0xc5), uint16(n))
 	default:
 		b = binary.BigEndian.AppendUint32(append(b, 0xc6), uint32(n)) //nolint:gosec // no slice is longer than a message
 	}
@@ -53,7 +53,7 @@ func AppendBytes(b, data []byte) []byte {
 func AppendInt(b []byte, n int64) []byte {
 	switch {
 	case n < 0:
-		return binary.BigEndian.AppendUint64(append(b, 0xd3), uint64(n))
+		return binary.BigEndian.AppendUint64(append(b, 0xd3), uint64(n)) //nolint:gosec // two's complement is meant
 	case n < 1<<7:
 		return append(b, byte(n))
 	case n < 1<<8:

@@ -24,8 +24,9 @@ type shape struct {
 }
 
 // shapes remembers what a walk over a type found; types never change.
-var shapes sync.Map // reflect.Type -> shape
+var shapes sync.Map //nolint:gochecknoglobals // reflect.Type -> shape, a cache as encoding/json has one
 
+//nolint:gochecknoglobals // constants, which Go has none of this type
 var (
 	timeType      = reflect.TypeFor[time.Time]()
 	stringMapType = reflect.TypeFor[map[string]string]()
@@ -37,6 +38,7 @@ type selfPair struct {
 	msgpack, json  bool
 }
 
+//nolint:gochecknoglobals // a constant, which Go has none of this type
 var selfPairs = []selfPair{
 	{reflect.TypeFor[encoding.TextMarshaler](), reflect.TypeFor[encoding.TextUnmarshaler](), true, true},
 	{reflect.TypeFor[json.Marshaler](), reflect.TypeFor[json.Unmarshaler](), false, true},
@@ -269,7 +271,7 @@ func holdsLocal(v reflect.Value) bool {
 }
 
 // timeFields remembers which stored fields of a struct hold times.
-var timeFields sync.Map // reflect.Type -> []int
+var timeFields sync.Map //nolint:gochecknoglobals // reflect.Type -> []int, a cache as shapes is one
 
 // timeFieldsOf includes embedded structs that are not exported: their exported
 // fields are stored, and can be set.
