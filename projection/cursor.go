@@ -18,10 +18,13 @@ import (
 
 // Timing of the pull loop.
 const (
-	heartbeat   = 100 * time.Millisecond
-	pullExpires = 30 * time.Second
-	silence     = 1500 * time.Millisecond
+	heartbeat = 100 * time.Millisecond
+	silence   = 1500 * time.Millisecond
 )
+
+// fruitless is how many times in a row the cursor is opened without a message
+// before its consumer is made anew: somebody's pull requests wait there.
+const fruitless = 3
 
 // firstWindow is what is asked for ahead until the size of messages is known.
 const firstWindow = 256
@@ -60,6 +63,9 @@ type cursor struct {
 	durable string
 	filter  string
 	max     int
+	// expires bounds a pull request: half of the lease, so that those of an owner
+	// that was lost are gone before the next one reads.
+	expires time.Duration
 	log     *slog.Logger
 	// verify finds out whether the store is still the one that was followed.
 	verify func(ctx context.Context, pos uint64, last lastCommit) error
@@ -90,13 +96,18 @@ func (e *errGap) Error() string { return e.reason }
 func (c *cursor) run(ctx context.Context, out chan<- chunk) error {
 	defer c.close()
 	wait := newBackoff(5*time.Millisecond, time.Second)
-	for first := true; ; first = false {
+	for tries := 0; ; {
+		if tries++; tries > fruitless {
+			if err := c.remove(ctx); err != nil {
+				c.log.Debug("view's consumer was not removed", "error", err)
+			}
+		}
 		err := c.open(ctx)
 		if err == nil {
 			before := c.pos
 			err = c.pull(ctx, out)
 			if c.pos > before {
-				wait = newBackoff(5*time.Millisecond, time.Second)
+				wait, tries = newBackoff(5*time.Millisecond, time.Second), 0
 			}
 		}
 		if ctx.Err() != nil {
@@ -105,7 +116,7 @@ func (c *cursor) run(ctx context.Context, out chan<- chunk) error {
 		if errors.Is(err, ErrStoreRestored) || c.nc.IsClosed() {
 			return errors.Join(err, closedError(c.nc))
 		}
-		c.log.Debug("view's cursor is opened again", "after", c.pos, "reason", err, "first", first)
+		c.log.Debug("view's cursor is opened again", "after", c.pos, "reason", err)
 		if err := wait.next(ctx); err != nil {
 			return err
 		}
@@ -215,9 +226,9 @@ func (c *cursor) refill() error {
 	body = append(body, `{"batch":`...)
 	body = strconv.AppendInt(body, int64(n), 10)
 	body = append(body, `,"expires":`...)
-	body = strconv.AppendInt(body, int64(pullExpires), 10)
+	body = strconv.AppendInt(body, int64(c.expires), 10)
 	body = append(body, `,"idle_heartbeat":`...)
-	body = strconv.AppendInt(body, int64(heartbeat), 10)
+	body = strconv.AppendInt(body, int64(min(heartbeat, c.expires/2)), 10)
 	body = append(body, '}')
 	if err := c.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+c.store.Name()+"."+c.durable, c.inbox, body); err != nil {
 		return err
@@ -318,6 +329,9 @@ func (c *cursor) accept(msg *nats.Msg, chk *chunk) error {
 		it.commit = &jetstream.Commit{Head: jetstream.Head{Sequence: seq}}
 	} else if tx := it.commit.Tx; tx != nil {
 		it.start, it.end = seq-uint64(tx.Index-1), it.commit.LastSequence() //nolint:gosec // an index is positive
+	}
+	if chk.items == nil {
+		chk.items = make([]item, 0, min(max(c.outstanding+1, 1), chunkSize))
 	}
 	chk.items = append(chk.items, it)
 	return nil

@@ -266,7 +266,8 @@ func (u *Updater) session(ctx context.Context, o *ownership, fl *flusher, bad *f
 	pages, done := make(chan *page), make(chan *page, 1)
 	cur := &cursor{
 		store: u.store, nc: u.b.nc, durable: o.durable, filter: u.filter(), max: u.cfg.Window, log: u.log,
-		pos: o.cp.Position, last: o.cp.Last, verify: u.verifier(o.cp), follow: u.ignorable,
+		expires: u.cfg.LeaseTTL / 2,
+		pos:     o.cp.Position, last: o.cp.Last, verify: u.verifier(o.cp), follow: u.ignorable,
 		seen: func(pos, pending uint64) {
 			u.read.Store(pos)
 			u.pending.Store(pending)
