@@ -17,7 +17,14 @@ var (
 
 // NewStoreForTest is a store that was never opened: it only names things.
 func NewStoreForTest(name, id string, partitions int) *Store {
-	return &Store{name: name, id: id, prefix: name + ".event.", partitions: partitions}
+	return &Store{name: name, id: id, prefix: name + ".event.", partitions: partitions, replicas: 1}
+}
+
+// Replicated is the store with three replicas.
+func (s *Store) Replicated() *Store {
+	other := *s
+	other.replicas = 3
+	return &other
 }
 
 // StreamConfigForTest is what Open makes, with the metadata that belongs to it.
@@ -29,7 +36,7 @@ func StreamConfigForTest(c Config) natsjs.StreamConfig {
 // WithConn is the store on another connection, opened without the right to.
 func (s *Store) WithConn(nc *nats.Conn) *Store {
 	other := *s
-	other.nc, other.attempt = nc, 100*time.Millisecond
+	other.nc, other.attempt, other.timeout = nc, 100*time.Millisecond, 10*time.Second
 	return &other
 }
 
