@@ -27,6 +27,7 @@ type core struct {
 	decoder  *jetstream.Decoder
 	cache    *lru.Cache[string, *entry]
 	receipts *receipts
+	turns    turns
 	newState func() any
 	zero     []byte
 }
@@ -120,6 +121,10 @@ func (r *core) execute(ctx context.Context, id string, req request) (Result, err
 	if err := errors.Join(jetstream.ValidateID(id), req.call.validate(time.Now())); err != nil {
 		return Result{}, err
 	}
+	if err := r.turns.take(ctx, id); err != nil {
+		return Result{}, fmt.Errorf("%s %q: %w: another command runs: %w", r.typeName, id, jetstream.ErrUnavailable, err)
+	}
+	defer r.turns.give(id)
 	v, err := r.load(ctx, id)
 	if err != nil {
 		return Result{}, err
@@ -170,7 +175,7 @@ func (r *core) reload(ctx context.Context, id string, attempt int) (*view, error
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%s %q: %w", r.typeName, id, context.Cause(ctx))
+		return nil, fmt.Errorf("%s %q: %w: %w", r.typeName, id, jetstream.ErrUnavailable, context.Cause(ctx))
 	case <-t.C:
 	}
 	return r.loadFresh(ctx, id, jetstream.Leader)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"runtime/debug"
 	"strconv"
@@ -179,7 +180,7 @@ func (r *core) fold(id string, v *view, dec *jetstream.Decision, trace string) (
 			m := jetstream.Meta{
 				Type: r.typeName, ID: id, EventID: "." + strconv.Itoa(i), Name: data.Name, Version: v.head.Version + uint64(i) + 1,
 				Time: dec.Time, Correlation: dec.CorrelationID(), Causation: dec.CausationID(), TraceParent: trace,
-				Metadata: dec.Metadata,
+				Metadata: maps.Clone(dec.Metadata), // what an Apply does to it is not stored
 			}
 			if err := r.apply(state, e, m); err != nil {
 				return nil, nil, err

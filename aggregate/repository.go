@@ -74,7 +74,8 @@ func (r *Repository[S]) TypeName() string { return r.typ.Name() }
 
 func (r *Repository[S]) definition() *definition { return r.core.def }
 
-// Execute decides a command on the aggregate and stores what it led to. It costs
+// Execute decides a command on the aggregate and stores what it led to. Commands
+// of one repository on one aggregate run one after the other. It costs
 // one publish, and one get when the aggregate is not cached; a refusal or a
 // command without events costs a read from the leader instead of the publish.
 //
@@ -99,7 +100,8 @@ func (r *Repository[S]) Create(ctx context.Context, id string, command any, opts
 }
 
 // ExecuteFunc executes the command that the function computes from the state,
-// again on each attempt. A nil command changes nothing. Errors are those of
+// again on each attempt; it must not execute commands on the aggregate itself. A
+// nil command changes nothing. Errors are those of
 // [Repository.Execute] and the function's.
 func (r *Repository[S]) ExecuteFunc(
 	ctx context.Context, id string, command func(state S, d Decision) (any, error), opts ...CallOption,

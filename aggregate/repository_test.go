@@ -2,69 +2,13 @@ package aggregate_test
 
 import (
 	"errors"
-
 	"sync"
 	"testing"
-
-	"github.com/nats-io/nats.go"
 
 	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream"
 )
-
-type (
-	opened   struct{ Cents int64 }
-	debited  struct{ Cents int64 }
-	credited struct{ Cents int64 }
-
-	account struct{ Cents int64 }
-
-	open   struct{ Cents int64 }
-	debit  struct{ Cents int64 }
-	credit struct{ Cents int64 }
-)
-
-var events = jetstream.NewSchema("account",
-	jetstream.Event[opened]("opened"),
-	jetstream.Event[debited]("debited"),
-	jetstream.Event[credited]("credited"),
-)
-
-var accounts = aggregate.New[account](events,
-	aggregate.Apply(func(a *account, e opened, _ jetstream.Meta) { a.Cents = e.Cents }),
-	aggregate.Apply(func(a *account, e debited, _ jetstream.Meta) { a.Cents -= e.Cents }),
-	aggregate.Apply(func(a *account, e credited, _ jetstream.Meta) { a.Cents += e.Cents }),
-	aggregate.Create("open", func(c open, _ aggregate.Decision) ([]any, error) {
-		return []any{opened(c)}, nil
-	}),
-	aggregate.Handle("debit", func(a account, c debit, _ aggregate.Decision) ([]any, error) {
-		if a.Cents < c.Cents {
-			return nil, aggregate.Reject("insufficient-funds", "balance %d is below %d", a.Cents, c.Cents)
-		}
-		return []any{debited(c)}, nil
-	}),
-	aggregate.Handle("credit", func(_ account, c credit, _ aggregate.Decision) ([]any, error) {
-		if c.Cents == 0 {
-			return nil, nil
-		}
-		return []any{credited(c)}, nil
-	}),
-)
-
-// newRepository gives a store of its own, on one server, and a repository in it.
-func newRepository(t testing.TB, nc *nats.Conn) (*jetstream.Store, *aggregate.Repository[account]) {
-	t.Helper()
-	store, err := jetstream.Open(t.Context(), nc, jetstream.Config{Name: natstest.Name(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	repo, err := aggregate.NewRepository(store, accounts, aggregate.RepositoryConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return store, repo
-}
 
 func TestExecute(t *testing.T) {
 	t.Parallel()

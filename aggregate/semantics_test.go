@@ -1,0 +1,527 @@
+package aggregate_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/rossby-go/rossby/aggregate"
+	"github.com/rossby-go/rossby/internal/natstest"
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+// What Eventuate's own tests define.
+func TestSemantics(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	ctx := t.Context()
+
+	t.Run("SaveAndUpdate", func(t *testing.T) { // AC-A1, AC-A2
+		t.Parallel()
+		store, repo := newRepository(t, nc)
+		before := head(t, store)
+		made := must(t, repo, "a1", open{150})
+		if made.Version != 1 || head(t, store) != before+1 {
+			t.Fatalf("%+v, %d commits", made, head(t, store)-before)
+		}
+		res := must(t, repo, "a1", debit{50})
+		if res.Version != 2 || res.Events[0].Event != (debited{50}) || head(t, store) != before+2 {
+			t.Fatalf("%+v", res)
+		}
+		balance(t, repo, "a1", 100, 2)
+	})
+
+	t.Run("SeveralEventsAreOneCommit", func(t *testing.T) { // AC-A18
+		t.Parallel()
+		store, repo := newRepository(t, nc)
+		must(t, repo, "a1", open{150})
+		before := head(t, store)
+		res := must(t, repo, "a1", move{Out: 10, In: 3})
+		if res.Version != 3 || len(res.Events) != 2 || res.Events[0].Version != 2 || res.Events[1].Version != 3 ||
+			head(t, store) != before+1 {
+			t.Fatalf("%+v", res)
+		}
+		// The second event's Apply panics: neither is stored.
+		if _, err := repo.Execute(ctx, "a1", move{Out: 10, In: -1}); err == nil || !strings.Contains(err.Error(), "a negative credit") {
+			t.Fatal(err)
+		}
+		balance(t, newRepo(t, store), "a1", 143, 3)
+	})
+
+	t.Run("ConflictIsDecidedAgain", func(t *testing.T) { // AC-A4
+		t.Parallel()
+		store, one := newRepository(t, nc)
+		two := newRepo(t, store)
+		must(t, one, "a1", open{150})
+		must(t, two, "a1", debit{1}) // both have a cache now
+		must(t, one, "a1", debit{1})
+		if res := must(t, two, "a1", debit{1}); res.Version != 4 {
+			t.Fatalf("%+v", res)
+		}
+		balance(t, one, "a1", 147, 4)
+	})
+
+	t.Run("RefusalsOfAnOldCacheAreConfirmed", func(t *testing.T) {
+		t.Parallel()
+		store, one := newRepository(t, nc)
+		two := newRepo(t, store)
+		must(t, one, "a1", open{10})
+		must(t, two, "a1", debit{10})
+		if _, err := one.Execute(ctx, "a1", debit{10}); !errors.Is(err, aggregate.ErrRejected) {
+			t.Fatal(err)
+		}
+		must(t, two, "a1", credit{10}) // one's cache says 0
+		if res := must(t, one, "a1", debit{10}); res.Version != 4 {
+			t.Fatalf("%+v", res)
+		}
+		// A command without events reports the version that the leader has.
+		must(t, two, "a1", credit{5})
+		if res := must(t, one, "a1", credit{}); res.Version != 5 {
+			t.Fatalf("%+v", res)
+		}
+		// "Exists already" and "not found", too.
+		if _, err := one.Execute(ctx, "a2", debit{1}); !errors.Is(err, aggregate.ErrNotFound) {
+			t.Fatal(err)
+		}
+		must(t, two, "a2", open{5})
+		must(t, one, "a2", debit{1})
+	})
+
+	t.Run("DuplicateTriggers", func(t *testing.T) { // AC-A5, AC-A8, AC-A18
+		t.Parallel()
+		store, repo := newRepository(t, nc)
+		cause := must(t, repo, "cause", open{1})
+		trigger := func(subscriber string) aggregate.CallOption {
+			return aggregate.TriggeredBy(aggregate.Trigger{
+				Subscriber: subscriber, EventID: cause.Events[0].EventID, Step: "x", Position: cause.Position,
+			})
+		}
+		// Created from an event that is delivered again: one aggregate.
+		made, err := repo.Create(ctx, "", open{100}, trigger("maker"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range []*aggregate.Repository[account]{repo, newRepo(t, store)} {
+			again, err := r.Create(ctx, "", open{100}, trigger("maker"))
+			if err != nil || again.ID != made.ID || !again.Duplicate || again.Version != 1 {
+				t.Fatalf("%+v %v", again, err)
+			}
+		}
+		// Two subscribers to one event, one aggregate: both apply.
+		must(t, repo, made.ID, debit{10}, trigger("one"))
+		must(t, repo, made.ID, debit{10}, trigger("two"))
+		before := head(t, store)
+		res := must(t, repo, made.ID, debit{10}, trigger("two"))
+		if !res.Duplicate || res.Version != 3 || len(res.Events) != 1 || head(t, store) != before {
+			t.Fatalf("%+v", res)
+		}
+		balance(t, newRepo(t, store), made.ID, 80, 3)
+	})
+
+	t.Run("ATriggerWithoutEventsIsRecorded", func(t *testing.T) {
+		t.Parallel()
+		store, repo := newRepository(t, nc)
+		cause := must(t, repo, "cause", open{1})
+		trigger := aggregate.TriggeredBy(aggregate.Trigger{
+			Subscriber: "s", EventID: cause.Events[0].EventID, Step: "x", Position: cause.Position,
+		})
+		must(t, repo, "a1", open{5})
+		before := head(t, store)
+		if res := must(t, repo, "a1", credit{}, trigger); res.Version != 1 || res.Duplicate || head(t, store) != before+1 {
+			t.Fatalf("%+v", res)
+		}
+		// It stays "nothing", whatever the command would do now.
+		if res := must(t, repo, "a1", credit{7}, trigger); res.Version != 1 || !res.Duplicate || head(t, store) != before+1 {
+			t.Fatalf("%+v", res)
+		}
+		balance(t, newRepo(t, store), "a1", 5, 1)
+	})
+
+	t.Run("ARecordedVersionErrorStaysOne", func(t *testing.T) {
+		t.Parallel()
+		store, repo := newRepository(t, nc)
+		cause := must(t, repo, "a1", open{5})
+		trigger := aggregate.TriggeredBy(aggregate.Trigger{
+			Subscriber: "s", EventID: cause.Events[0].EventID, Step: "x", Position: cause.Position,
+		})
+		for _, r := range []*aggregate.Repository[account]{repo, repo, newRepo(t, store)} {
+			_, err := r.Execute(ctx, "a1", debit{1}, trigger, aggregate.ExpectVersion(7))
+			if v := as[*aggregate.VersionError](t, err); v.Expected != 7 || v.Actual != 1 || v.ID != "a1" {
+				t.Fatal(err)
+			}
+		}
+		// A trigger's "exists" stays one, too.
+		exists := aggregate.TriggeredBy(aggregate.Trigger{
+			Subscriber: "s", EventID: cause.Events[0].EventID, Step: "y", Position: cause.Position,
+		})
+		for range 2 {
+			if _, err := repo.Create(ctx, "a1", open{5}, exists); !errors.Is(err, aggregate.ErrExists) {
+				t.Fatal(err)
+			}
+		}
+	})
+
+	t.Run("LoadedVersionIsTheSaved", func(t *testing.T) { // AC-A6, AC-A7, AC-A9
+		t.Parallel()
+		_, repo := newRepository(t, nc)
+		saved, err := repo.Create(ctx, "mine", open{5})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, opts := range [][]aggregate.LoadOption{
+			nil, {aggregate.Follower()}, {aggregate.AtLeast(saved.Position)}, {aggregate.Follower(), aggregate.AtLeast(saved.Position)},
+		} {
+			found, err := repo.Load(ctx, "mine", opts...)
+			if err != nil || found.Version != saved.Version || found.Position != saved.Position || found.ID != "mine" {
+				t.Fatalf("%+v %v", found, err)
+			}
+		}
+		if _, err := repo.Load(ctx, "absent"); !errors.Is(err, aggregate.ErrNotFound) {
+			t.Fatal(err)
+		}
+		other, _ := newRepository(t, nc)
+		if _, err := repo.Load(ctx, "mine", aggregate.AtLeast(other.Position(1))); err == nil {
+			t.Fatal("a position of another store was taken")
+		}
+		_, err = repo.Execute(ctx, "mine", debit{1}, aggregate.ExpectVersion(0))
+		as[*aggregate.VersionError](t, err)
+		balance(t, repo, "mine", 5, 1)
+	})
+
+	t.Run("Metadata", func(t *testing.T) { // AC-A11
+		t.Parallel()
+		store, repo := newRepository(t, nc)
+		given := map[string]string{"user": "u1", "empty": ""}
+		res := must(t, repo, "a1", open{5}, aggregate.Metadata(given), aggregate.Correlation("conv"), aggregate.Causation("msg"))
+		given["user"] = "changed afterwards"
+		must(t, repo, "a1", debit{1})
+		var metas []jetstream.Meta
+		for e, err := range newRepo(t, store).History(ctx, "a1") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			metas = append(metas, e.Meta)
+		}
+		if len(metas) != 2 || metas[0].EventID != res.Events[0].EventID || metas[0].Version != 1 || metas[1].Version != 2 ||
+			!maps.Equal(metas[0].Metadata, map[string]string{"user": "u1", "empty": ""}) || len(metas[1].Metadata) != 0 ||
+			metas[0].Correlation != "conv" || metas[0].Causation != "msg" || metas[0].Position != res.Position {
+			t.Fatalf("%+v", metas)
+		}
+	})
+
+	t.Run("SixteenThreads", func(t *testing.T) { // AC-A15
+		t.Parallel()
+		_, repo := newRepository(t, nc)
+		var wg sync.WaitGroup
+		for range 16 {
+			wg.Go(func() {
+				for range 10 {
+					if _, err := repo.Create(ctx, "", open{1}); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+	})
+
+	t.Run("ManyUpdatersOfOneProcessConverge", func(t *testing.T) { // AC-A18
+		t.Parallel()
+		_, repo := newRepository(t, nc)
+		must(t, repo, "a1", open{0})
+		const updaters, each = 16, 20
+		var wg sync.WaitGroup
+		for range updaters {
+			wg.Go(func() {
+				for range each {
+					if _, err := repo.Execute(ctx, "a1", credit{1}); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		balance(t, repo, "a1", updaters*each, updaters*each+1)
+	})
+
+	t.Run("LimitOfAttemptsIsReported", func(t *testing.T) { // AC-A18
+		t.Parallel()
+		store, repo := newRepository(t, nc)
+		must(t, repo, "a1", open{100})
+		short, err := aggregate.NewRepository(store, accounts, aggregate.RepositoryConfig{MaxAttempts: 3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tries := 0
+		_, err = short.ExecuteFunc(ctx, "a1", func(account, aggregate.Decision) (any, error) {
+			tries++
+			must(t, repo, "a1", credit{1}) // always first
+			return debit{1}, nil
+		})
+		if !errors.Is(err, aggregate.ErrContended) || tries != 3 {
+			t.Fatal(tries, err)
+		}
+		balance(t, repo, "a1", 103, 4)
+	})
+}
+
+func TestExecuteFunc(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	ctx := t.Context()
+	store, repo := newRepository(t, nc)
+	other := newRepo(t, store)
+	must(t, repo, "a1", open{100})
+	half := func(a account, _ aggregate.Decision) (any, error) {
+		if a.Cents == 100 {
+			must(t, other, "a1", debit{20}) // another comes first
+		}
+		return debit{a.Cents / 2}, nil
+	}
+	res, err := repo.ExecuteFunc(ctx, "a1", half, aggregate.CommandID("halve"))
+	if err != nil || res.Events[0].Event != (debited{40}) { // computed again from 80
+		t.Fatalf("%+v %v", res, err)
+	}
+	if res, err := other.ExecuteFunc(ctx, "a1", half, aggregate.CommandID("halve")); err != nil || !res.Duplicate {
+		t.Fatalf("%+v %v", res, err)
+	}
+	for name, f := range map[string]func(account, aggregate.Decision) (any, error){
+		"nothing":  func(account, aggregate.Decision) (any, error) { return nil, nil },
+		"error":    func(account, aggregate.Decision) (any, error) { return nil, errPlain },
+		"rejected": func(account, aggregate.Decision) (any, error) { return debit{1000}, nil },
+		"create":   func(account, aggregate.Decision) (any, error) { return open{1}, nil },
+		"other":    func(account, aggregate.Decision) (any, error) { return 7, nil },
+		"panic":    func(account, aggregate.Decision) (any, error) { panic("on purpose") },
+	} {
+		res, err := repo.ExecuteFunc(ctx, "a1", f)
+		ok := false
+		switch name {
+		case "nothing":
+			ok = err == nil && res.Version == 3
+		case "error":
+			ok = errors.Is(err, errPlain)
+		case "rejected":
+			ok = errors.Is(err, aggregate.ErrRejected)
+		case "create":
+			ok = errors.Is(err, aggregate.ErrExists)
+		case "other":
+			invalid(t, err, "command")
+			ok = true
+		case "panic":
+			ok = err != nil && strings.Contains(err.Error(), "on purpose")
+		}
+		if !ok {
+			t.Errorf("%s: %+v %v", name, res, err)
+		}
+	}
+	balance(t, repo, "a1", 40, 3)
+}
+
+func TestFaultsAreErrorsAndStoreNothing(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store, repo := newRepository(t, nc)
+	must(t, repo, "a1", open{100})
+	before := head(t, store)
+	for kind, want := range map[string]string{
+		"panic": "on purpose", "plain": errPlain.Error(), "undeclared": "not declared", "nil": "not declared",
+		"bare": "aggregate.Reject", "": "rejection code", "_exists": "rejection code", "two\nlines": "rejection code",
+	} {
+		_, err := repo.Execute(t.Context(), "a1", fail{kind})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+	_, err := repo.Execute(t.Context(), "a1", fail{"fine"})
+	if r := as[*aggregate.RejectedError](t, err); r.Code != "fine" || r.Reason != "because \uFFFD" {
+		t.Errorf("%+v", r)
+	}
+	if _, err := repo.Execute(t.Context(), "a1", struct{}{}); err == nil {
+		t.Error("a command that was not declared")
+	}
+	if head(t, store) != before {
+		t.Error("something was stored")
+	}
+}
+
+type (
+	noted struct{ Text string }
+	notes struct {
+		Seen  map[string]int
+		Order []string
+	}
+	note   struct{ Text string }
+	begin  struct{}
+	begun  struct{ Size int }
+	spoil  struct{}
+	sizing struct{ Bytes int }
+	shout  struct {
+		Text  string
+		Times int
+	}
+)
+
+// newNotes is a type whose state holds maps and slices, with handlers that change
+// them.
+func newNotes(more ...aggregate.Option) *aggregate.Type[notes] {
+	schema := jetstream.NewSchema("notes", jetstream.Event[begun]("begun"), jetstream.Event[noted]("noted"))
+	damage := func(n notes) {
+		n.Seen["spoilt"] = 1
+		n.Order[0] = "spoilt"
+	}
+	return aggregate.New[notes](schema, append([]aggregate.Option{
+		aggregate.Apply(func(n *notes, e begun, _ jetstream.Meta) {
+			n.Seen, n.Order = map[string]int{"begun": 1}, []string{"begun" + strings.Repeat("x", e.Size)}
+		}),
+		aggregate.Apply(func(n *notes, e noted, m jetstream.Meta) {
+			n.Seen[e.Text]++
+			n.Order = append(n.Order, e.Text)
+			m.Metadata["applied"] = "changed"
+		}),
+		aggregate.Create("begin", func(begin, aggregate.Decision) ([]any, error) { return []any{begun{}}, nil }),
+		aggregate.Create("sized", func(c sizing, _ aggregate.Decision) ([]any, error) { return []any{begun{c.Bytes}}, nil }),
+		aggregate.Handle("note", func(n notes, c note, d aggregate.Decision) ([]any, error) {
+			damage(n)
+			d.Metadata["decided"] = "changed"
+			return []any{noted(c)}, nil
+		}),
+		aggregate.Handle("shout", func(_ notes, c shout, _ aggregate.Decision) ([]any, error) {
+			return []any{noted{strings.Repeat(c.Text, c.Times)}}, nil
+		}),
+		aggregate.Handle("spoil", func(n notes, _ spoil, _ aggregate.Decision) ([]any, error) {
+			damage(n)
+			return nil, aggregate.Reject("spoilt", "")
+		}),
+	}, more...)...)
+}
+
+func TestHandlersChangeOnlyTheirCopy(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	ctx := t.Context()
+	store := newStore(t, nc, jetstream.Config{})
+	repo := repoOf(t, store, newNotes())
+	must(t, repo, "n1", begin{})
+	if _, err := repo.Execute(ctx, "n1", spoil{}); !errors.Is(err, aggregate.ErrRejected) {
+		t.Fatal(err)
+	}
+	_, err := repo.ExecuteFunc(ctx, "n1", func(n notes, _ aggregate.Decision) (any, error) {
+		if n.Order[0] != "begun" {
+			return nil, fmt.Errorf("spoilt before: %v", n)
+		}
+		n.Order[0] = "spoilt"
+		clear(n.Seen)
+		return note{"hello"}, nil
+	}, aggregate.Metadata(map[string]string{"k": "v"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*aggregate.Repository[notes]{repo, repoOf(t, store, newNotes())} {
+		snap, err := r.Load(ctx, "n1")
+		if err != nil || !maps.Equal(snap.State.Seen, map[string]int{"begun": 1, "hello": 1}) || snap.State.Order[0] != "begun" {
+			t.Fatalf("%+v %v", snap, err)
+		}
+		snap.State.Order[0] = "changed by the reader"
+	}
+	for e, err := range repo.History(ctx, "n1") {
+		if err != nil || e.Version == 2 && (e.Metadata["k"] != "v" || e.Metadata["decided"] != "" || e.Metadata["applied"] != "") {
+			t.Fatal(e, err)
+		}
+	}
+}
+
+// States of any size, under any fingerprint: what a load finds is the same.
+func TestStates(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	for name, opts := range map[string][]aggregate.Option{
+		"InTheCommit": nil,
+		"Never":       {aggregate.StateLimit(0)},
+		"UpTo100":     {aggregate.StateLimit(100)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx := t.Context()
+			store := newStore(t, nc, jetstream.Config{})
+			writer := repoOf(t, store, newNotes(opts...))
+			must(t, writer, "n1", sizing{20})
+			meta := aggregate.Metadata(map[string]string{"k": "v"})
+			other := repoOf(t, store, newNotes(opts...))
+			for i := range 12 {
+				must(t, writer, "n1", note{strings.Repeat("t", 10) + string(rune('a'+i))}, meta)
+				if i%3 == 0 {
+					must(t, other, "n1", note{"other"}, meta) // with a cache that is some commits behind
+				}
+			}
+			want, err := writer.Load(ctx, "n1")
+			if err != nil || want.Version != 17 || len(want.State.Order) != 17 {
+				t.Fatalf("%+v %v", want, err)
+			}
+			for what, more := range map[string][]aggregate.Option{
+				"cold": opts, "another fold": append([]aggregate.Option{aggregate.StateVersion(2)}, opts...),
+			} {
+				got, err := repoOf(t, store, newNotes(more...)).Load(ctx, "n1")
+				if err != nil || got.Version != 17 || strings.Join(got.State.Order, ",") != strings.Join(want.State.Order, ",") ||
+					!maps.Equal(got.State.Seen, want.State.Seen) {
+					t.Errorf("%s: %+v %v", what, got, err)
+				}
+			}
+		})
+	}
+}
+
+// A fold that changed its meaning is not mixed with states of the old one.
+func TestStateVersionAppliesTheEventsAgain(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store, repo := newRepository(t, nc)
+	must(t, repo, "a1", open{100})
+	must(t, repo, "a1", credit{5})
+	mended := repoOf(t, store, aggregate.New[account](events, aggregate.StateVersion(2),
+		aggregate.Apply(func(a *account, e opened, _ jetstream.Meta) { a.Cents = e.Cents }),
+		aggregate.Apply(func(a *account, e debited, _ jetstream.Meta) { a.Cents -= e.Cents }),
+		aggregate.Apply(func(a *account, e credited, _ jetstream.Meta) { a.Cents += 10 * e.Cents }),
+		aggregate.Handle("debit", func(_ account, c debit, _ aggregate.Decision) ([]any, error) { return []any{debited(c)}, nil }),
+	))
+	balance(t, mended, "a1", 150, 2)
+	must(t, mended, "a1", debit{50})
+	balance(t, newRepo(t, store), "a1", 55, 3) // each reads its own
+	balance(t, mended, "a1", 100, 3)
+}
+
+// What does not fit into a message is refused, and nothing of it is stored.
+func TestTooLarge(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Run(t)
+	nc := natstest.Conn(t, srv.URL())
+	store := newStore(t, nc, jetstream.Config{})
+	repo := repoOf(t, store, newNotes(aggregate.StateLimit(1<<30)))
+	most := int(nc.MaxPayload())
+	must(t, repo, "n1", sizing{most}) // a large state of a small event
+	_, err := repo.Execute(t.Context(), "n1", note{strings.Repeat("y", most)}, aggregate.Metadata(map[string]string{"k": "v"}))
+	as[*jetstream.RefusedError](t, err)
+	if snap, err := repo.Load(t.Context(), "n1"); err != nil || snap.Version != 1 || len(snap.State.Order[0]) < most {
+		t.Fatal(snap.Version, err)
+	}
+	// An event and a state that fit alone but not together: the state stays out.
+	must(t, repo, "n2", begin{})
+	text := strings.Repeat("y", most*2/5)
+	meta := aggregate.Metadata(map[string]string{"k": "v"})
+	for range 3 {
+		must(t, repo, "n2", note{text}, meta)
+	}
+	got, err := repoOf(t, store, newNotes(aggregate.StateLimit(1<<30))).Load(t.Context(), "n2")
+	if err != nil || got.State.Seen[text] != 3 {
+		t.Fatal(got.State.Seen[text], err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := repo.Execute(ctx, "n3", begin{}); !errors.Is(err, jetstream.ErrUnavailable) {
+		t.Fatal(err)
+	}
+}

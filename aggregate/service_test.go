@@ -1,0 +1,672 @@
+package aggregate_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/vmihailenco/msgpack/v5"
+
+	"github.com/rossby-go/rossby/aggregate"
+	"github.com/rossby-go/rossby/internal/natstest"
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+func newService[S any](t testing.TB, repo *aggregate.Repository[S], cfg aggregate.ServiceConfig) *aggregate.Service {
+	t.Helper()
+	cfg.Logger = quiet
+	s, err := aggregate.NewService(repo, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func newClient(t testing.TB, nc *nats.Conn, store *jetstream.Store) *aggregate.Client {
+	t.Helper()
+	return clientOf(t, nc, store.Name(), accounts)
+}
+
+func clientOf[S any](t testing.TB, nc *nats.Conn, store string, typ *aggregate.Type[S]) *aggregate.Client {
+	t.Helper()
+	c, err := aggregate.NewClient(nc, store, typ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// request sends a raw command, once a service listens.
+func request(t testing.TB, nc *nats.Conn, subject, body string, header nats.Header) *nats.Msg {
+	t.Helper()
+	var resp *nats.Msg
+	natstest.Eventually(t, "an answer on "+subject, func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), natstest.Patience)
+		defer cancel()
+		var err error
+		resp, err = nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: subject, Header: header, Data: []byte(body)})
+		return err
+	})
+	if resp == nil {
+		t.FailNow()
+	}
+	return resp
+}
+
+// errorOf reads an error reply: the headers of the micro protocol and the body.
+func errorOf(t testing.TB, m *nats.Msg) (code, kind, sub, reason string) {
+	t.Helper()
+	var b struct{ Kind, Code, Reason string }
+	if err := json.Unmarshal(m.Data, &b); err != nil && m.Header.Get(micro.ErrorCodeHeader) != "" {
+		t.Fatalf("%q: %v", m.Data, err)
+	}
+	return m.Header.Get(micro.ErrorCodeHeader), b.Kind, b.Code, b.Reason
+}
+
+// docs/wire.md, claim by claim.
+func TestWire(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store, repo := newRepository(t, nc)
+	stop := run(t, newService(t, repo, aggregate.ServiceConfig{}))
+	command := store.Name() + ".command.account."
+	h := func(pairs ...string) nats.Header {
+		out := nats.Header{}
+		for i := 0; i < len(pairs); i += 2 {
+			out[pairs[i]] = []string{pairs[i+1]}
+		}
+		return out
+	}
+
+	type reply struct {
+		ID        string
+		Version   uint64
+		Position  string
+		Duplicate bool
+		Events    []struct {
+			ID, Name string
+			Version  uint64
+			Data     json.RawMessage
+		}
+	}
+	ok := func(m *nats.Msg) reply {
+		t.Helper()
+		var r reply
+		if err := json.Unmarshal(m.Data, &r); err != nil || m.Header.Get(micro.ErrorCodeHeader) != "" {
+			t.Fatalf("%v %s %v", m.Header, m.Data, err)
+		}
+		return r
+	}
+
+	m := request(t, nc, command+"open.a1", `{"Cents":100}`, nil)
+	r := ok(m)
+	if r.ID != "a1" || r.Version != 1 || r.Duplicate || len(r.Events) != 1 || r.Events[0].Name != "opened" || r.Events[0].Version != 1 ||
+		string(r.Events[0].Data) != `{"Cents":100}` || m.Header.Get("Content-Type") != "application/json" {
+		t.Fatalf("%+v", r)
+	}
+	if p, err := jetstream.ParsePosition(r.Position); err != nil || p != store.Position(head(t, store)) {
+		t.Fatal(r.Position, err)
+	}
+	if !strings.HasSuffix(r.Events[0].ID, ".0") {
+		t.Fatal(r.Events[0].ID)
+	}
+
+	t.Run("Bodies", func(t *testing.T) {
+		// Field names are the json tags', else Go's, in any case.
+		ok(request(t, nc, command+"credit.a1", `{"cents":5}`, h("Content-Type", "application/json; charset=utf-8")))
+		// No body is an empty one.
+		if r := ok(request(t, nc, command+"credit.a1", "", nil)); r.Version != 2 || r.Events == nil {
+			t.Fatalf("%+v", r)
+		}
+		body, err := msgpack.Marshal(map[string]any{"Cents": 7})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := request(t, nc, command+"credit.a1", string(body), h("Content-Type", "application/msgpack"))
+		var packed struct {
+			Version uint64 `msgpack:"version"`
+			Events  []struct {
+				Data msgpack.RawMessage `msgpack:"data"`
+			} `msgpack:"events"`
+		}
+		if err := msgpack.Unmarshal(m.Data, &packed); err != nil || packed.Version != 3 || m.Header.Get("Content-Type") != "application/msgpack" {
+			t.Fatalf("%+v %v %q", packed, err, m.Data)
+		}
+		var raw []byte
+		var event credited
+		if err := msgpack.Unmarshal(packed.Events[0].Data, &raw); err != nil {
+			t.Fatal(err)
+		}
+		if err := msgpack.Unmarshal(raw, &event); err != nil || event.Cents != 7 {
+			t.Fatal(event, err)
+		}
+		for what, c := range map[string]struct{ body, contentType string }{
+			"no JSON": {"cents=5", ""}, "trailing bytes": {`{"cents":5}}`, ""}, "two values": {`{"cents":5}{}`, ""},
+			"a number": {"5", ""}, "null": {" null", ""}, "unknown field": {`{"cent":5}`, ""}, "wrong type": {`{"cents":"5"}`, ""},
+			"fraction": {`{"cents":0.5}`, ""}, "overflow": {`{"cents":9223372036854775808}`, ""},
+			"other type": {"cents: 5", "application/yaml"}, "no type": {"{}", "json"},
+			"empty msgpack": {"", "application/msgpack"}, "msgpack nil": {"\xc0", "application/msgpack"},
+			"trailing msgpack": {string(body) + "\x00", "application/msgpack"}, "unknown msgpack field": {"\x81\xa4Cent\x05", "application/msgpack"},
+			"cut msgpack": {string(body[:3]), "application/msgpack"}, "JSON as msgpack": {`{"cents":5}`, "application/msgpack"},
+		} {
+			m := request(t, nc, command+"credit.a1", c.body, h("Content-Type", c.contentType))
+			if code, kind, _, reason := errorOf(t, m); code != "400" || kind != "invalid" || reason == "" {
+				t.Errorf("%s: %v %s", what, m.Header, m.Data)
+			}
+		}
+	})
+
+	t.Run("Errors", func(t *testing.T) {
+		ok(request(t, nc, command+"credit.a1", `{"cents":1}`, h("Rossby-Command-Id", "id 1")))
+		for what, c := range map[string]struct {
+			subject, body           string
+			header                  nats.Header
+			code, kind, sub, reason string
+		}{
+			"rejected":      {"debit.a1", `{"cents":1000}`, nil, "422", "rejected", "insufficient-funds", "balance 113 is below 1000"},
+			"not found":     {"debit.a2", `{"cents":1}`, nil, "404", "not-found", "", "not found"},
+			"exists":        {"open.a1", `{"cents":1}`, nil, "409", "exists", "", "exists already"},
+			"version":       {"debit.a1", `{"cents":1}`, h("Rossby-Expect-Version", "7"), "409", "conflict", "version", "expected version 7, it is 4"},
+			"other payload": {"credit.a1", `{"cents":2}`, h("Rossby-Command-Id", "id 1"), "409", "conflict", "other-payload", "used before"},
+			"bad version":   {"debit.a1", `{"cents":1}`, h("Rossby-Expect-Version", "x"), "400", "invalid", "", "Rossby-Expect-Version"},
+			"bad timeout":   {"debit.a1", `{"cents":1}`, h("Rossby-Timeout", "soon"), "400", "invalid", "", "Rossby-Timeout"},
+			"no timeout":    {"debit.a1", `{"cents":1}`, h("Rossby-Timeout", "0"), "400", "invalid", "", "Rossby-Timeout"},
+			"bad trigger":   {"debit.a1", `{"cents":1}`, h("Rossby-Trigger", "a b c"), "400", "invalid", "", "Rossby-Trigger"},
+			"bad position":  {"debit.a1", `{"cents":1}`, h("Rossby-Trigger", "s e p x 1"), "400", "invalid", "", "position"},
+			"bad time":      {"debit.a1", `{"cents":1}`, h("Rossby-Trigger", "s e p - x"), "400", "invalid", "", "time"},
+			"bad metadata":  {"debit.a1", `{"cents":1}`, h("Rossby-Meta-a!b", "x"), "400", "invalid", "", "metadata key"},
+			"bad id":        {"debit.a\x01", `{"cents":1}`, nil, "400", "invalid", "", "aggregate id"},
+			"internal":      {"fail.a1", `{"kind":"plain"}`, nil, "500", "internal", "", "see the service's log"},
+			"panic":         {"fail.a1", `{"kind":"panic"}`, nil, "500", "internal", "", "see the service's log"},
+		} {
+			m := request(t, nc, command+c.subject, c.body, c.header)
+			code, kind, sub, reason := errorOf(t, m)
+			if code != c.code || kind != c.kind || sub != c.sub || !strings.Contains(reason, c.reason) {
+				t.Errorf("%s: %v %s", what, m.Header, m.Data)
+			}
+			description := m.Header.Get(micro.ErrorHeader)
+			if want := kind + ": " + sub; sub != "" && description != want || sub == "" && description != kind {
+				t.Errorf("%s: description %q", what, description)
+			}
+		}
+		m := request(t, nc, command+"debit.a1", `{"cents":1}`, h("Rossby-Expect-Version", "7"))
+		var b struct{ Expected, Actual uint64 }
+		if err := json.Unmarshal(m.Data, &b); err != nil || b.Expected != 7 || b.Actual != 4 {
+			t.Error(b, err)
+		}
+		if _, err := nc.RequestWithContext(t.Context(), command+"unknown.a1", nil); !errors.Is(err, nats.ErrNoResponders) {
+			t.Error(err)
+		}
+	})
+
+	t.Run("Headers", func(t *testing.T) {
+		header := h("Rossby-Command-Id", "id 2 ", "Rossby-Correlation", "conv", "Rossby-Causation", "cause", "Rossby-Meta-User", "u1",
+			"Rossby-Expect-Version", "4", "Rossby-Timeout", "30000", "traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+		first := ok(request(t, nc, command+"debit.a1", `{"cents":1}`, header))
+		again := ok(request(t, nc, command+"debit.a1", `{"cents":1}`, header))
+		if first.Duplicate || !again.Duplicate || again.Version != 5 || again.Position != first.Position || again.Events[0].ID != first.Events[0].ID {
+			t.Fatalf("%+v %+v", first, again)
+		}
+		// Position, here none, and time in microseconds bound the search.
+		header = h("Rossby-Trigger", fmt.Sprint("gate ", first.Events[0].ID, " step - ", time.Now().UnixMicro()))
+		for i := range 2 {
+			if r := ok(request(t, nc, command+"debit.a1", `{"cents":1}`, header)); r.Duplicate != (i == 1) || r.Version != 6 {
+				t.Fatalf("%+v", r)
+			}
+		}
+		header = h("Rossby-Trigger", fmt.Sprint("gate ", first.Events[0].ID, " refused ", first.Position, " ", time.Now().UnixMicro()))
+		for range 2 {
+			if code, kind, sub, _ := errorOf(t, request(t, nc, command+"debit.a1", `{"cents":1000}`, header)); code != "422" ||
+				kind != "rejected" || sub != "insufficient-funds" {
+				t.Fatal(code, kind, sub)
+			}
+			ok(request(t, nc, command+"credit.a1", `{"cents":1000}`, nil))
+		}
+		for e, err := range repo.History(t.Context(), "a1") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Version == 5 && (e.Metadata["User"] != "u1" || e.Correlation != "conv" || e.Causation != "cause" || e.TraceParent[:3] != "00-") {
+				t.Errorf("%+v", e.Meta)
+			}
+			if e.Version == 6 && e.Causation != first.Events[0].ID {
+				t.Errorf("%+v", e.Meta)
+			}
+		}
+	})
+
+	t.Run("Discovery", func(t *testing.T) {
+		var info micro.Info
+		if err := json.Unmarshal(request(t, nc, "$SRV.INFO."+store.Name()+"-account", "", nil).Data, &info); err != nil ||
+			len(info.Endpoints) != 5 || info.Endpoints[0].QueueGroup != "rossby" {
+			t.Fatalf("%+v %v", info, err)
+		}
+	})
+	stop()
+	if _, err := nc.RequestWithContext(t.Context(), command+"debit.a1", nil); !errors.Is(err, nats.ErrNoResponders) {
+		t.Error(err)
+	}
+}
+
+// The same errors, whether the repository is in this process or not.
+func TestClientErrorsAreTheRepositorys(t *testing.T) { // AC-A14
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store, repo := newRepository(t, nc)
+	run(t, newService(t, repo, aggregate.ServiceConfig{}))
+	for _, target := range []aggregate.Target{repo, newClient(t, nc, store)} {
+		name := strings.Trim(strings.ToLower(fmt.Sprintf("%T", target)[11:15]), ".")
+		ctx := t.Context()
+		made, err := target.Create(ctx, name, open{100})
+		if err != nil || made.Version != 1 || made.ID != name || made.Events[0].Event != (opened{100}) {
+			t.Fatalf("%+v %v", made, err)
+		}
+		res := must(t, target, name, &debit{1}, aggregate.CommandID("id"))
+		again := must(t, target, name, debit{1}, aggregate.CommandID("id"))
+		if !again.Duplicate || again.Version != res.Version || again.Position != res.Position || again.Events[0].EventID != res.Events[0].EventID {
+			t.Fatalf("%+v %+v", res, again)
+		}
+		for _, c := range []struct {
+			want error
+			id   string
+			cmd  any
+			opts []aggregate.CallOption
+		}{
+			{aggregate.ErrExists, name, open{1}, nil},
+			{aggregate.ErrNotFound, "absent", debit{1}, nil},
+			{aggregate.ErrRejected, name, debit{1000}, nil},
+			{aggregate.ErrOtherPayload, name, debit{2}, []aggregate.CallOption{aggregate.CommandID("id")}},
+		} {
+			if _, err := target.Execute(ctx, c.id, c.cmd, c.opts...); !errors.Is(err, c.want) {
+				t.Errorf("%s: %v, want %v", name, err, c.want)
+			}
+		}
+		_, err = target.Execute(ctx, name, debit{1000})
+		if r := as[*aggregate.RejectedError](t, err); r.Code != "insufficient-funds" || r.Reason != "balance 99 is below 1000" {
+			t.Errorf("%s: %+v", name, r)
+		}
+		_, err = target.Execute(ctx, name, debit{1}, aggregate.ExpectVersion(9))
+		if v := as[*aggregate.VersionError](t, err); v.Expected != 9 || v.Actual != 2 || v.ID != name || v.Type != "account" {
+			t.Errorf("%s: %+v", name, v)
+		}
+		_, err = target.Execute(ctx, name, struct{}{})
+		invalid(t, err, "command")
+		// Made twice without an id of its own: one aggregate.
+		id := jetstream.NewCommandID()
+		one, err1 := target.Create(ctx, "", open{1}, aggregate.CommandID(id))
+		two, err2 := target.Create(ctx, "", open{1}, aggregate.CommandID(id))
+		if err1 != nil || err2 != nil || one.ID != two.ID || !two.Duplicate {
+			t.Errorf("%s: %+v %v %+v %v", name, one, err1, two, err2)
+		}
+	}
+	client := newClient(t, nc, store)
+	_, err := client.Execute(t.Context(), "repo", fail{"plain"})
+	if !errors.Is(err, aggregate.ErrInternal) || strings.Contains(err.Error(), errPlain.Error()) {
+		t.Error(err)
+	}
+	// What is too large never goes out.
+	_, err = client.Execute(t.Context(), "repo", fail{strings.Repeat("x", int(nc.MaxPayload()))})
+	as[*jetstream.RefusedError](t, err)
+}
+
+// front stands before a service and decides what becomes of requests and
+// replies.
+func front(t testing.TB, nc *nats.Conn, store *jetstream.Store, pass func(n int64, req *nats.Msg, forward func() *nats.Msg) *nats.Msg) string {
+	t.Helper()
+	name := natstest.Name(t)
+	var n atomic.Int64
+	sub, err := nc.Subscribe(name+".command.>", func(m *nats.Msg) {
+		forward := func() *nats.Msg {
+			resp, err := nc.RequestMsgWithContext(t.Context(), &nats.Msg{
+				Subject: store.Name() + strings.TrimPrefix(m.Subject, name), Header: m.Header, Data: m.Data,
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			return resp
+		}
+		if resp := pass(n.Add(1), m, forward); resp != nil {
+			if err := m.RespondMsg(&nats.Msg{Header: resp.Header, Data: resp.Data}); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sub.Unsubscribe() })
+	return name
+}
+
+func errorReply(code, body string) *nats.Msg {
+	return &nats.Msg{Header: nats.Header{micro.ErrorCodeHeader: {code}, micro.ErrorHeader: {"x"}}, Data: []byte(body)}
+}
+
+func TestClientAsksAgain(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store, repo := newRepository(t, nc)
+	run(t, newService(t, repo, aggregate.ServiceConfig{}))
+	ctx := t.Context()
+	request(t, nc, store.Name()+".command.account.credit.absent", "", nil) // it listens
+
+	t.Run("AfterALostReply", func(t *testing.T) {
+		t.Parallel()
+		must(t, repo, "lost", open{100})
+		var mu sync.Mutex
+		var ids []string
+		client := clientOf(t, nc, front(t, nc, store, func(n int64, req *nats.Msg, forward func() *nats.Msg) *nats.Msg {
+			mu.Lock()
+			defer mu.Unlock()
+			ids = append(ids, req.Header.Get("Rossby-Command-Id"))
+			if ms, err := strconv.Atoi(req.Header.Get("Rossby-Timeout")); err != nil || ms > 3000 || ms < 1 {
+				t.Errorf("timeout %q", req.Header.Get("Rossby-Timeout"))
+			}
+			switch n {
+			case 1: // executed, but the reply is lost
+				forward()
+				return nil
+			case 2: // done before, so "busy" says nothing
+				return errorReply("429", `{"kind":"busy"}`)
+			case 3:
+				return errorReply("500", `{"kind":"internal"}`)
+			case 4:
+				return errorReply("503", `{"kind":"unavailable"}`)
+			default:
+				return forward()
+			}
+		}), accounts)
+		res := must(t, client, "lost", debit{10})
+		if !res.Duplicate || res.Version != 2 || res.Events[0].Event != (debited{10}) {
+			t.Fatalf("%+v", res)
+		}
+		balance(t, repo, "lost", 90, 2)
+		mu.Lock()
+		defer mu.Unlock()
+		if len(ids) != 5 || ids[0] == "" || ids[0] != ids[4] {
+			t.Fatal(ids)
+		}
+	})
+
+	t.Run("AfterUnavailableAndUnknown", func(t *testing.T) { // AC-A14
+		t.Parallel()
+		must(t, repo, "away", open{100})
+		client := clientOf(t, nc, front(t, nc, store, func(n int64, _ *nats.Msg, forward func() *nats.Msg) *nats.Msg {
+			switch n {
+			case 1:
+				return errorReply("503", `{"kind":"unavailable"}`)
+			case 2:
+				return errorReply("504", `{"kind":"unknown"}`)
+			default:
+				return forward()
+			}
+		}), accounts)
+		// The conflict after it is final, not repeated.
+		_, err := client.Execute(ctx, "away", debit{10}, aggregate.ExpectVersion(5))
+		as[*aggregate.VersionError](t, err)
+		must(t, client, "away", debit{10})
+		balance(t, repo, "away", 90, 2)
+	})
+
+	t.Run("ButReportsBusyAtOnce", func(t *testing.T) {
+		t.Parallel()
+		for body, want := range map[string]error{
+			`{"kind":"busy"}`: aggregate.ErrBusy, `{"kind":"busy","code":"contended"}`: aggregate.ErrContended,
+			`{"kind":"internal"}`: aggregate.ErrInternal, `no JSON`: aggregate.ErrInternal, `{"kind":"new"}`: aggregate.ErrInternal,
+		} {
+			client := clientOf(t, nc, front(t, nc, store, func(int64, *nats.Msg, func() *nats.Msg) *nats.Msg {
+				return errorReply("500", body)
+			}), accounts)
+			if _, err := client.Execute(ctx, "a", debit{1}); !errors.Is(err, want) {
+				t.Errorf("%s: %v", body, err)
+			}
+		}
+	})
+
+	t.Run("UntilTheContextEnds", func(t *testing.T) {
+		t.Parallel()
+		short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+		defer cancel()
+		nobody := clientOf(t, nc, "nobody", accounts)
+		if _, err := nobody.Execute(short, "a", debit{1}); !errors.Is(err, jetstream.ErrUnavailable) || errors.Is(err, jetstream.ErrUnknownOutcome) {
+			t.Error(err)
+		}
+		short, cancel = context.WithTimeout(ctx, 200*time.Millisecond)
+		defer cancel()
+		silent := clientOf(t, nc, front(t, nc, store, func(int64, *nats.Msg, func() *nats.Msg) *nats.Msg { return nil }), accounts)
+		if _, err := silent.Execute(short, "a", debit{1}); !errors.Is(err, jetstream.ErrUnknownOutcome) {
+			t.Error(err)
+		}
+		short, cancel = context.WithTimeout(ctx, 200*time.Millisecond)
+		defer cancel()
+		// Open once, refused ever after: still unknown.
+		open := clientOf(t, nc, front(t, nc, store, func(n int64, _ *nats.Msg, _ func() *nats.Msg) *nats.Msg {
+			if n == 1 {
+				return errorReply("504", `{"kind":"unknown"}`)
+			}
+			return errorReply("429", `{"kind":"busy"}`)
+		}), accounts)
+		if _, err := open.Execute(short, "a", debit{1}); !errors.Is(err, jetstream.ErrUnknownOutcome) {
+			t.Error(err)
+		}
+	})
+}
+
+// gated is a type whose commands wait until the test lets them go.
+type (
+	passed struct{ N int }
+	passes struct{ N []int }
+	pass   struct{ N int }
+)
+
+func newGated(entered chan<- int, gate <-chan struct{}) *aggregate.Type[passes] {
+	return aggregate.New[passes](jetstream.NewSchema("gated", jetstream.Event[passed]("passed")),
+		aggregate.Apply(func(p *passes, e passed, _ jetstream.Meta) { p.N = append(p.N, e.N) }),
+		aggregate.Create("enter", func(begin, aggregate.Decision) ([]any, error) { return []any{passed{0}}, nil }),
+		aggregate.Handle("pass", func(_ passes, c pass, _ aggregate.Decision) ([]any, error) {
+			entered <- c.N
+			<-gate
+			return []any{passed(c)}, nil
+		}),
+	)
+}
+
+func TestServiceOrderBoundsAndStop(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store := newStore(t, nc, jetstream.Config{})
+	entered, gate := make(chan int, 100), make(chan struct{})
+	typ := newGated(entered, gate)
+	repo := repoOf(t, store, typ)
+	must(t, repo, "a", begin{})
+	must(t, repo, "b", begin{})
+	must(t, repo, "c", begin{})
+	service := newService(t, repo, aggregate.ServiceConfig{Workers: 2, Queue: 6, QueuePerID: 3})
+	stop := run(t, service)
+	command := store.Name() + ".command.gated."
+	request(t, nc, command+"enter.a", "{}", nil) // it listens
+
+	inbox := nc.NewRespInbox()
+	replies, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := func(id string, n int) {
+		msg := nats.NewMsg(command + "pass." + id)
+		msg.Reply, msg.Data = inbox, []byte(`{"n":`+strconv.Itoa(n)+`}`)
+		if err := nc.PublishMsg(msg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next := func() *nats.Msg {
+		t.Helper()
+		m, err := replies.NextMsg(natstest.Patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	busy := func() {
+		t.Helper()
+		if code, kind, _, _ := errorOf(t, next()); code != "429" || kind != "busy" {
+			t.Fatal(code, kind)
+		}
+	}
+	// One runs, three wait, the fifth is too many for one aggregate.
+	for n := range 5 {
+		send("a", n+1)
+	}
+	busy()
+	if n := <-entered; n != 1 {
+		t.Fatal(n)
+	}
+	// Another aggregate runs beside it; a third waits for a worker; then all is full.
+	send("b", 1)
+	if n := <-entered; n != 1 {
+		t.Fatal(n)
+	}
+	send("c", 1)
+	send("d", 1)
+	busy()
+	select {
+	case n := <-entered:
+		t.Fatal("a third at once", n)
+	default:
+	}
+	// A stop answers what was taken, and what is on its way still.
+	stopped := make(chan struct{})
+	go func() {
+		stop()
+		close(stopped)
+	}()
+	close(gate)
+	for range 6 {
+		if code, _, _, _ := errorOf(t, next()); code != "" {
+			t.Error(code)
+		}
+	}
+	<-stopped
+	snap, err := repo.Load(t.Context(), "a")
+	if err != nil || fmt.Sprint(snap.State.N) != "[0 1 2 3 4]" {
+		t.Fatal(snap, err)
+	}
+}
+
+// Requests that had arrived when the service was told to stop are executed, not
+// turned away.
+func TestServiceStopsBetweenNoRequests(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Run(t)
+	nc := natstest.Conn(t, srv.URL())
+	store, repo := newRepository(t, nc)
+	must(t, repo, "a1", open{0})
+	caller := natstest.Conn(t, srv.URL())
+	client := newClient(t, caller, store)
+	const rounds, callers, each = 3, 8, 10
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for range rounds * each {
+				if _, err := client.Execute(t.Context(), "a1", credit{1}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	go func() {
+		wg.Wait()
+		close(done)
+	}()
+	// Instances come and go while commands flow; there is always one.
+	stop := run(t, newService(t, repo, aggregate.ServiceConfig{}))
+	for running := true; running; {
+		before := stop
+		stop = run(t, newService(t, newRepo(t, reopen(t, natstest.Conn(t, srv.URL()), store)), aggregate.ServiceConfig{}))
+		before()
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+	}
+	balance(t, repo, "a1", rounds*callers*each, rounds*callers*each+1)
+}
+
+// The caller's time bounds the command; a reply too large comes without events.
+func TestServiceLimits(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store := newStore(t, nc, jetstream.Config{})
+	entered, gate := make(chan int, 1), make(chan struct{})
+	repo := repoOf(t, store, newGated(entered, gate))
+	run(t, newService(t, repo, aggregate.ServiceConfig{}))
+	must(t, repo, "a", begin{})
+	request(t, nc, store.Name()+".command.gated.enter.a", "{}", nil)
+	done := make(chan *nats.Msg, 1)
+	go func() {
+		done <- request(t, nc, store.Name()+".command.gated.pass.a", `{"n":1}`, nats.Header{"Rossby-Timeout": {"1"}})
+	}()
+	<-entered
+	late, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+	defer cancel()
+	<-late.Done() // the command's millisecond is over
+	close(gate)
+	if code, kind, _, _ := errorOf(t, <-done); code != "503" || kind != "unavailable" {
+		t.Error(code, kind)
+	}
+	if snap, err := repo.Load(t.Context(), "a"); err != nil || snap.Version != 1 {
+		t.Error(snap, err)
+	}
+
+	big := repoOf(t, store, newNotes())
+	run(t, newService(t, big, aggregate.ServiceConfig{}))
+	must(t, big, "n1", begin{})
+	client := clientOf(t, nc, store.Name(), newNotes())
+	// Quotes take two bytes in the JSON of a reply, one in the commit.
+	times := int(nc.MaxPayload()) * 3 / 5
+	res := must(t, client, "n1", shout{`"`, times}, aggregate.Metadata(map[string]string{"k": "v"}))
+	if res.Version != 2 || res.ID != "n1" || res.Position != store.Position(head(t, store)) || res.Events != nil {
+		t.Fatalf("%+v", res)
+	}
+}
+
+func TestConfigurationsSayWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store, repo := newRepository(t, nc)
+	_, err := aggregate.NewService(repo, aggregate.ServiceConfig{Queue: -1, QueuePerID: -1, Workers: -1, Timeout: -1})
+	for _, field := range []string{"Queue", "QueuePerID", "Workers", "Timeout"} {
+		if err == nil || !strings.Contains(err.Error(), field) {
+			t.Error(err)
+		}
+	}
+	if _, err := aggregate.NewService[account](nil, aggregate.ServiceConfig{}); err == nil {
+		t.Error("a nil repository")
+	}
+	_, err = aggregate.NewRepository(store, accounts, aggregate.RepositoryConfig{CacheSize: -1, MaxAttempts: -1})
+	if err == nil || !strings.Contains(err.Error(), "CacheSize") || !strings.Contains(err.Error(), "MaxAttempts") {
+		t.Error(err)
+	}
+	if _, err := aggregate.NewRepository(nil, accounts, aggregate.RepositoryConfig{}); err == nil {
+		t.Error("a nil store")
+	}
+	if _, err := aggregate.NewClient(nc, "No Name", accounts); err == nil {
+		t.Error("a bad store name")
+	}
+	if _, err := aggregate.NewClient(nil, "bank", accounts); err == nil {
+		t.Error("a nil connection")
+	}
+	if repo.TypeName() != "account" || accounts.Schema() != events || strings.Join(accounts.Commands(), " ") != "credit debit fail move open" {
+		t.Error(repo.TypeName(), accounts.Commands())
+	}
+}
