@@ -140,7 +140,7 @@ func TestPositions(t *testing.T) {
 	t.Parallel()
 	s := jetstream.NewStoreForTest("bank", "k3q5x7wzabcde", 64)
 	other := jetstream.NewStoreForTest("bank", "zzzzzzzzzzzzz", 64)
-	for _, seq := range []uint64{0, 1, 35, 36, 1<<63 + 5, 1<<64 - 1} {
+	for _, seq := range []uint64{1, 35, 36, 1<<63 + 5, 1<<64 - 1} {
 		p := s.Position(seq)
 		got, err := jetstream.ParsePosition(p.String())
 		if got != p || err != nil || p.IsZero() {
@@ -163,6 +163,9 @@ func TestPositions(t *testing.T) {
 		if err := json.Unmarshal(data, &viaJSON); err != nil || viaJSON.P != p {
 			t.Errorf("%s: %v, %v", data, viaJSON, err)
 		}
+	}
+	if n, err := s.Sequence(s.Position(0)); n != 0 || err != nil {
+		t.Errorf("0: %d, %v", n, err)
 	}
 	zero, err := jetstream.ParsePosition("")
 	if n, err2 := s.Sequence(zero); !zero.IsZero() || err != nil || err2 != nil || n != 0 || zero.String() != "" {
