@@ -13,6 +13,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rossby-go/rossby/internal/wire"
+	"github.com/rossby-go/rossby/jetstream"
 )
 
 // Headers of a view's messages.
@@ -104,7 +105,8 @@ func (b *bucket) ensure(ctx context.Context, replicas int) error {
 	var errs []error
 	must := func(ok bool, field string, want, got any) {
 		if !ok {
-			errs = append(errs, fmt.Errorf("%w: stream %s: %s is %v, not %v: correct it with `nats stream edit`, or delete the bucket and let it be rebuilt",
+			errs = append(errs, fmt.Errorf("%w: stream %s: %s is %v, not %v: "+
+				"correct it with `nats stream edit`, or delete the bucket and let it be rebuilt",
 				ErrBucket, b.stream, field, got, want))
 		}
 	}
@@ -192,6 +194,11 @@ func reflects(m *wire.Message) uint64 {
 	return n
 }
 
+// validateNames checks the names of a store and a view.
+func validateNames(store, view string) error {
+	return errors.Join(jetstream.ValidateName("store name", store), jetstream.ValidateName("view name", view))
+}
+
 // head reads a header as it is spelt.
 func head(h nats.Header, name string) string {
 	if v := h[name]; len(v) > 0 {
@@ -220,6 +227,12 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-t.C:
 		return nil
 	}
+}
+
+// absent is the error for a view without a bucket.
+func (b *bucket) absent() error {
+	return fmt.Errorf("%w: store %q has no view %q (bucket %s): run its updater first",
+		ErrViewNotFound, b.store, b.view, b.name)
 }
 
 // missing tells errors of a stream that does not exist.

@@ -125,18 +125,24 @@ func (p *pointer) pick(version int) *generation {
 
 func decodeCheckpoint(m *jetstream.Message) (*checkpoint, error) {
 	c := new(checkpoint)
-	if err := json.Unmarshal(m.Data, c); err != nil || c.Format != checkpointFormat {
-		return nil, fmt.Errorf("%w: checkpoint %s is of format %d, this program reads %d: %v",
-			ErrBucket, m.Subject, c.Format, checkpointFormat, err)
+	if err := json.Unmarshal(m.Data, c); err != nil {
+		return nil, fmt.Errorf("%w: checkpoint %s: %w", ErrBucket, m.Subject, err)
+	}
+	if c.Format != checkpointFormat {
+		return nil, fmt.Errorf("%w: checkpoint %s is of format %d, this program reads %d",
+			ErrBucket, m.Subject, c.Format, checkpointFormat)
 	}
 	return c, nil
 }
 
 func decodePointer(m *jetstream.Message) (*pointer, error) {
 	p := new(pointer)
-	if err := json.Unmarshal(m.Data, p); err != nil || p.Format != checkpointFormat {
-		return nil, fmt.Errorf("%w: pointer %s is of format %d, this program reads %d: %v",
-			ErrBucket, m.Subject, p.Format, checkpointFormat, err)
+	if err := json.Unmarshal(m.Data, p); err != nil {
+		return nil, fmt.Errorf("%w: pointer %s: %w", ErrBucket, m.Subject, err)
+	}
+	if p.Format != checkpointFormat {
+		return nil, fmt.Errorf("%w: pointer %s is of format %d, this program reads %d",
+			ErrBucket, m.Subject, p.Format, checkpointFormat)
 	}
 	return p, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"testing"
@@ -141,7 +140,7 @@ func (f *fixture) attach() (*nats.Conn, *jetstream.Store) {
 
 // quiet is a configuration that takes over soon and does not log.
 func quiet() projection.UpdaterConfig {
-	return projection.UpdaterConfig{LeaseTTL: 300 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	return projection.UpdaterConfig{LeaseTTL: 300 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)}
 }
 
 // running is an updater that runs.

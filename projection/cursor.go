@@ -86,10 +86,10 @@ type cursor struct {
 	reconnects  uint64
 }
 
-// errGap is a reason to open the cursor again.
-type errGap struct{ reason string }
+// gapError is a reason to open the cursor again.
+type gapError struct{ reason string }
 
-func (e *errGap) Error() string { return e.reason }
+func (e *gapError) Error() string { return e.reason }
 
 // run hands on the store's commits after pos until ctx ends or the store turns
 // out to be another one.
@@ -151,7 +151,7 @@ func (c *cursor) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.api(ctx, "CONSUMER.RESET."+c.store.Name()+"."+c.durable, body); err != nil {
+	if err := c.api(ctx, "CONSUMER.RESET."+c.store.Name()+"."+c.durable, body); err != nil {
 		return err
 	}
 	c.msgs = make(chan *nats.Msg, 2*c.max+1024)
@@ -181,39 +181,38 @@ func (c *cursor) ensure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.api(ctx, subject, body)
+	err = c.api(ctx, subject, body)
 	if wire.Number(err) == 10012 { // somebody made it another way
-		if _, err := c.api(ctx, "CONSUMER.DELETE."+c.store.Name()+"."+c.durable, nil); err != nil {
+		if err := c.api(ctx, "CONSUMER.DELETE."+c.store.Name()+"."+c.durable, nil); err != nil {
 			return err
 		}
-		_, err = c.api(ctx, subject, body)
+		err = c.api(ctx, subject, body)
 	}
 	return err
 }
 
 // remove deletes the consumer, which only shows place and lag.
 func (c *cursor) remove(ctx context.Context) error {
-	_, err := c.api(ctx, "CONSUMER.DELETE."+c.store.Name()+"."+c.durable, nil)
-	return err
+	return c.api(ctx, "CONSUMER.DELETE."+c.store.Name()+"."+c.durable, nil)
 }
 
-func (c *cursor) api(ctx context.Context, subject string, body []byte) ([]byte, error) {
+func (c *cursor) api(ctx context.Context, subject string, body []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	msg, err := c.nc.RequestWithContext(ctx, "$JS.API."+subject, body)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", subject, err)
+		return fmt.Errorf("%s: %w", subject, err)
 	}
 	var resp struct {
 		Error *wire.APIError `json:"error"`
 	}
 	if err := json.Unmarshal(msg.Data, &resp); err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", subject, wire.ErrProtocol, err)
+		return fmt.Errorf("%s: %w: %w", subject, wire.ErrProtocol, err)
 	}
 	if resp.Error != nil {
-		return nil, fmt.Errorf("%s: %w", subject, resp.Error)
+		return fmt.Errorf("%s: %w", subject, resp.Error)
 	}
-	return msg.Data, nil
+	return nil
 }
 
 // refill asks for more once half of the window has come.
@@ -250,10 +249,10 @@ func (c *cursor) pull(ctx context.Context, out chan<- chunk) error {
 		case msg = <-c.msgs:
 		case <-tick.C:
 			if c.nc.Stats().Reconnects != c.reconnects {
-				return &errGap{reason: "the connection was made again"}
+				return &gapError{reason: "the connection was made again"}
 			}
 			if time.Since(c.heard) > silence || c.nc.IsClosed() {
-				return &errGap{reason: "the server is silent"}
+				return &gapError{reason: "the server is silent"}
 			}
 			continue
 		}
@@ -301,7 +300,7 @@ func (c *cursor) accept(msg *nats.Msg, chk *chunk) error {
 		return err
 	}
 	if dseq != c.dseq+1 {
-		return &errGap{reason: fmt.Sprintf("delivery %d came where %d was due", dseq, c.dseq+1)}
+		return &gapError{reason: fmt.Sprintf("delivery %d came where %d was due", dseq, c.dseq+1)}
 	}
 	c.dseq = dseq
 	c.outstanding--
@@ -343,10 +342,10 @@ func (c *cursor) status(status string, msg *nats.Msg, chk *chunk) error {
 	case "100":
 		dseq, err := strconv.ParseUint(head(msg.Header, "Nats-Last-Consumer"), 10, 64)
 		if err != nil {
-			return nil
+			return &gapError{reason: "a heartbeat without a place"}
 		}
 		if dseq != c.dseq {
-			return &errGap{reason: fmt.Sprintf("the server has delivered up to %d, %d came", dseq, c.dseq)}
+			return &gapError{reason: fmt.Sprintf("the server has delivered up to %d, %d came", dseq, c.dseq)}
 		}
 		// Nothing is on its way: the server has looked at everything up to there.
 		if seq, err := strconv.ParseUint(head(msg.Header, "Nats-Last-Stream"), 10, 64); err == nil && seq > chk.pos {
@@ -362,7 +361,7 @@ func (c *cursor) status(status string, msg *nats.Msg, chk *chunk) error {
 		c.outstanding = max(c.outstanding-n, 0)
 		return nil
 	}
-	return &errGap{reason: "the server says " + status + " " + head(msg.Header, "Description")}
+	return &gapError{reason: "the server says " + status + " " + head(msg.Header, "Description")}
 }
 
 // parseReply reads stream sequence, consumer sequence, pending count and time
@@ -385,7 +384,7 @@ func parseReply(msg *nats.Msg) (seq, dseq, pending uint64, stamp int64, err erro
 	}
 	md, err := msg.Metadata()
 	if err != nil {
-		return 0, 0, 0, 0, &errGap{reason: "a message without place: " + msg.Subject + " " + head(msg.Header, "Status")}
+		return 0, 0, 0, 0, &gapError{reason: "a message without place: " + msg.Subject + " " + head(msg.Header, "Status")}
 	}
 	return md.Sequence.Stream, md.Sequence.Consumer, md.NumPending, md.Timestamp.UnixNano(), nil
 }

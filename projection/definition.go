@@ -98,7 +98,9 @@ func (r *Row[V]) Delete() { r.deleted = true }
 
 // OnRow is [On] for folds that delete, that want to know their key, or that can
 // fail: see [UpdaterConfig.OnError] for what an error does.
-func OnRow[V, E any](schema *jetstream.Schema, fold func(row *Row[V], e E, m jetstream.Meta) error, opts ...EventOption[E]) Handler[V] {
+func OnRow[V, E any](
+	schema *jetstream.Schema, fold func(row *Row[V], e E, m jetstream.Meta) error, opts ...EventOption[E],
+) Handler[V] {
 	return newHandler[V](schema, opts, func(s *slot, event any, m *jetstream.Meta) error {
 		e, _ := event.(E)
 		v, _ := s.value.(*V)
@@ -114,7 +116,9 @@ func OnRow[V, E any](schema *jetstream.Schema, fold func(row *Row[V], e E, m jet
 	})
 }
 
-func newHandler[V, E any](schema *jetstream.Schema, opts []EventOption[E], fold func(*slot, any, *jetstream.Meta) error) Handler[V] {
+func newHandler[V, E any](
+	schema *jetstream.Schema, opts []EventOption[E], fold func(*slot, any, *jetstream.Meta) error,
+) Handler[V] {
 	r := route{schema: schema, typ: reflect.TypeFor[E](), fold: fold}
 	for _, o := range opts {
 		o(&r)
@@ -125,10 +129,11 @@ func newHandler[V, E any](schema *jetstream.Schema, opts []EventOption[E], fold 
 // OnTx folds an event of the schema into a lookup view: the fold reads and writes
 // any key. It must be pure: it may run again.
 func OnTx[V, E any](schema *jetstream.Schema, fold func(tx *Tx[V], e E, m jetstream.Meta) error) TxHandler[V] {
-	return TxHandler[V]{route: route{schema: schema, typ: reflect.TypeFor[E](), tx: func(tx *txState, event any, m *jetstream.Meta) error {
+	run := func(tx *txState, event any, m *jetstream.Meta) error {
 		e, _ := event.(E)
 		return fold(&Tx[V]{state: tx}, e, *m)
-	}}}
+	}
+	return TxHandler[V]{route: route{schema: schema, typ: reflect.TypeFor[E](), tx: run}}
 }
 
 // NewKeyed defines a view whose events name the keys that they touch, the
@@ -211,7 +216,8 @@ func (d *Definition[V]) definition() *core { return d.core }
 // hash changes with everything that can be seen of a definition: its name, kind,
 // version, and the names and versions of the events it handles.
 func (c *core) hash() string {
-	parts := []string{c.view, c.kind, strconv.Itoa(c.version)}
+	parts := make([]string, 0, 3+len(c.routes))
+	parts = append(parts, c.view, c.kind, strconv.Itoa(c.version))
 	for _, r := range c.routes {
 		name, _ := r.schema.NameOf(r.typ)
 		how := "id"

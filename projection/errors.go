@@ -138,7 +138,7 @@ type TooManyKeysError struct {
 
 // Error names both numbers.
 func (e *TooManyKeysError) Error() string {
-	return fmt.Sprintf("one commit or transaction changes %d keys, a lookup view's batch holds %d: use a keyed view or other keys",
+	return fmt.Sprintf("one commit or transaction changes %d keys, a batch holds %d: use a keyed view or other keys",
 		e.Keys, e.Limit)
 }
 

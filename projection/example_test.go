@@ -3,7 +3,6 @@ package projection_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log"
 	"log/slog"
 	"time"
@@ -49,7 +48,7 @@ func bank(def projection.AnyDefinition) (nc *nats.Conn, last jetstream.Position,
 	add("a2", opened{Owner: "bob"})
 	add("a1", credited{Cents: 70})
 	add("a2", credited{Cents: 5})
-	up, err := projection.NewUpdater(store, def, projection.UpdaterConfig{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	up, err := projection.NewUpdater(store, def, projection.UpdaterConfig{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -176,7 +176,9 @@ func (f *flusher) put(ctx context.Context, msgs []*nats.Msg, cp checkpoint) erro
 	return nil
 }
 
-func putCheckpoint(ctx context.Context, b *bucket, gen int, msgs []*nats.Msg, cp *checkpoint, expected uint64) (uint64, error) {
+func putCheckpoint(
+	ctx context.Context, b *bucket, gen int, msgs []*nats.Msg, cp *checkpoint, expected uint64,
+) (uint64, error) {
 	body, err := json.Marshal(cp)
 	if err != nil {
 		return 0, err
@@ -221,13 +223,15 @@ func send(ctx context.Context, b *bucket, msgs []*nats.Msg) (uint64, error) {
 // settle finds out what became of a write of the checkpoint: the leader's
 // checkpoint is ours, another owner's, or still the one before, which decides
 // nothing.
-func settle(ctx context.Context, b *bucket, gen int, cp *checkpoint, expected uint64) (rev uint64, decided bool, err error) {
+func settle(
+	ctx context.Context, b *bucket, gen int, cp *checkpoint, expected uint64,
+) (rev uint64, decided bool, err error) {
 	m, err := b.leader(ctx, b.checkpointSubject(gen))
 	if errors.Is(err, wire.ErrNotFound) && expected > 0 || wire.Number(err) == wire.CodeStreamNotFound {
 		return 0, true, fmt.Errorf("%w: its checkpoint is gone: was the bucket deleted?", ErrBucket)
 	}
 	if err != nil || m.Sequence <= expected {
-		return 0, false, nil
+		return 0, false, nil //nolint:nilerr // a failed look decides nothing
 	}
 	found, err := decodeCheckpoint(m)
 	switch {
@@ -244,7 +248,8 @@ func settle(ctx context.Context, b *bucket, gen int, cp *checkpoint, expected ui
 // refused tells answers that sending again cannot change: the message itself is
 // not acceptable. Everything else – no space, no leader, a lost batch – may pass.
 func refused(err error) bool {
-	if errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, nats.ErrBadSubject) || errors.Is(err, nats.ErrHeadersNotSupported) {
+	if errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, nats.ErrBadSubject) ||
+		errors.Is(err, nats.ErrHeadersNotSupported) {
 		return true
 	}
 	switch wire.Number(err) {

@@ -137,7 +137,7 @@ func (f *folder) take(c *chunk) {
 	f.pending, f.last = c.pending, c.last
 	items := c.items
 	if len(f.carry) > 0 {
-		items = append(f.carry, items...) //nolint:gocritic // carry is given up
+		items = append(f.carry, items...)
 		f.carry = nil
 	}
 	f.queuePos = c.pos

@@ -3,7 +3,6 @@ package projection
 import (
 	"context"
 	"errors"
-	"fmt"
 	"reflect"
 	"runtime/debug"
 	"slices"
@@ -128,7 +127,7 @@ func (f *folder) apply(ops []op) (i int, err error) {
 			s.value = f.core.newValue()
 			if s.base.exists() {
 				if err := codec.JSON.Decode(s.base.data, s.value); err != nil {
-					return i, fmt.Errorf("the stored value does not fit the definition (raise its Version): %w", err)
+					return i, unfit(err)
 				}
 				f.page.bytes += len(s.base.data)
 			}

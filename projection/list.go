@@ -80,7 +80,8 @@ func (r *Reader[V]) page(ctx context.Context, o ListOptions, big *bool) (entries
 	if *big {
 		return r.bigPage(ctx, gen, after, o)
 	}
-	now, snap, err := r.snapshot(ctx, readOptions{atLeast: o.AtLeast}, func(g int) []string { return r.b.filters(g, o.Prefix) })
+	filters := func(g int) []string { return r.b.filters(g, o.Prefix) }
+	now, snap, err := r.snapshot(ctx, readOptions{atLeast: o.AtLeast}, filters)
 	switch {
 	case err == nil && o.After != "" && now != gen:
 		return nil, "", ErrTokenExpired
@@ -171,7 +172,9 @@ func (r *Reader[V]) bigPage(ctx context.Context, gen int, after uint64, o ListOp
 
 // current reads the live keys of a stretch anew, in one snapshot. End is the
 // revision up to which the stretch is covered by what is returned.
-func (r *Reader[V]) current(ctx context.Context, gen int, stretch []wire.Message, after uint64, o ListOptions) ([]Entry[V], uint64, error) {
+func (r *Reader[V]) current(
+	ctx context.Context, gen int, stretch []wire.Message, after uint64, o ListOptions,
+) ([]Entry[V], uint64, error) {
 	g := gen
 	if g == 0 {
 		g = int(r.gen.Load())

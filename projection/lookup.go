@@ -57,10 +57,15 @@ func (t *Tx[V]) Prefix(prefix string) iter.Seq2[string, V] {
 
 func decodeTx[V any](t *txState, key string, data []byte) (v V, ok bool) {
 	if err := codec.JSON.Decode(data, &v); err != nil {
-		t.fail(&ValueError{Key: key, Cause: fmt.Errorf("the stored value does not fit the definition (raise its Version): %w", err)})
+		t.fail(&ValueError{Key: key, Cause: unfit(err)})
 		return v, false
 	}
 	return v, true
+}
+
+// unfit explains a stored value that does not decode.
+func unfit(err error) error {
+	return fmt.Errorf("the stored value does not fit the definition (raise its Version): %w", err)
 }
 
 // txState is a Tx without its value type: the changes of one commit or

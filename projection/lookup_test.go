@@ -183,7 +183,7 @@ func TestTransactionIsNotSplit(t *testing.T) {
 	for _, replicas := range []int{1, 3} {
 		t.Run(fmt.Sprintf("R%d", replicas), func(t *testing.T) {
 			t.Parallel()
-			url := ""
+			var url string
 			if replicas == 1 {
 				url = natstest.Run(t).URL()
 			} else {

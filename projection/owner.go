@@ -152,7 +152,7 @@ func (u *Updater) bindOnce(ctx context.Context) (*ownership, error) {
 		return nil, err
 	}
 	if p.Store != u.store.ID() {
-		return nil, fmt.Errorf("%w: it was made from the store with id %s, this one's is %s; delete the bucket %s to build it anew",
+		return nil, fmt.Errorf("%w: made from the store with id %s, this one's is %s; delete the bucket %s to build it anew",
 			ErrStoreRestored, p.Store, u.store.ID(), u.b.name)
 	}
 	hash := u.core.hash()
@@ -235,7 +235,7 @@ func (u *Updater) flip(ctx context.Context, o *ownership, fl *flusher, cur *curs
 	}
 	m, err := u.b.leader(ctx, u.b.pointerSubject())
 	if err != nil {
-		return nil //nolint:nilerr // tried again at the next tick
+		return nil
 	}
 	p, err := decodePointer(m)
 	if err != nil {
@@ -254,7 +254,7 @@ func (u *Updater) flip(ctx context.Context, o *ownership, fl *flusher, cur *curs
 		g.State = generationOld
 		old, err := u.b.leader(ctx, u.b.checkpointSubject(g.Number))
 		if err != nil {
-			return nil //nolint:nilerr // tried again at the next tick
+			return nil
 		}
 		cp, err := decodeCheckpoint(old)
 		if err != nil {

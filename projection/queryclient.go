@@ -104,7 +104,9 @@ func (c *QueryClient[V]) page(ctx context.Context, o ListOptions, left int) (lis
 	return reply, nil
 }
 
-func (c *QueryClient[V]) request(ctx context.Context, what string, body []byte, after jetstream.Position) (*nats.Msg, error) {
+func (c *QueryClient[V]) request(
+	ctx context.Context, what string, body []byte, after jetstream.Position,
+) (*nats.Msg, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, QueryTimeoutDefault)

@@ -4,8 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -83,7 +83,7 @@ func TestListLarge(t *testing.T) {
 	f := newFixture(t)
 	const keys = 2500
 	for i := range keys {
-		f.append(fmt.Sprintf("%s.%d", "k", i)[:1]+fmt.Sprint(i), opened{Owner: fmt.Sprint(i)})
+		f.append("k"+strconv.Itoa(i), opened{Owner: strconv.Itoa(i)})
 	}
 	start(t, f.store, accounts(), quiet())
 	r := reader[account](t, f, "accounts")
@@ -115,7 +115,7 @@ func TestListLarge(t *testing.T) {
 	go func() {
 		n := 0
 		for ; ctx.Err() == nil && n < 400; n++ {
-			f.append("k"+fmt.Sprint(n*6), credited{Cents: 1})
+			f.append("k"+strconv.Itoa(n*6), credited{Cents: 1})
 		}
 		wrote <- n
 	}()
@@ -147,8 +147,7 @@ func TestListLarge(t *testing.T) {
 		}
 	}
 	for _, err := range r.List(t.Context(), projection.ListOptions{After: "x"}) {
-		var ie *jetstream.InvalidError
-		if !errors.As(err, &ie) {
+		if _, ok := errors.AsType[*jetstream.InvalidError](err); !ok {
 			t.Errorf("bad token: %v", err)
 		}
 	}
@@ -202,7 +201,7 @@ func TestQueryService(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	for i := range 30 {
-		f.append(id(i), opened{Owner: fmt.Sprint(i)})
+		f.append(id(i), opened{Owner: strconv.Itoa(i)})
 	}
 	f.append("ü@x", opened{Owner: "umlaut"})
 	up := start(t, f.store, accounts(), quiet())

@@ -92,7 +92,7 @@ func AtLeast(p jetstream.Position) ReadOption {
 // [ReaderConfig.OpenWait], and a [*DefinitionError] when it has no generation of
 // [ReaderConfig.Version].
 func NewReader[V any](ctx context.Context, nc *nats.Conn, store, view string, cfg ReaderConfig) (*Reader[V], error) {
-	if err := errors.Join(jetstream.ValidateName("store name", store), jetstream.ValidateName("view name", view), cfg.Validate()); err != nil {
+	if err := errors.Join(validateNames(store, view), cfg.Validate()); err != nil {
 		return nil, err
 	}
 	r := &Reader[V]{b: newBucket(nc, store, view), cfg: cfg.withDefaults()}
@@ -111,7 +111,7 @@ func NewReader[V any](ctx context.Context, nc *nats.Conn, store, view string, cf
 			r.gen.Store(int64(g.Number))
 			return r, nil
 		case err == nil || missing(err):
-			err = fmt.Errorf("%w: store %q has no view %q (bucket %s): run its updater first", ErrViewNotFound, store, view, r.b.name)
+			err = r.b.absent()
 			if time.Since(began) >= r.cfg.OpenWait {
 				return nil, err
 			}
@@ -148,7 +148,8 @@ func (r *Reader[V]) Get(ctx context.Context, key string, opts ...ReadOption) (En
 	if err != nil {
 		return Entry[V]{Key: key}, err
 	}
-	gen, snap, err := r.snapshot(ctx, readOpts(opts), func(gen int) []string { return []string{r.b.keyPrefix(gen) + stored} })
+	subject := func(gen int) []string { return []string{r.b.keyPrefix(gen) + stored} }
+	gen, snap, err := r.snapshot(ctx, readOpts(opts), subject)
 	if err != nil {
 		return Entry[V]{Key: key}, err
 	}
@@ -163,7 +164,9 @@ func (r *Reader[V]) Get(ctx context.Context, key string, opts ...ReadOption) (En
 // those of [Reader.Get] but for [ErrNotFound].
 func (r *Reader[V]) GetMany(ctx context.Context, keys []string, opts ...ReadOption) ([]Entry[V], error) {
 	if len(keys) > scanKeys {
-		return nil, &jetstream.InvalidError{Field: "keys", Value: strconv.Itoa(len(keys)), Reason: "are more than " + strconv.Itoa(scanKeys)}
+		return nil, &jetstream.InvalidError{
+			Field: "keys", Value: strconv.Itoa(len(keys)), Reason: "are more than " + strconv.Itoa(scanKeys),
+		}
 	}
 	stored := make([]string, len(keys))
 	for i, key := range keys {
@@ -218,7 +221,9 @@ func readOpts(opts []ReadOption) readOptions {
 
 // snapshot reads subjects of the generation in use, with checkpoint and pointer,
 // until they are as new as asked for and not older than what was served.
-func (r *Reader[V]) snapshot(ctx context.Context, o readOptions, subjects func(gen int) []string) (int, *snapshot, error) {
+func (r *Reader[V]) snapshot(
+	ctx context.Context, o readOptions, subjects func(gen int) []string,
+) (int, *snapshot, error) {
 	var want uint64
 	if !o.atLeast.IsZero() {
 		store, seq := splitPosition(o.atLeast)

@@ -46,13 +46,13 @@ func (s *ViewStatus) CaughtUp() bool { return s.Lag == 0 && !s.Head.IsZero() }
 // to read both. Returns [ErrViewNotFound] and [ErrUnavailable].
 func ReadStatus(ctx context.Context, nc *nats.Conn, store, view string) (ViewStatus, error) {
 	s := ViewStatus{Store: store, View: view}
-	if err := errors.Join(jetstream.ValidateName("store name", store), jetstream.ValidateName("view name", view)); err != nil {
+	if err := validateNames(store, view); err != nil {
 		return s, err
 	}
 	b := newBucket(nc, store, view)
 	m, err := b.leader(ctx, b.pointerSubject())
 	if errors.Is(err, wire.ErrNotFound) || missing(err) {
-		return s, fmt.Errorf("%w: store %q has no view %q (bucket %s): run its updater first", ErrViewNotFound, store, view, b.name)
+		return s, b.absent()
 	}
 	if err != nil {
 		return s, fmt.Errorf("status of view %q: %w: %w", view, ErrUnavailable, err)

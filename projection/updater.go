@@ -233,7 +233,7 @@ func (u *Updater) own(ctx context.Context, o *ownership, bad *failing) error {
 	if ctx.Err() == nil && !isStop(cause) {
 		return cause
 	}
-	u.free(fl, cause)
+	u.free(fl, cause) //nolint:contextcheck // ctx is over, the view is given free all the same
 	return cause
 }
 
@@ -338,7 +338,8 @@ func (u *Updater) verifier(cp *checkpoint) func(context.Context, uint64, lastCom
 		ctx, cancel := context.WithTimeout(ctx, 2*attemptTimeout)
 		defer cancel()
 		if cp.Store != u.store.ID() {
-			return fmt.Errorf("%w: it was made from the store with id %s, this one's is %s", ErrStoreRestored, cp.Store, u.store.ID())
+			return fmt.Errorf("%w: made from the store with id %s, this one's is %s",
+				ErrStoreRestored, cp.Store, u.store.ID())
 		}
 		if pos == 0 {
 			return nil

@@ -83,7 +83,7 @@ func (r *Reader[V]) Watch(ctx context.Context, prefix string) iter.Seq2[Change[V
 			if w.done {
 				return
 			}
-			if final := errors.Join(err, context.Cause(ctx), closedError(r.b.nc)); err != nil || ctx.Err() != nil || r.b.nc.IsClosed() {
+			if final := errors.Join(err, context.Cause(ctx), closedError(r.b.nc)); final != nil {
 				yield(Change[V]{}, fmt.Errorf("watch of view %q: %w", r.b.view, final))
 				return
 			}
@@ -122,7 +122,8 @@ func (w *watch[V]) step(ctx context.Context) (more bool, err error) {
 	gen, snap, err := w.r.snapshot(ctx, readOptions{}, func(int) []string { return nil })
 	switch {
 	case errors.Is(err, ErrUnavailable):
-		return true, sleepErr(ctx)
+		rest(ctx)
+		return true, nil
 	case err != nil:
 		return false, err
 	case w.gen != 0 && gen != w.gen:
@@ -136,13 +137,15 @@ func (w *watch[V]) step(ctx context.Context) (more bool, err error) {
 		// What was there before is complete once a replica as new as the leader
 		// shows the end.
 		if err := w.r.raise(ctx, gen); err != nil && !errors.Is(err, ErrTokenExpired) {
-			return true, sleepErr(ctx)
+			rest(ctx)
+			return true, nil
 		}
 	}
 	floor := w.r.floor.Load()
 	page, err := w.r.b.page(ctx, w.after)
 	if err != nil {
-		return true, sleepErr(ctx)
+		rest(ctx)
+		return true, nil //nolint:nilerr // looked at again at once
 	}
 	for i := range page.Messages {
 		if err := w.message(&page.Messages[i]); err != nil || w.done {
@@ -153,7 +156,8 @@ func (w *watch[V]) step(ctx context.Context) (more bool, err error) {
 		return true, nil
 	}
 	if w.after < floor {
-		return true, sleepErr(ctx)
+		rest(ctx)
+		return true, nil
 	}
 	if !w.ready {
 		w.ready = true
@@ -162,11 +166,8 @@ func (w *watch[V]) step(ctx context.Context) (more bool, err error) {
 	return false, nil
 }
 
-// sleepErr waits a little before the next attempt.
-func sleepErr(ctx context.Context) error {
-	_ = sleep(ctx, 5*time.Millisecond)
-	return nil
-}
+// rest waits a little before the next attempt.
+func rest(ctx context.Context) { _ = sleep(ctx, 5*time.Millisecond) }
 
 func (w *watch[V]) position() jetstream.Position {
 	if w.cp == nil {
