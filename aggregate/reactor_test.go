@@ -1,0 +1,569 @@
+package aggregate_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rossby-go/rossby/aggregate"
+	"github.com/rossby-go/rossby/internal/natstest"
+	"github.com/rossby-go/rossby/jetstream"
+	"github.com/rossby-go/rossby/jetstream/embedded"
+)
+
+// reactorConfig is quick to retry and to take over.
+func reactorConfig() aggregate.ReactorConfig {
+	return aggregate.ReactorConfig{
+		Start: jetstream.FromBeginning(), MaxBackoff: 10 * time.Millisecond, TTL: 500 * time.Millisecond, Logger: quiet,
+	}
+}
+
+func newReactor(t testing.TB, store *jetstream.Store, name string, handlers ...aggregate.ReactorOption) *aggregate.Reactor {
+	t.Helper()
+	r, err := aggregate.NewReactor(store, name, reactorConfig(), handlers...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// received waits for a value.
+func received[T any](t testing.TB, c <-chan T) T {
+	t.Helper()
+	timeout := time.NewTimer(natstest.Patience)
+	defer timeout.Stop()
+	select {
+	case v := <-c:
+		return v
+	case <-timeout.C:
+		t.Fatal("nothing came")
+		panic("unreachable")
+	}
+}
+
+// A handler that runs again finds what came of its effects the first time,
+// whatever has changed meanwhile.
+func TestReactorRunsAgain(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store, repo := newRepository(t, nc)
+	must(t, repo, "poor", open{10})
+	must(t, repo, "rich", open{100})
+	type outcome struct {
+		debit, absent, exists, version error
+		twice                          error
+		rich                           aggregate.Result
+		made                           string
+		epoch                          jetstream.Meta
+	}
+	outcomes := make(chan outcome, 10)
+	attempts := 0
+	run(t, newReactor(t, store, "again", aggregate.On(events, func(ctx context.Context, e debited, m jetstream.Meta, do *aggregate.Do) error {
+		if m.ID != "start" {
+			return nil
+		}
+		var o outcome
+		o.epoch = m
+		_, o.debit = do.Update(ctx, repo, "poor", debit{50})
+		_, o.absent = do.Update(ctx, repo, "absent", debit{1})
+		_, o.exists = do.Create(ctx, repo, "rich", open{1})
+		_, o.version = do.Update(ctx, repo, "rich", debit{1}, aggregate.Step("expecting"), aggregate.ExpectVersion(9))
+		_, o.twice = do.Update(ctx, repo, "poor", debit{1})
+		var err error
+		if o.rich, err = do.Update(ctx, repo, "rich", debit{1}); err != nil {
+			return err
+		}
+		// A second effect of the same command has a name of its own.
+		if _, err := do.Update(ctx, repo, "rich", debit{2}, aggregate.Step("second")); err != nil {
+			return err
+		}
+		made, err := do.Create(ctx, repo, "", open{e.Cents})
+		if err != nil {
+			return err
+		}
+		o.made = made.ID
+		outcomes <- o
+		if attempts++; attempts < 3 {
+			// Everything that was refused would be accepted now.
+			must(t, repo, "poor", credit{1000})
+			if attempts == 1 {
+				must(t, repo, "absent", open{1000})
+			}
+			return errors.New("crashed after the effects")
+		}
+		return nil
+	})))
+	must(t, repo, "start", open{1})
+	res := must(t, repo, "start", debit{1}, aggregate.Correlation("conv"), aggregate.Metadata(map[string]string{"k": "v"}))
+	var first outcome
+	for i := range 3 {
+		o := received(t, outcomes)
+		as[*aggregate.RejectedError](t, o.debit)
+		as[*aggregate.VersionError](t, o.version)
+		if !errors.Is(o.absent, aggregate.ErrNotFound) || !errors.Is(o.exists, aggregate.ErrExists) || !errors.Is(o.twice, aggregate.ErrStepTwice) {
+			t.Fatalf("attempt %d: %+v", i+1, o)
+		}
+		if o.rich.Duplicate != (i > 0) || o.epoch.EventID != res.Events[0].EventID || o.epoch.Metadata["k"] != "v" { // AC-A11
+			t.Fatalf("attempt %d: %+v", i+1, o)
+		}
+		if i == 0 {
+			first = o
+		}
+		if o.made != first.made || o.rich.Version != first.rich.Version {
+			t.Fatalf("attempt %d: %+v, first %+v", i+1, o, first)
+		}
+	}
+	balance(t, repo, "rich", 97, 3)
+	balance(t, repo, "poor", 2010, 3)
+	balance(t, repo, first.made, 1, 1)
+	for e, err := range repo.History(t.Context(), first.made) {
+		if err != nil || e.Causation != res.Events[0].EventID || e.Correlation != "conv" {
+			t.Fatalf("%+v %v", e, err)
+		}
+	}
+}
+
+// Effects go over the wire as they go to a repository.
+func TestReactorThroughAService(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store, repo := newRepository(t, nc)
+	run(t, newService(t, repo, aggregate.ServiceConfig{}))
+	client := newClient(t, nc, store)
+	must(t, repo, "to", open{0})
+	var attempts atomic.Int32
+	done := make(chan aggregate.Result, 10)
+	run(t, newReactor(t, store, "wired", aggregate.On(events, func(ctx context.Context, e debited, _ jetstream.Meta, do *aggregate.Do) error {
+		if _, err := do.Update(ctx, client, "absent", credit{1}); !errors.Is(err, aggregate.ErrNotFound) {
+			return fmt.Errorf("not found: %w", err)
+		}
+		made, err := do.Create(ctx, client, "", open(e))
+		if err != nil {
+			return err
+		}
+		res, err := do.Update(ctx, client, "to", credit(e))
+		if err != nil {
+			return err
+		}
+		if attempts.Add(1) < 3 {
+			return errors.New("again")
+		}
+		res.ID = made.ID
+		done <- res
+		return nil
+	})))
+	must(t, repo, "from", open{10})
+	must(t, repo, "from", debit{4})
+	res := received(t, done)
+	if !res.Duplicate {
+		t.Fatalf("%+v", res)
+	}
+	balance(t, repo, "to", 4, 2)
+	balance(t, repo, res.ID, 4, 1)
+}
+
+// A refusal that the handler returns parks the aggregate's events, and only
+// those; a person lets them go on.
+func TestReactorParks(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store, repo := newRepository(t, nc)
+	var mended atomic.Bool
+	seen := make(chan string, 10)
+	r := newReactor(t, store, "parks", aggregate.On(events, func(_ context.Context, _ opened, m jetstream.Meta, _ *aggregate.Do) error {
+		if strings.HasPrefix(m.ID, "bad") && !mended.Load() {
+			return map[string]error{
+				"bad1": aggregate.Reject("no", "never"), "bad2": &aggregate.VersionError{},
+				"bad3": &jetstream.RefusedError{Cause: nats.ErrMaxPayload}, "bad4": &jetstream.InvalidError{},
+			}[m.ID]
+		}
+		seen <- m.ID
+		return nil
+	}))
+	run(t, r)
+	for _, id := range []string{"bad1", "bad2", "bad3", "bad4", "good"} {
+		must(t, repo, id, open{1})
+	}
+	if id := received(t, seen); id != "good" {
+		t.Fatal(id)
+	}
+	natstest.Eventually(t, "four lanes parked", func() error {
+		n := 0
+		for _, lane := range r.Status().Blocked {
+			if lane.Parked {
+				n++
+			}
+		}
+		if n != 4 {
+			return fmt.Errorf("%d: %+v", n, r.Status().Blocked)
+		}
+		return nil
+	})
+	mended.Store(true)
+	natstest.Eventually(t, "resumed", func() error { return r.Resume(t.Context(), "") })
+	for range 4 {
+		received(t, seen)
+	}
+	if r.Name() != "parks" {
+		t.Fatal(r.Name())
+	}
+}
+
+// Events that were copied from another store: the effect may have been copied to
+// before the event's new place.
+func TestReactorOfCopiedEvents(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	from, elsewhere := newRepository(t, nc)
+	cause := must(t, elsewhere, "cause", open{1})
+	var stored jetstream.Meta
+	for e, err := range elsewhere.History(t.Context(), "cause") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		stored = e.Meta
+	}
+	store, repo := newRepository(t, nc)
+	must(t, repo, "target", open{100})
+	// The effect stands in the store already …
+	must(t, repo, "target", debit{10}, aggregate.TriggeredBy(aggregate.Trigger{
+		Subscriber: "copies", EventID: cause.Events[0].EventID, Step: "debit", Position: cause.Position, Time: stored.StoredAt,
+	}))
+	// … when its cause is copied there, byte for byte.
+	js, err := natsjs.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), from.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	subject, err := from.Subject("account", "cause")
+	if err != nil {
+		t.Fatal(err)
+	}
+	original, err := stream.GetLastMsgForSubject(t.Context(), subject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied := nats.NewMsg(store.Name() + strings.TrimPrefix(subject, from.Name()))
+	copied.Data = original.Data
+	for k, v := range original.Header {
+		if strings.HasPrefix(k, "Rossby-") || k == "Content-Type" {
+			copied.Header[k] = v
+		}
+	}
+	copied.Header["Rossby-Origin"] = []string{
+		fmt.Sprintf("%s %d %s", from.ID(), original.Sequence, stored.StoredAt.Format(time.RFC3339Nano)),
+	}
+	copied.Header["Nats-Expected-Last-Subject-Sequence"] = []string{"0"}
+	if _, err := js.PublishMsg(t.Context(), copied); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan aggregate.Result, 1)
+	run(t, newReactor(t, store, "copies", aggregate.On(events, func(ctx context.Context, _ opened, m jetstream.Meta, do *aggregate.Do) error {
+		if m.ID != "cause" {
+			return nil
+		}
+		res, err := do.Update(ctx, repo, "target", debit{10})
+		done <- res
+		return err
+	})))
+	if res := received(t, done); !res.Duplicate {
+		t.Fatalf("%+v", res)
+	}
+	balance(t, repo, "target", 90, 2)
+}
+
+// An instance that dies without a word leaves its work to another.
+func TestReactorFailover(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Run(t)
+	nc := natstest.Conn(t, srv.URL())
+	store, repo := newRepository(t, nc)
+	must(t, repo, "to", open{0})
+	dying := natstest.Conn(t, srv.URL())
+	entered := make(chan struct{}, 1)
+	block := make(chan struct{})
+	handler := func(repo *aggregate.Repository[account], first bool) aggregate.ReactorOption {
+		return aggregate.On(events, func(ctx context.Context, e debited, _ jetstream.Meta, do *aggregate.Do) error {
+			_, err := do.Update(ctx, repo, "to", credit(e))
+			if first {
+				entered <- struct{}{}
+				<-block
+			}
+			return err
+		})
+	}
+	dead := make(chan error, 1)
+	lost := newReactor(t, reopen(t, dying, store), "failover", handler(repo, true))
+	go func() { dead <- lost.Run(t.Context()) }()
+	must(t, repo, "from", open{10})
+	must(t, repo, "from", debit{3})
+	received(t, entered)
+	dying.Close()
+	r := newReactor(t, store, "failover", handler(newRepo(t, store), false))
+	run(t, r)
+	must(t, repo, "from", debit{2})
+	natstest.Eventually(t, "both debits credited", func() error {
+		snap, err := repo.Load(t.Context(), "to")
+		if err == nil && snap.State.Cents != 5 {
+			err = fmt.Errorf("%d cents", snap.State.Cents)
+		}
+		return err
+	})
+	close(block)
+	if err := received(t, dead); err == nil {
+		t.Error("an instance without a connection ended without an error")
+	}
+	balance(t, repo, "to", 5, 3)
+}
+
+func TestReactorMistakes(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store, _ := newRepository(t, nc)
+	handler := aggregate.On(events, func(context.Context, opened, jetstream.Meta, *aggregate.Do) error { return nil })
+	undeclared := aggregate.On(events, func(context.Context, open, jetstream.Meta, *aggregate.Do) error { return nil })
+	for what, c := range map[string]struct {
+		name     string
+		cfg      aggregate.ReactorConfig
+		handlers []aggregate.ReactorOption
+		want     string
+	}{
+		"no start":     {"r", aggregate.ReactorConfig{}, []aggregate.ReactorOption{handler}, "Start"},
+		"name":         {"No Name", reactorConfig(), []aggregate.ReactorOption{handler}, "reactor name"},
+		"no handlers":  {"r", reactorConfig(), nil, "no handlers"},
+		"twice":        {"r", reactorConfig(), []aggregate.ReactorOption{handler, handler}, "two handlers"},
+		"undeclared":   {"r", reactorConfig(), []aggregate.ReactorOption{undeclared}, "not an event of schema"},
+		"nil function": {"r", reactorConfig(), []aggregate.ReactorOption{aggregate.On[opened](events, nil)}, "nil function"},
+		"no schema": {"r", reactorConfig(), []aggregate.ReactorOption{
+			aggregate.On(nil, func(context.Context, opened, jetstream.Meta, *aggregate.Do) error { return nil }),
+		}, "schema is nil"},
+		"negative": {"r", aggregate.ReactorConfig{
+			Start: jetstream.FromNow(), Version: -1, Concurrency: -1, MaxBackoff: -1,
+		}, []aggregate.ReactorOption{handler}, "MaxBackoff"},
+	} {
+		if _, err := aggregate.NewReactor(store, c.name, c.cfg, c.handlers...); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if _, err := aggregate.NewReactor(nil, "r", reactorConfig(), handler); err == nil {
+		t.Error("a nil store")
+	}
+	if _, err := aggregate.ReadStatus(t.Context(), store, "never"); !errors.Is(err, aggregate.ErrNeverRan) {
+		t.Error(err)
+	}
+}
+
+func newTimers(t testing.TB, store *jetstream.Store, targets ...aggregate.Target) *aggregate.Timers {
+	t.Helper()
+	timers, err := aggregate.NewTimers(t.Context(), store, aggregate.TimersConfig{TTL: 500 * time.Millisecond, Logger: quiet}, targets...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return timers
+}
+
+// timerMessages are the payloads on the stream of timers, by subject.
+func timerMessages(t testing.TB, nc *nats.Conn, store *jetstream.Store) map[string][]byte {
+	t.Helper()
+	js, err := natsjs.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := js.Stream(t.Context(), store.Name()+"__timers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := s.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string][]byte{}
+	for seq := info.State.FirstSeq; seq > 0 && seq <= info.State.LastSeq; seq++ {
+		m, err := s.GetMsg(t.Context(), seq)
+		if errors.Is(err, natsjs.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[m.Subject] = m.Data
+	}
+	return out
+}
+
+// due wants a timer to have fired.
+func due(t testing.TB, nc *nats.Conn, store *jetstream.Store) (subject string, data []byte) {
+	t.Helper()
+	natstest.Eventually(t, "the timer fires", func() error {
+		for s, d := range timerMessages(t, nc, store) {
+			if strings.HasPrefix(s, store.Name()+".timer.due.") {
+				subject, data = s, d
+				return nil
+			}
+		}
+		return errors.New("not yet")
+	})
+	return subject, data
+}
+
+func settles(t testing.TB, repo *aggregate.Repository[account], id string, cents int64) {
+	t.Helper()
+	natstest.Eventually(t, fmt.Sprint(id, " has ", cents), func() error {
+		snap, err := repo.Load(t.Context(), id)
+		if err == nil && snap.State.Cents != cents {
+			err = fmt.Errorf("%d cents", snap.State.Cents)
+		}
+		return err
+	})
+}
+
+func TestTimers(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store, repo := newRepository(t, nc)
+	timers := newTimers(t, store, repo)
+	must(t, repo, "a1", open{100})
+	handled := make(chan error, 10)
+	attempts := 0
+	run(t, newReactor(t, store, "remind", aggregate.On(events, func(ctx context.Context, _ debited, m jetstream.Meta, do *aggregate.Do) error {
+		if m.Version != 2 {
+			return nil
+		}
+		err := do.After(ctx, 100*time.Millisecond, repo, "a1", credit{1},
+			aggregate.Metadata(map[string]string{"user": "u1"}), aggregate.Correlation("conv"))
+		if err != nil {
+			return err
+		}
+		// In the past: at once. Refused then, and that is that.
+		if err := do.After(ctx, -time.Hour, repo, "a1", debit{5000}); err != nil {
+			return err
+		}
+		if err := do.After(ctx, 0, repo, "a1", credit{1}); !errors.Is(err, aggregate.ErrStepTwice) {
+			return fmt.Errorf("twice: %w", err)
+		}
+		if err := do.After(ctx, 0, repo, "a1", credit{1000}, aggregate.Step("versioned"), aggregate.ExpectVersion(77)); err != nil {
+			return err
+		}
+		var bad *jetstream.InvalidError
+		if err := do.After(ctx, 0, repo, "a b", credit{1}); !errors.As(err, &bad) {
+			return fmt.Errorf("id: %w", err)
+		}
+		if err := do.After(ctx, 0, repo, "a1", credit{1}, aggregate.Step("two words")); !errors.As(err, &bad) {
+			return fmt.Errorf("step: %w", err)
+		}
+		if attempts++; attempts < 3 {
+			return errors.New("again")
+		}
+		handled <- nil
+		return nil
+	})))
+	must(t, repo, "a1", debit{10})
+	received(t, handled)
+	stop := run(t, timers)
+	settles(t, repo, "a1", 91)
+	for e, err := range repo.History(t.Context(), "a1") {
+		if err != nil || e.Version == 3 && (e.Metadata["user"] != "u1" || e.Correlation != "conv" || e.Causation == "") {
+			t.Fatalf("%+v %v", e, err)
+		}
+	}
+	// Fired again on the wire: by a redelivered trigger, or by a server that
+	// forgot.
+	js, err := natsjs.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, "all have fired", func() error {
+		fired := 0
+		for subject := range timerMessages(t, nc, store) {
+			if strings.Contains(subject, ".timer.due.") {
+				fired++
+			}
+		}
+		if fired != 3 {
+			return fmt.Errorf("%d", fired)
+		}
+		return nil
+	})
+	var last uint64
+	for subject, data := range timerMessages(t, nc, store) {
+		for _, s := range []string{subject, subject + "-again"} {
+			if !strings.Contains(s, ".due.") {
+				continue
+			}
+			ack, err := js.Publish(t.Context(), s, data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			last = ack.Sequence
+		}
+	}
+	natstest.Eventually(t, "the timers are done", func() error {
+		if s := timers.Status(); !s.CaughtUp || s.Position < last {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
+	balance(t, repo, "a1", 91, 3)
+	if s, err := aggregate.ReadStatus(t.Context(), store, aggregate.TimersName); err != nil || s.Name != aggregate.TimersName {
+		t.Error(s, err)
+	}
+	stop()
+	if _, err := aggregate.NewTimers(t.Context(), store, aggregate.TimersConfig{}); err == nil {
+		t.Error("timers without targets")
+	}
+}
+
+// A deadline outlives the server and every process.
+func TestTimersAfterARestart(t *testing.T) {
+	t.Parallel()
+	addr, dir := natstest.Addr(t), t.TempDir()
+	start := func() *embedded.Server {
+		srv, err := embedded.Start(embedded.Config{Listen: addr, StoreDir: dir, ReadyTimeout: natstest.Patience})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return srv
+	}
+	srv := start()
+	nc := natstest.Conn(t, srv.URL())
+	store, repo := newRepository(t, nc)
+	newTimers(t, store, repo)
+	must(t, repo, "a1", open{100})
+	set := make(chan struct{}, 1)
+	stop := run(t, newReactor(t, store, "remind", aggregate.On(events, func(ctx context.Context, _ opened, _ jetstream.Meta, do *aggregate.Do) error {
+		if err := do.After(ctx, time.Second, repo, "a1", debit{1}); err != nil {
+			return err
+		}
+		set <- struct{}{}
+		return nil
+	})))
+	received(t, set)
+	stop()
+	nc.Close()
+	if err := srv.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	srv = start()
+	t.Cleanup(func() {
+		if err := srv.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	nc = natstest.Conn(t, srv.URL())
+	store = newStore(t, nc, jetstream.Config{Name: store.Name()})
+	repo = newRepo(t, store)
+	due(t, nc, store)
+	run(t, newTimers(t, store, repo))
+	settles(t, repo, "a1", 99)
+	balance(t, repo, "a1", 99, 2)
+}

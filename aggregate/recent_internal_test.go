@@ -1,0 +1,154 @@
+package aggregate
+
+import (
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+// commitAt is the n-th commit of a history whose sequences are multiples of ten.
+func commitAt(n int, at time.Time) *jetstream.Commit {
+	return &jetstream.Commit{
+		Head: jetstream.Head{Sequence: uint64(10 * n)}, PreviousSequence: uint64(10 * (n - 1)), Time: at,
+		Decisions: []jetstream.Decision{{CommandID: strconv.Itoa(n)}},
+	}
+}
+
+func looked(r *recent, n int, b bound) string {
+	seq, found, gaps := r.find(key{command: strconv.Itoa(n)}, b)
+	if found {
+		return fmt.Sprint(seq)
+	}
+	return fmt.Sprint(gaps)
+}
+
+func TestRecent(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	want := func(t *testing.T, r *recent, n int, b bound, want string) {
+		t.Helper()
+		if got := looked(r, n, b); got != want {
+			t.Errorf("%d: %s, want %s", n, got, want)
+		}
+	}
+
+	t.Run("Gaps", func(t *testing.T) {
+		t.Parallel()
+		r := new(recent)
+		want(t, r, 1, bound{}, "[]")
+		for _, n := range []int{5, 6, 7, 12, 13} { // 8 to 11 are another process's
+			r.add(commitAt(n, start))
+		}
+		r.add(commitAt(12, start)) // known already
+		want(t, r, 6, bound{}, "60")
+		want(t, r, 13, bound{}, "130")
+		want(t, r, 9, bound{}, "[{110 70} {40 0}]")
+		want(t, r, 9, bound{after: 110}, "[]")
+		want(t, r, 9, bound{after: 70}, "[{110 70}]")
+		want(t, r, 9, bound{after: 40}, "[{110 70}]")
+		want(t, r, 9, bound{since: start.Add(time.Second)}, "[]")
+		// A walk that did not reach the older stretch.
+		r.join([]remembered{remember(commitAt(11, start)), remember(commitAt(10, start))})
+		want(t, r, 10, bound{}, "100")
+		want(t, r, 9, bound{}, "[{90 70} {40 0}]")
+		// One that was overtaken changes nothing.
+		r.join([]remembered{remember(commitAt(11, start))})
+		want(t, r, 9, bound{}, "[{90 70} {40 0}]")
+		r.join([]remembered{remember(commitAt(9, start)), remember(commitAt(8, start))})
+		want(t, r, 3, bound{}, "[{40 0}]")
+		want(t, r, 8, bound{}, "80")
+		r.join([]remembered{remember(commitAt(4, start)), remember(commitAt(3, start)), remember(commitAt(2, start)), remember(commitAt(1, start))})
+		want(t, r, 99, bound{}, "[]") // the whole history
+		if len(r.items) != 13 || len(r.index) != 13 || r.older != nil {
+			t.Error(len(r.items), len(r.index), r.older)
+		}
+	})
+
+	t.Run("LongerStretchIsKept", func(t *testing.T) {
+		t.Parallel()
+		r := new(recent)
+		for n := 1; n <= 5; n++ {
+			r.add(commitAt(n, start))
+		}
+		r.add(commitAt(8, start))
+		r.add(commitAt(11, start)) // 8 is given up, 1 to 5 are not
+		want(t, r, 8, bound{}, "[{100 50}]")
+		want(t, r, 3, bound{}, "30")
+		if len(r.index) != 6 {
+			t.Error(len(r.index))
+		}
+	})
+
+	t.Run("TheLastMinutesStay", func(t *testing.T) {
+		t.Parallel()
+		r := new(recent)
+		const all = 5000
+		at := func(n int) time.Time { return start.Add(time.Duration(n) * 100 * time.Millisecond) }
+		for n := 1; n <= all; n++ {
+			r.add(commitAt(n, at(n)))
+		}
+		// An id made now is answered without a read, one of the last minutes, too.
+		want(t, r, 0, bound{since: at(all).Add(-commandSkew)}, "[]")
+		want(t, r, all-1000, bound{since: at(all - 1000).Add(-commandSkew)}, strconv.Itoa(10*(all-1000)))
+		if n := len(r.items); n < 1200 || n > 1300 || n != len(r.index) {
+			t.Error(n, len(r.index))
+		}
+		// What a trigger looks for stays as long as triggers look that far.
+		want(t, r, 0, bound{after: 10 * (all - 1000)}, "[]")
+		for n := all + 1; n <= 2*all; n++ {
+			r.add(commitAt(n, at(n)))
+		}
+		if n := len(r.items); n != all+1000 {
+			t.Error(n)
+		}
+		want(t, r, 0, bound{after: 10 * 2 * all}, "[]")
+		r.add(commitAt(2*all+1, at(2*all+1)))
+		if n := len(r.items); n > 1300 {
+			t.Error(n)
+		}
+	})
+
+	t.Run("Bounded", func(t *testing.T) {
+		t.Parallel()
+		r := new(recent)
+		r.find(key{command: "x"}, bound{}) // wants everything
+		for n := 1; n <= rememberMax+500; n++ {
+			r.add(commitAt(n, start))
+		}
+		if len(r.items) != rememberMax || len(r.index) != rememberMax {
+			t.Error(len(r.items), len(r.index))
+		}
+		want(t, r, 1, bound{}, "[{5000 0}]")
+		r.join([]remembered{remember(commitAt(500, start))}) // no room
+		want(t, r, 1, bound{}, "[{5000 0}]")
+	})
+}
+
+func TestTurnsLeaveNothing(t *testing.T) {
+	t.Parallel()
+	var turns turns
+	if err := turns.take(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := turns.take(t.Context(), "b"); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := turns.take(t.Context(), "a"); err != nil {
+			t.Error(err)
+			return
+		}
+		turns.give("a")
+	}()
+	turns.give("a")
+	turns.give("b")
+	<-done
+	if len(turns.ids) != 0 {
+		t.Error(turns.ids)
+	}
+}
