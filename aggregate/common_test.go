@@ -169,6 +169,11 @@ func as[T error](t testing.TB, err error) T {
 	return target
 }
 
+func wantAs[T error](t testing.TB, err error) {
+	t.Helper()
+	_ = as[T](t, err)
+}
+
 // invalid wants an error that names a field.
 func invalid(t testing.TB, err error, field string) {
 	t.Helper()

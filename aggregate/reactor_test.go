@@ -92,9 +92,13 @@ func TestReactorRunsAgain(t *testing.T) {
 		outcomes <- o
 		if attempts++; attempts < 3 {
 			// Everything that was refused would be accepted now.
-			must(t, repo, "poor", credit{1000})
+			if _, err := repo.Execute(ctx, "poor", credit{1000}); err != nil {
+				return err
+			}
 			if attempts == 1 {
-				must(t, repo, "absent", open{1000})
+				if _, err := repo.Create(ctx, "absent", open{1000}); err != nil {
+					return err
+				}
 			}
 			return errors.New("crashed after the effects")
 		}
@@ -105,8 +109,8 @@ func TestReactorRunsAgain(t *testing.T) {
 	var first outcome
 	for i := range 3 {
 		o := received(t, outcomes)
-		as[*aggregate.RejectedError](t, o.debit)
-		as[*aggregate.VersionError](t, o.version)
+		wantAs[*aggregate.RejectedError](t, o.debit)
+		wantAs[*aggregate.VersionError](t, o.version)
 		if !errors.Is(o.absent, aggregate.ErrNotFound) || !errors.Is(o.exists, aggregate.ErrExists) || !errors.Is(o.twice, aggregate.ErrStepTwice) {
 			t.Fatalf("attempt %d: %+v", i+1, o)
 		}

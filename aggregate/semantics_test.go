@@ -18,7 +18,6 @@ import (
 func TestSemantics(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Conn(t, natstest.Run(t).URL())
-	ctx := t.Context()
 
 	t.Run("SaveAndUpdate", func(t *testing.T) { // AC-A1, AC-A2
 		t.Parallel()
@@ -46,7 +45,7 @@ func TestSemantics(t *testing.T) {
 			t.Fatalf("%+v", res)
 		}
 		// The second event's Apply panics: neither is stored.
-		if _, err := repo.Execute(ctx, "a1", move{Out: 10, In: -1}); err == nil || !strings.Contains(err.Error(), "a negative credit") {
+		if _, err := repo.Execute(t.Context(), "a1", move{Out: 10, In: -1}); err == nil || !strings.Contains(err.Error(), "a negative credit") {
 			t.Fatal(err)
 		}
 		balance(t, newRepo(t, store), "a1", 143, 3)
@@ -71,7 +70,7 @@ func TestSemantics(t *testing.T) {
 		two := newRepo(t, store)
 		must(t, one, "a1", open{10})
 		must(t, two, "a1", debit{10})
-		if _, err := one.Execute(ctx, "a1", debit{10}); !errors.Is(err, aggregate.ErrRejected) {
+		if _, err := one.Execute(t.Context(), "a1", debit{10}); !errors.Is(err, aggregate.ErrRejected) {
 			t.Fatal(err)
 		}
 		must(t, two, "a1", credit{10}) // one's cache says 0
@@ -84,7 +83,7 @@ func TestSemantics(t *testing.T) {
 			t.Fatalf("%+v", res)
 		}
 		// "Exists already" and "not found", too.
-		if _, err := one.Execute(ctx, "a2", debit{1}); !errors.Is(err, aggregate.ErrNotFound) {
+		if _, err := one.Execute(t.Context(), "a2", debit{1}); !errors.Is(err, aggregate.ErrNotFound) {
 			t.Fatal(err)
 		}
 		must(t, two, "a2", open{5})
@@ -101,12 +100,12 @@ func TestSemantics(t *testing.T) {
 			})
 		}
 		// Created from an event that is delivered again: one aggregate.
-		made, err := repo.Create(ctx, "", open{100}, trigger("maker"))
+		made, err := repo.Create(t.Context(), "", open{100}, trigger("maker"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, r := range []*aggregate.Repository[account]{repo, newRepo(t, store)} {
-			again, err := r.Create(ctx, "", open{100}, trigger("maker"))
+			again, err := r.Create(t.Context(), "", open{100}, trigger("maker"))
 			if err != nil || again.ID != made.ID || !again.Duplicate || again.Version != 1 {
 				t.Fatalf("%+v %v", again, err)
 			}
@@ -149,7 +148,7 @@ func TestSemantics(t *testing.T) {
 			Subscriber: "s", EventID: cause.Events[0].EventID, Step: "x", Position: cause.Position,
 		})
 		for _, r := range []*aggregate.Repository[account]{repo, repo, newRepo(t, store)} {
-			_, err := r.Execute(ctx, "a1", debit{1}, trigger, aggregate.ExpectVersion(7))
+			_, err := r.Execute(t.Context(), "a1", debit{1}, trigger, aggregate.ExpectVersion(7))
 			if v := as[*aggregate.VersionError](t, err); v.Expected != 7 || v.Actual != 1 || v.ID != "a1" {
 				t.Fatal(err)
 			}
@@ -159,7 +158,7 @@ func TestSemantics(t *testing.T) {
 			Subscriber: "s", EventID: cause.Events[0].EventID, Step: "y", Position: cause.Position,
 		})
 		for range 2 {
-			if _, err := repo.Create(ctx, "a1", open{5}, exists); !errors.Is(err, aggregate.ErrExists) {
+			if _, err := repo.Create(t.Context(), "a1", open{5}, exists); !errors.Is(err, aggregate.ErrExists) {
 				t.Fatal(err)
 			}
 		}
@@ -168,27 +167,27 @@ func TestSemantics(t *testing.T) {
 	t.Run("LoadedVersionIsTheSaved", func(t *testing.T) { // AC-A6, AC-A7, AC-A9
 		t.Parallel()
 		_, repo := newRepository(t, nc)
-		saved, err := repo.Create(ctx, "mine", open{5})
+		saved, err := repo.Create(t.Context(), "mine", open{5})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, opts := range [][]aggregate.LoadOption{
 			nil, {aggregate.Follower()}, {aggregate.AtLeast(saved.Position)}, {aggregate.Follower(), aggregate.AtLeast(saved.Position)},
 		} {
-			found, err := repo.Load(ctx, "mine", opts...)
+			found, err := repo.Load(t.Context(), "mine", opts...)
 			if err != nil || found.Version != saved.Version || found.Position != saved.Position || found.ID != "mine" {
 				t.Fatalf("%+v %v", found, err)
 			}
 		}
-		if _, err := repo.Load(ctx, "absent"); !errors.Is(err, aggregate.ErrNotFound) {
+		if _, err := repo.Load(t.Context(), "absent"); !errors.Is(err, aggregate.ErrNotFound) {
 			t.Fatal(err)
 		}
 		other, _ := newRepository(t, nc)
-		if _, err := repo.Load(ctx, "mine", aggregate.AtLeast(other.Position(1))); err == nil {
+		if _, err := repo.Load(t.Context(), "mine", aggregate.AtLeast(other.Position(1))); err == nil {
 			t.Fatal("a position of another store was taken")
 		}
-		_, err = repo.Execute(ctx, "mine", debit{1}, aggregate.ExpectVersion(0))
-		as[*aggregate.VersionError](t, err)
+		_, err = repo.Execute(t.Context(), "mine", debit{1}, aggregate.ExpectVersion(0))
+		wantAs[*aggregate.VersionError](t, err)
 		balance(t, repo, "mine", 5, 1)
 	})
 
@@ -200,7 +199,7 @@ func TestSemantics(t *testing.T) {
 		given["user"] = "changed afterwards"
 		must(t, repo, "a1", debit{1})
 		var metas []jetstream.Meta
-		for e, err := range newRepo(t, store).History(ctx, "a1") {
+		for e, err := range newRepo(t, store).History(t.Context(), "a1") {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -220,7 +219,7 @@ func TestSemantics(t *testing.T) {
 		for range 16 {
 			wg.Go(func() {
 				for range 10 {
-					if _, err := repo.Create(ctx, "", open{1}); err != nil {
+					if _, err := repo.Create(t.Context(), "", open{1}); err != nil {
 						t.Error(err)
 					}
 				}
@@ -238,7 +237,7 @@ func TestSemantics(t *testing.T) {
 		for range updaters {
 			wg.Go(func() {
 				for range each {
-					if _, err := repo.Execute(ctx, "a1", credit{1}); err != nil {
+					if _, err := repo.Execute(t.Context(), "a1", credit{1}); err != nil {
 						t.Error(err)
 						return
 					}
@@ -258,7 +257,7 @@ func TestSemantics(t *testing.T) {
 			t.Fatal(err)
 		}
 		tries := 0
-		_, err = short.ExecuteFunc(ctx, "a1", func(account, aggregate.Decision) (any, error) {
+		_, err = short.ExecuteFunc(t.Context(), "a1", func(account, aggregate.Decision) (any, error) {
 			tries++
 			must(t, repo, "a1", credit{1}) // always first
 			return debit{1}, nil
@@ -273,7 +272,6 @@ func TestSemantics(t *testing.T) {
 func TestExecuteFunc(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Conn(t, natstest.Run(t).URL())
-	ctx := t.Context()
 	store, repo := newRepository(t, nc)
 	other := newRepo(t, store)
 	must(t, repo, "a1", open{100})
@@ -283,11 +281,11 @@ func TestExecuteFunc(t *testing.T) {
 		}
 		return debit{a.Cents / 2}, nil
 	}
-	res, err := repo.ExecuteFunc(ctx, "a1", half, aggregate.CommandID("halve"))
+	res, err := repo.ExecuteFunc(t.Context(), "a1", half, aggregate.CommandID("halve"))
 	if err != nil || res.Events[0].Event != (debited{40}) { // computed again from 80
 		t.Fatalf("%+v %v", res, err)
 	}
-	if res, err := other.ExecuteFunc(ctx, "a1", half, aggregate.CommandID("halve")); err != nil || !res.Duplicate {
+	if res, err := other.ExecuteFunc(t.Context(), "a1", half, aggregate.CommandID("halve")); err != nil || !res.Duplicate {
 		t.Fatalf("%+v %v", res, err)
 	}
 	for name, f := range map[string]func(account, aggregate.Decision) (any, error){
@@ -298,7 +296,7 @@ func TestExecuteFunc(t *testing.T) {
 		"other":    func(account, aggregate.Decision) (any, error) { return 7, nil },
 		"panic":    func(account, aggregate.Decision) (any, error) { panic("on purpose") },
 	} {
-		res, err := repo.ExecuteFunc(ctx, "a1", f)
+		res, err := repo.ExecuteFunc(t.Context(), "a1", f)
 		ok := false
 		switch name {
 		case "nothing":
@@ -403,14 +401,13 @@ func newNotes(more ...aggregate.Option) *aggregate.Type[notes] {
 func TestHandlersChangeOnlyTheirCopy(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Conn(t, natstest.Run(t).URL())
-	ctx := t.Context()
 	store := newStore(t, nc, jetstream.Config{})
 	repo := repoOf(t, store, newNotes())
 	must(t, repo, "n1", begin{})
-	if _, err := repo.Execute(ctx, "n1", spoil{}); !errors.Is(err, aggregate.ErrRejected) {
+	if _, err := repo.Execute(t.Context(), "n1", spoil{}); !errors.Is(err, aggregate.ErrRejected) {
 		t.Fatal(err)
 	}
-	_, err := repo.ExecuteFunc(ctx, "n1", func(n notes, _ aggregate.Decision) (any, error) {
+	_, err := repo.ExecuteFunc(t.Context(), "n1", func(n notes, _ aggregate.Decision) (any, error) {
 		if n.Order[0] != "begun" {
 			return nil, fmt.Errorf("spoilt before: %v", n)
 		}
@@ -422,13 +419,13 @@ func TestHandlersChangeOnlyTheirCopy(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, r := range []*aggregate.Repository[notes]{repo, repoOf(t, store, newNotes())} {
-		snap, err := r.Load(ctx, "n1")
+		snap, err := r.Load(t.Context(), "n1")
 		if err != nil || !maps.Equal(snap.State.Seen, map[string]int{"begun": 1, "hello": 1}) || snap.State.Order[0] != "begun" {
 			t.Fatalf("%+v %v", snap, err)
 		}
 		snap.State.Order[0] = "changed by the reader"
 	}
-	for e, err := range repo.History(ctx, "n1") {
+	for e, err := range repo.History(t.Context(), "n1") {
 		if err != nil || e.Version == 2 && (e.Metadata["k"] != "v" || e.Metadata["decided"] != "" || e.Metadata["applied"] != "") {
 			t.Fatal(e, err)
 		}
@@ -446,7 +443,6 @@ func TestStates(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ctx := t.Context()
 			store := newStore(t, nc, jetstream.Config{})
 			writer := repoOf(t, store, newNotes(opts...))
 			must(t, writer, "n1", sizing{20})
@@ -458,14 +454,14 @@ func TestStates(t *testing.T) {
 					must(t, other, "n1", note{"other"}, meta) // with a cache that is some commits behind
 				}
 			}
-			want, err := writer.Load(ctx, "n1")
+			want, err := writer.Load(t.Context(), "n1")
 			if err != nil || want.Version != 17 || len(want.State.Order) != 17 {
 				t.Fatalf("%+v %v", want, err)
 			}
 			for what, more := range map[string][]aggregate.Option{
 				"cold": opts, "another fold": append([]aggregate.Option{aggregate.StateVersion(2)}, opts...),
 			} {
-				got, err := repoOf(t, store, newNotes(more...)).Load(ctx, "n1")
+				got, err := repoOf(t, store, newNotes(more...)).Load(t.Context(), "n1")
 				if err != nil || got.Version != 17 || strings.Join(got.State.Order, ",") != strings.Join(want.State.Order, ",") ||
 					!maps.Equal(got.State.Seen, want.State.Seen) {
 					t.Errorf("%s: %+v %v", what, got, err)
@@ -504,7 +500,7 @@ func TestTooLarge(t *testing.T) {
 	most := int(nc.MaxPayload())
 	must(t, repo, "n1", sizing{most}) // a large state of a small event
 	_, err := repo.Execute(t.Context(), "n1", note{strings.Repeat("y", most)}, aggregate.Metadata(map[string]string{"k": "v"}))
-	as[*jetstream.RefusedError](t, err)
+	wantAs[*jetstream.RefusedError](t, err)
 	if snap, err := repo.Load(t.Context(), "n1"); err != nil || snap.Version != 1 || len(snap.State.Order[0]) < most {
 		t.Fatal(snap.Version, err)
 	}

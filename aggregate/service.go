@@ -157,75 +157,98 @@ func (s *Service) drained(ctx context.Context) {
 	}
 }
 
+// incoming is a request in the hands of a worker. micro reads its own as soon as
+// its handler returns, so a worker must not answer through that.
+type incoming struct {
+	nc             *nats.Conn
+	subject, reply string
+	header         nats.Header
+	body           []byte
+	arrived        time.Time
+}
+
+// id is the aggregate's.
+func (m *incoming) id() string { return m.subject[strings.LastIndexByte(m.subject, '.')+1:] }
+
+func (m *incoming) respond(body []byte, header nats.Header) error {
+	if m.reply == "" {
+		return nil // nobody waits
+	}
+	return m.nc.PublishMsg(&nats.Msg{Subject: m.reply, Header: header, Data: body})
+}
+
 // take hands a request over to the workers: micro calls an endpoint's handler for
 // one request at a time.
 func (s *Service) take(ctx context.Context, pool *workers, h *handler, req micro.Request) {
-	id := req.Subject()[strings.LastIndexByte(req.Subject(), '.')+1:]
-	arrived := time.Now()
-	err := pool.submit(id, func() { s.serve(ctx, h, id, req, arrived) })
-	if err != nil {
-		s.fail(ctx, req, err)
+	m := &incoming{
+		nc: s.core.store.Conn(), subject: req.Subject(), reply: req.Reply(), header: nats.Header(req.Headers()), body: req.Data(),
+		arrived: time.Now(),
+	}
+	if err := pool.submit(m.id(), func() { s.serve(ctx, h, m) }); err != nil {
+		s.fail(ctx, m, err)
 	}
 }
 
-func (s *Service) serve(ctx context.Context, h *handler, id string, req micro.Request, arrived time.Time) {
+func (s *Service) serve(ctx context.Context, h *handler, m *incoming) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.fail(ctx, req, fmt.Errorf("command %q panicked: %v\n%s", h.name, p, debug.Stack()))
+			s.fail(ctx, m, fmt.Errorf("command %q panicked: %v\n%s", h.name, p, debug.Stack()))
 		}
 	}()
-	header := nats.Header(req.Headers())
-	ctx, cancel, err := protocol.WithDeadline(ctx, header.Get(protocol.HeaderDeadline), arrived, s.cfg.Timeout)
+	res, cdc, err := s.execute(ctx, h, m)
 	if err != nil {
-		s.fail(ctx, req, &jetstream.InvalidError{Field: "request", Value: id, Reason: err.Error()})
+		s.fail(ctx, m, err)
 		return
 	}
-	defer cancel()
-	c, err := callOf(header)
-	if err != nil {
-		s.fail(ctx, req, err)
-		return
-	}
-	cdc, err := codecOf(header.Get(protocol.HeaderContentType))
-	if err != nil {
-		s.fail(ctx, req, err)
-		return
-	}
-	command := reflect.New(h.command)
-	body := req.Data()
-	if len(body) == 0 && cdc == codec.JSON {
-		body = []byte("{}")
-	}
-	if err := decodeCommand(cdc, body, command.Interface()); err != nil {
-		s.fail(ctx, req, &jetstream.InvalidError{Field: "command " + h.name, Value: string(body), Reason: "cannot be read: " + err.Error()})
-		return
-	}
-	if c.commandID != "" {
-		c.hash = bodyHash(h.name, body)
-	}
-	res, err := s.core.executeCommand(ctx, id, command.Elem().Interface(), c)
-	if err != nil {
-		s.fail(ctx, req, err)
-		return
-	}
-	err = s.reply(req, res, cdc)
+	err = m.succeed(res, cdc)
 	if err != nil && len(res.Events) > 0 {
 		// It has happened, so the caller must hear of it: without the events, which
 		// do not fit into a reply.
 		res.Events = nil
-		err = s.reply(req, res, cdc)
+		err = m.succeed(res, cdc)
 	}
 	if err != nil {
-		s.cfg.Logger.WarnContext(ctx, "reply not sent", "subject", req.Subject(), "error", err)
+		s.cfg.Logger.WarnContext(ctx, "reply not sent", "subject", m.subject, "error", err)
 	}
 }
 
-func (s *Service) reply(req micro.Request, res Result, cdc codec.Codec) error {
+// execute reads the request and executes its command.
+func (s *Service) execute(ctx context.Context, h *handler, m *incoming) (Result, codec.Codec, error) {
+	cdc, err := codecOf(m.header.Get(protocol.HeaderContentType))
+	if err != nil {
+		return Result{}, 0, err
+	}
+	c, err := callOf(m.header)
+	if err != nil {
+		return Result{}, 0, err
+	}
+	ctx, cancel, err := protocol.WithDeadline(ctx, m.header.Get(protocol.HeaderDeadline), m.arrived, s.cfg.Timeout)
+	if err != nil {
+		return Result{}, 0, &jetstream.InvalidError{Field: "request", Value: m.subject, Reason: "has a bad header: " + err.Error()}
+	}
+	defer cancel()
+	if len(m.body) == 0 && cdc == codec.JSON {
+		m.body = []byte("{}")
+	}
+	command := reflect.New(h.command)
+	if err := decodeCommand(cdc, m.body, command.Interface()); err != nil {
+		return Result{}, 0, &jetstream.InvalidError{
+			Field: "command " + h.name, Value: string(m.body), Reason: "cannot be read: " + err.Error(),
+		}
+	}
+	if c.commandID != "" {
+		c.hash = bodyHash(h.name, m.body)
+	}
+	res, err := s.core.executeCommand(ctx, m.id(), command.Elem().Interface(), c)
+	return res, cdc, err
+}
+
+func (m *incoming) succeed(res Result, cdc codec.Codec) error {
 	body, err := encodeReply(res, cdc)
 	if err != nil {
 		return err
 	}
-	return req.Respond(body, micro.WithHeaders(micro.Headers{protocol.HeaderContentType: {cdc.ContentType()}}))
+	return m.respond(body, nats.Header{protocol.HeaderContentType: {cdc.ContentType()}})
 }
 
 // codecOf is the codec of a request's body.
@@ -239,23 +262,25 @@ func codecOf(contentType string) (codec.Codec, error) {
 			return cdc, nil
 		}
 	}
-	return 0, &jetstream.InvalidError{Field: "Content-Type", Value: contentType, Reason: "is neither application/json nor application/msgpack"}
+	return 0, &jetstream.InvalidError{
+		Field: "Content-Type", Value: contentType, Reason: "is neither application/json nor application/msgpack",
+	}
 }
 
-func (s *Service) fail(ctx context.Context, req micro.Request, err error) {
+func (s *Service) fail(ctx context.Context, m *incoming, err error) {
 	b := errorBody(err)
 	if b.Kind == protocol.KindInternal {
-		s.cfg.Logger.ErrorContext(ctx, "command failed", "subject", req.Subject(), "error", err)
+		s.cfg.Logger.ErrorContext(ctx, "command failed", "subject", m.subject, "error", err)
 	}
-	body, encodeErr := json.Marshal(b)
-	if encodeErr != nil {
-		s.cfg.Logger.ErrorContext(ctx, "error reply not encoded", "subject", req.Subject(), "error", encodeErr)
+	body, err := json.Marshal(b)
+	if err == nil {
+		description := string(b.Kind)
+		if b.Code != "" {
+			description += ": " + b.Code
+		}
+		err = m.respond(body, nats.Header{micro.ErrorHeader: {description}, micro.ErrorCodeHeader: {b.Kind.Code()}})
 	}
-	description := string(b.Kind)
-	if b.Code != "" {
-		description += ": " + b.Code
-	}
-	if err := req.Error(b.Kind.Code(), description, body); err != nil {
-		s.cfg.Logger.WarnContext(ctx, "error reply not sent", "subject", req.Subject(), "error", err)
+	if err != nil {
+		s.cfg.Logger.WarnContext(ctx, "error reply not sent", "subject", m.subject, "error", err)
 	}
 }

@@ -265,8 +265,7 @@ func TestClientErrorsAreTheRepositorys(t *testing.T) { // AC-A14
 	run(t, newService(t, repo, aggregate.ServiceConfig{}))
 	for _, target := range []aggregate.Target{repo, newClient(t, nc, store)} {
 		name := strings.Trim(strings.ToLower(fmt.Sprintf("%T", target)[11:15]), ".")
-		ctx := t.Context()
-		made, err := target.Create(ctx, name, open{100})
+		made, err := target.Create(t.Context(), name, open{100})
 		if err != nil || made.Version != 1 || made.ID != name || made.Events[0].Event != (opened{100}) {
 			t.Fatalf("%+v %v", made, err)
 		}
@@ -286,24 +285,24 @@ func TestClientErrorsAreTheRepositorys(t *testing.T) { // AC-A14
 			{aggregate.ErrRejected, name, debit{1000}, nil},
 			{aggregate.ErrOtherPayload, name, debit{2}, []aggregate.CallOption{aggregate.CommandID("id")}},
 		} {
-			if _, err := target.Execute(ctx, c.id, c.cmd, c.opts...); !errors.Is(err, c.want) {
+			if _, err := target.Execute(t.Context(), c.id, c.cmd, c.opts...); !errors.Is(err, c.want) {
 				t.Errorf("%s: %v, want %v", name, err, c.want)
 			}
 		}
-		_, err = target.Execute(ctx, name, debit{1000})
+		_, err = target.Execute(t.Context(), name, debit{1000})
 		if r := as[*aggregate.RejectedError](t, err); r.Code != "insufficient-funds" || r.Reason != "balance 99 is below 1000" {
 			t.Errorf("%s: %+v", name, r)
 		}
-		_, err = target.Execute(ctx, name, debit{1}, aggregate.ExpectVersion(9))
+		_, err = target.Execute(t.Context(), name, debit{1}, aggregate.ExpectVersion(9))
 		if v := as[*aggregate.VersionError](t, err); v.Expected != 9 || v.Actual != 2 || v.ID != name || v.Type != "account" {
 			t.Errorf("%s: %+v", name, v)
 		}
-		_, err = target.Execute(ctx, name, struct{}{})
+		_, err = target.Execute(t.Context(), name, struct{}{})
 		invalid(t, err, "command")
 		// Made twice without an id of its own: one aggregate.
 		id := jetstream.NewCommandID()
-		one, err1 := target.Create(ctx, "", open{1}, aggregate.CommandID(id))
-		two, err2 := target.Create(ctx, "", open{1}, aggregate.CommandID(id))
+		one, err1 := target.Create(t.Context(), "", open{1}, aggregate.CommandID(id))
+		two, err2 := target.Create(t.Context(), "", open{1}, aggregate.CommandID(id))
 		if err1 != nil || err2 != nil || one.ID != two.ID || !two.Duplicate {
 			t.Errorf("%s: %+v %v %+v %v", name, one, err1, two, err2)
 		}
@@ -315,7 +314,7 @@ func TestClientErrorsAreTheRepositorys(t *testing.T) { // AC-A14
 	}
 	// What is too large never goes out.
 	_, err = client.Execute(t.Context(), "repo", fail{strings.Repeat("x", int(nc.MaxPayload()))})
-	as[*jetstream.RefusedError](t, err)
+	wantAs[*jetstream.RefusedError](t, err)
 }
 
 // front stands before a service and decides what becomes of requests and
@@ -356,7 +355,6 @@ func TestClientAsksAgain(t *testing.T) {
 	nc := natstest.Conn(t, natstest.Run(t).URL())
 	store, repo := newRepository(t, nc)
 	run(t, newService(t, repo, aggregate.ServiceConfig{}))
-	ctx := t.Context()
 	request(t, nc, store.Name()+".command.account.credit.absent", "", nil) // it listens
 
 	t.Run("AfterALostReply", func(t *testing.T) {
@@ -411,8 +409,8 @@ func TestClientAsksAgain(t *testing.T) {
 			}
 		}), accounts)
 		// The conflict after it is final, not repeated.
-		_, err := client.Execute(ctx, "away", debit{10}, aggregate.ExpectVersion(5))
-		as[*aggregate.VersionError](t, err)
+		_, err := client.Execute(t.Context(), "away", debit{10}, aggregate.ExpectVersion(5))
+		wantAs[*aggregate.VersionError](t, err)
 		must(t, client, "away", debit{10})
 		balance(t, repo, "away", 90, 2)
 	})
@@ -426,7 +424,7 @@ func TestClientAsksAgain(t *testing.T) {
 			client := clientOf(t, nc, front(t, nc, store, func(int64, *nats.Msg, func() *nats.Msg) *nats.Msg {
 				return errorReply("500", body)
 			}), accounts)
-			if _, err := client.Execute(ctx, "a", debit{1}); !errors.Is(err, want) {
+			if _, err := client.Execute(t.Context(), "a", debit{1}); !errors.Is(err, want) {
 				t.Errorf("%s: %v", body, err)
 			}
 		}
@@ -434,19 +432,19 @@ func TestClientAsksAgain(t *testing.T) {
 
 	t.Run("UntilTheContextEnds", func(t *testing.T) {
 		t.Parallel()
-		short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+		short, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()
 		nobody := clientOf(t, nc, "nobody", accounts)
 		if _, err := nobody.Execute(short, "a", debit{1}); !errors.Is(err, jetstream.ErrUnavailable) || errors.Is(err, jetstream.ErrUnknownOutcome) {
 			t.Error(err)
 		}
-		short, cancel = context.WithTimeout(ctx, 200*time.Millisecond)
+		short, cancel = context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()
 		silent := clientOf(t, nc, front(t, nc, store, func(int64, *nats.Msg, func() *nats.Msg) *nats.Msg { return nil }), accounts)
 		if _, err := silent.Execute(short, "a", debit{1}); !errors.Is(err, jetstream.ErrUnknownOutcome) {
 			t.Error(err)
 		}
-		short, cancel = context.WithTimeout(ctx, 200*time.Millisecond)
+		short, cancel = context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()
 		// Open once, refused ever after: still unknown.
 		open := clientOf(t, nc, front(t, nc, store, func(n int64, _ *nats.Msg, _ func() *nats.Msg) *nats.Msg {
