@@ -52,8 +52,12 @@ func (p *Position) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// Position is the place of a sequence of the store's stream.
+// Position is the place of a sequence of the store's stream; that of 0 is the zero
+// Position.
 func (s *Store) Position(sequence uint64) Position {
+	if sequence == 0 {
+		return Position{}
+	}
 	return Position{store: s.id, sequence: sequence}
 }
 
