@@ -136,7 +136,8 @@ func (c *Client) send(ctx context.Context, id string, command any, call *call) (
 		if open {
 			return Result{}, &jetstream.UnknownError{Type: c.name, ID: id, Cause: cause}
 		}
-		return Result{}, fmt.Errorf("%s %q: %w: command %q was not executed: %w", c.name, id, jetstream.ErrUnavailable, h.name, cause)
+		return Result{}, fmt.Errorf("%s %q: %w: command %q was not executed: %w",
+			c.name, id, jetstream.ErrUnavailable, h.name, cause)
 	}
 }
 
@@ -157,8 +158,9 @@ func (c *Client) attempt(ctx context.Context, id, subject string, call *call, bo
 		return c.reply(id, resp)
 	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrHeadersNotSupported):
 		return Result{}, &jetstream.RefusedError{Type: c.name, ID: id, Cause: err}
-	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrInvalidConnection),
-		errors.Is(err, nats.ErrConnectionDraining), errors.Is(err, nats.ErrConnectionReconnecting):
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrReconnectBufExceeded),
+		errors.Is(err, nats.ErrInvalidConnection), errors.Is(err, nats.ErrConnectionDraining),
+		errors.Is(err, nats.ErrConnectionReconnecting):
 		return Result{}, fmt.Errorf("%w: no service took it: %w", jetstream.ErrUnavailable, err)
 	default:
 		return Result{}, &jetstream.UnknownError{Type: c.name, ID: id, Cause: err}

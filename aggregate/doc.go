@@ -76,7 +76,9 @@
 // run again, after a failure, a crash or a year: every effect returns what came of
 // it the first time, and the handler takes the same branches.
 //
-//	aggregate.On(transfer.Events, func(ctx context.Context, e transfer.Created, m jetstream.Meta, do *aggregate.Do) error {
+//	aggregate.On(transfer.Events, func(
+//		ctx context.Context, e transfer.Created, m jetstream.Meta, do *aggregate.Do,
+//	) error {
 //		_, err := do.Update(ctx, accounts, e.From, Debit{Cents: e.Cents})
 //		if errors.Is(err, aggregate.ErrRejected) {
 //			_, err = do.Update(ctx, transfers, m.ID, Fail{})

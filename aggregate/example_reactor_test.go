@@ -2,6 +2,7 @@ package aggregate_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"log/slog"
@@ -47,7 +48,7 @@ func ExampleReactor() {
 			return err
 		}
 		if attempts++; attempts == 1 {
-			return fmt.Errorf("crashed after the effect")
+			return errors.New("crashed after the effect")
 		}
 		counted <- res
 		return nil

@@ -91,8 +91,7 @@ func Example() {
 	}
 
 	_, err = repo.Execute(ctx, "s1", Lend{Book: "Walden", To: "Bob"})
-	var rejected *aggregate.RejectedError
-	if errors.As(err, &rejected) {
+	if rejected, ok := errors.AsType[*aggregate.RejectedError](err); ok {
 		fmt.Println(rejected.Code, "-", rejected.Reason)
 	}
 	// Output:

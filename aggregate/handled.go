@@ -86,7 +86,8 @@ func (r *core) walk(ctx context.Context, id string, k key, b bound, g gap, known
 			return nil, err
 		}
 		if commit.PreviousSequence >= next {
-			return nil, fmt.Errorf("%s %q: the commit at %d says that it follows one at %d", r.typeName, id, next, commit.PreviousSequence)
+			return nil, fmt.Errorf("%s %q: the commit at %d says that it follows one at %d",
+				r.typeName, id, next, commit.PreviousSequence)
 		}
 		if len(walked) < rememberMax {
 			walked = append(walked, remember(commit))
@@ -117,14 +118,10 @@ func (r *core) outcome(id string, c *call, commit *jetstream.Commit, index int) 
 	if c.trigger == nil && len(c.hash) > 0 && len(d.BodyHash) > 0 && !bytes.Equal(c.hash, d.BodyHash) {
 		return Result{}, fmt.Errorf("%s %q: command id %q: %w", r.typeName, id, c.commandID, ErrOtherPayload)
 	}
-	first := 0
-	for i := range index {
-		first += len(commit.Decisions[i].Events)
-	}
-	end := first + len(d.Events)
-	res := Result{
-		ID: id, Version: commit.Version - uint64(commit.Events()-end), Position: r.store.Position(commit.Sequence), Duplicate: true,
-	}
+	// The versions of the decision's events.
+	low := commit.Version - count(commit.Decisions[index:])
+	high := low + uint64(len(d.Events))
+	res := Result{ID: id, Version: high, Position: r.store.Position(commit.Sequence), Duplicate: true}
 	if d.Outcome == jetstream.OutcomeRejected {
 		return res, r.refusalError(id, d.Code, d.Reason)
 	}
@@ -132,11 +129,19 @@ func (r *core) outcome(id string, c *call, commit *jetstream.Commit, index int) 
 	if err != nil {
 		return Result{}, err
 	}
-	low := commit.Version - uint64(commit.Events()) + uint64(first)
 	for _, e := range events {
-		if e.Version > low && e.Version <= low+uint64(len(d.Events)) {
+		if e.Version > low && e.Version <= high {
 			res.Events = append(res.Events, e)
 		}
 	}
 	return res, nil
+}
+
+// count is the number of the decisions' events.
+func count(decisions []jetstream.Decision) uint64 {
+	n := uint64(0)
+	for i := range decisions {
+		n += uint64(len(decisions[i].Events))
+	}
+	return n
 }

@@ -213,7 +213,9 @@ func (r *core) apply(state, event any, m jetstream.Meta) (err error) {
 }
 
 // appended remembers what this process has just stored.
-func (r *core) appended(id string, v *view, head jetstream.Head, state []byte, dec *jetstream.Decision, reconnects uint64) {
+func (r *core) appended(
+	id string, v *view, head jetstream.Head, state []byte, dec *jetstream.Decision, reconnects uint64,
+) {
 	e := r.cached(id, reconnects)
 	if e == nil {
 		e = r.keep(id, &entry{reconnects: reconnects, recent: v.recent})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"strconv"
 	"time"
 
@@ -45,15 +46,8 @@ func (c ReactorConfig) Validate() error {
 			Field: "Start", Reason: "is not stated: say jetstream.FromBeginning(), FromNow() or From(position)",
 		})
 	}
-	for name, n := range map[string]int{"Version": c.Version, "Concurrency": c.Concurrency} {
-		if n < 0 {
-			errs = append(errs, &jetstream.InvalidError{Field: name, Value: strconv.Itoa(n), Reason: "is negative"})
-		}
-	}
-	if c.MaxBackoff < 0 {
-		errs = append(errs, &jetstream.InvalidError{Field: "MaxBackoff", Value: c.MaxBackoff.String(), Reason: "is negative"})
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, notNegative("Version", c.Version), notNegative("Concurrency", c.Concurrency),
+		notNegative("MaxBackoff", c.MaxBackoff))...)
 }
 
 // Reactor follows events and executes commands in answer: Eventuate's event
@@ -83,7 +77,9 @@ type reactorDef struct {
 // An error makes the event wait and be tried again. A refusal of a command is not
 // a fault: handle it. One that the handler returns parks the aggregate's events,
 // since no retry would change it.
-func On[E any](schema *jetstream.Schema, handle func(ctx context.Context, event E, m jetstream.Meta, do *Do) error) ReactorOption {
+func On[E any](
+	schema *jetstream.Schema, handle func(ctx context.Context, event E, m jetstream.Meta, do *Do) error,
+) ReactorOption {
 	return func(d *reactorDef) error {
 		if handle == nil {
 			return fmt.Errorf("handler of %s is a nil function", reflect.TypeFor[E]())
@@ -196,7 +192,9 @@ func (d *Do) Create(ctx context.Context, target Target, id string, command any, 
 }
 
 // options makes the effect's key, and the trace of what led to it.
-func (d *Do) options(target Target, id string, command any, prefix string, opts []CallOption) ([]CallOption, Trigger, error) {
+func (d *Do) options(
+	target Target, id string, command any, prefix string, opts []CallOption,
+) ([]CallOption, Trigger, error) {
 	h, _, err := target.definition().lookup(command)
 	if err != nil {
 		return nil, Trigger{}, err
@@ -211,13 +209,15 @@ func (d *Do) options(target Target, id string, command any, prefix string, opts 
 		d.steps = map[effect]bool{}
 	}
 	d.steps[e] = true
-	t := Trigger{Subscriber: d.reactor, EventID: d.meta.EventID, Step: step, Position: d.meta.Position, Time: d.meta.StoredAt}
+	t := Trigger{
+		Subscriber: d.reactor, EventID: d.meta.EventID, Step: step, Position: d.meta.Position, Time: d.meta.StoredAt,
+	}
 	if d.origin != nil {
 		// The effect may have been copied along, to before the event's new place.
 		t.Position, t.Time = jetstream.Position{}, d.origin.Time
 	}
-	all := []CallOption{Correlation(d.meta.Correlation), Causation(d.meta.EventID), TraceParent(d.meta.TraceParent)}
-	return append(append(all, opts...), TriggeredBy(t)), t, nil
+	base := []CallOption{Correlation(d.meta.Correlation), Causation(d.meta.EventID), TraceParent(d.meta.TraceParent)}
+	return slices.Concat(base, opts, []CallOption{TriggeredBy(t)}), t, nil
 }
 
 type stepTwiceError struct{ effect effect }

@@ -57,7 +57,8 @@ func (r *receipts) make(ctx context.Context, typ, id, commandID string, last uin
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
-			return 0, fmt.Errorf("%w: receipt of command %q: %w", jetstream.ErrUnavailable, commandID, errors.Join(context.Cause(ctx), err))
+			return 0, fmt.Errorf("%w: receipt of command %q: %w",
+				jetstream.ErrUnavailable, commandID, errors.Join(context.Cause(ctx), err))
 		}
 	}
 }

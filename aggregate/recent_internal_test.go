@@ -20,7 +20,7 @@ func commitAt(n int, at time.Time) *jetstream.Commit {
 func looked(r *recent, n int, b bound) string {
 	seq, found, gaps := r.find(key{command: strconv.Itoa(n)}, b)
 	if found {
-		return fmt.Sprint(seq)
+		return strconv.FormatUint(seq, 10)
 	}
 	return fmt.Sprint(gaps)
 }

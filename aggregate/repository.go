@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"strconv"
 	"time"
 
 	"github.com/rossby-go/rossby/jetstream"
@@ -33,14 +32,14 @@ type RepositoryConfig struct {
 
 // Validate reports every field that [NewRepository] would refuse, joined.
 func (c RepositoryConfig) Validate() error {
-	var errs []error
-	if c.CacheSize < 0 {
-		errs = append(errs, &jetstream.InvalidError{Field: "CacheSize", Value: strconv.Itoa(c.CacheSize), Reason: "is negative"})
+	return errors.Join(notNegative("CacheSize", c.CacheSize), notNegative("MaxAttempts", c.MaxAttempts))
+}
+
+func notNegative[T int | time.Duration](field string, n T) error {
+	if n < 0 {
+		return &jetstream.InvalidError{Field: field, Value: fmt.Sprint(n), Reason: "is negative"}
 	}
-	if c.MaxAttempts < 0 {
-		errs = append(errs, &jetstream.InvalidError{Field: "MaxAttempts", Value: strconv.Itoa(c.MaxAttempts), Reason: "is negative"})
-	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // Repository executes commands on the aggregates of one type in this process. It

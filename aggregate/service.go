@@ -10,7 +10,6 @@ import (
 	"mime"
 	"reflect"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"time"
 
@@ -53,16 +52,8 @@ type ServiceConfig struct {
 
 // Validate reports every field that [NewService] would refuse, joined.
 func (c ServiceConfig) Validate() error {
-	var errs []error
-	for name, n := range map[string]int{"Queue": c.Queue, "QueuePerID": c.QueuePerID, "Workers": c.Workers} {
-		if n < 0 {
-			errs = append(errs, &jetstream.InvalidError{Field: name, Value: strconv.Itoa(n), Reason: "is negative"})
-		}
-	}
-	if c.Timeout < 0 {
-		errs = append(errs, &jetstream.InvalidError{Field: "Timeout", Value: c.Timeout.String(), Reason: "is negative"})
-	}
-	return errors.Join(errs...)
+	return errors.Join(notNegative("Queue", c.Queue), notNegative("QueuePerID", c.QueuePerID),
+		notNegative("Timeout", c.Timeout), notNegative("Workers", c.Workers))
 }
 
 // Service answers commands over request-reply, as a NATS micro service named
@@ -181,8 +172,8 @@ func (m *incoming) respond(body []byte, header nats.Header) error {
 // one request at a time.
 func (s *Service) take(ctx context.Context, pool *workers, h *handler, req micro.Request) {
 	m := &incoming{
-		nc: s.core.store.Conn(), subject: req.Subject(), reply: req.Reply(), header: nats.Header(req.Headers()), body: req.Data(),
-		arrived: time.Now(),
+		nc: s.core.store.Conn(), subject: req.Subject(), reply: req.Reply(),
+		header: nats.Header(req.Headers()), body: req.Data(), arrived: time.Now(),
 	}
 	if err := pool.submit(m.id(), func() { s.serve(ctx, h, m) }); err != nil {
 		s.fail(ctx, m, err)
@@ -224,7 +215,9 @@ func (s *Service) execute(ctx context.Context, h *handler, m *incoming) (Result,
 	}
 	ctx, cancel, err := protocol.WithDeadline(ctx, m.header.Get(protocol.HeaderDeadline), m.arrived, s.cfg.Timeout)
 	if err != nil {
-		return Result{}, 0, &jetstream.InvalidError{Field: "request", Value: m.subject, Reason: "has a bad header: " + err.Error()}
+		return Result{}, 0, &jetstream.InvalidError{
+			Field: "request", Value: m.subject, Reason: "has a bad header: " + err.Error(),
+		}
 	}
 	defer cancel()
 	if len(m.body) == 0 && cdc == codec.JSON {

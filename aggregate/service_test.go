@@ -14,7 +14,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
-	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/internal/natstest"
@@ -65,196 +64,15 @@ func request(t testing.TB, nc *nats.Conn, subject, body string, header nats.Head
 // errorOf reads an error reply: the headers of the micro protocol and the body.
 func errorOf(t testing.TB, m *nats.Msg) (code, kind, sub, reason string) {
 	t.Helper()
-	var b struct{ Kind, Code, Reason string }
+	var b struct {
+		Kind   string `json:"kind"`
+		Code   string `json:"code"`
+		Reason string `json:"reason"`
+	}
 	if err := json.Unmarshal(m.Data, &b); err != nil && m.Header.Get(micro.ErrorCodeHeader) != "" {
 		t.Fatalf("%q: %v", m.Data, err)
 	}
 	return m.Header.Get(micro.ErrorCodeHeader), b.Kind, b.Code, b.Reason
-}
-
-// docs/wire.md, claim by claim.
-func TestWire(t *testing.T) {
-	t.Parallel()
-	nc := natstest.Conn(t, natstest.Run(t).URL())
-	store, repo := newRepository(t, nc)
-	stop := run(t, newService(t, repo, aggregate.ServiceConfig{}))
-	command := store.Name() + ".command.account."
-	h := func(pairs ...string) nats.Header {
-		out := nats.Header{}
-		for i := 0; i < len(pairs); i += 2 {
-			out[pairs[i]] = []string{pairs[i+1]}
-		}
-		return out
-	}
-
-	type reply struct {
-		ID        string
-		Version   uint64
-		Position  string
-		Duplicate bool
-		Events    []struct {
-			ID, Name string
-			Version  uint64
-			Data     json.RawMessage
-		}
-	}
-	ok := func(m *nats.Msg) reply {
-		t.Helper()
-		var r reply
-		if err := json.Unmarshal(m.Data, &r); err != nil || m.Header.Get(micro.ErrorCodeHeader) != "" {
-			t.Fatalf("%v %s %v", m.Header, m.Data, err)
-		}
-		return r
-	}
-
-	m := request(t, nc, command+"open.a1", `{"Cents":100}`, nil)
-	r := ok(m)
-	if r.ID != "a1" || r.Version != 1 || r.Duplicate || len(r.Events) != 1 || r.Events[0].Name != "opened" || r.Events[0].Version != 1 ||
-		string(r.Events[0].Data) != `{"Cents":100}` || m.Header.Get("Content-Type") != "application/json" {
-		t.Fatalf("%+v", r)
-	}
-	if p, err := jetstream.ParsePosition(r.Position); err != nil || p != store.Position(head(t, store)) {
-		t.Fatal(r.Position, err)
-	}
-	if !strings.HasSuffix(r.Events[0].ID, ".0") {
-		t.Fatal(r.Events[0].ID)
-	}
-
-	t.Run("Bodies", func(t *testing.T) {
-		// Field names are the json tags', else Go's, in any case.
-		ok(request(t, nc, command+"credit.a1", `{"cents":5}`, h("Content-Type", "application/json; charset=utf-8")))
-		// No body is an empty one.
-		if r := ok(request(t, nc, command+"credit.a1", "", nil)); r.Version != 2 || r.Events == nil {
-			t.Fatalf("%+v", r)
-		}
-		body, err := msgpack.Marshal(map[string]any{"Cents": 7})
-		if err != nil {
-			t.Fatal(err)
-		}
-		m := request(t, nc, command+"credit.a1", string(body), h("Content-Type", "application/msgpack"))
-		var packed struct {
-			Version uint64 `msgpack:"version"`
-			Events  []struct {
-				Data msgpack.RawMessage `msgpack:"data"`
-			} `msgpack:"events"`
-		}
-		if err := msgpack.Unmarshal(m.Data, &packed); err != nil || packed.Version != 3 || m.Header.Get("Content-Type") != "application/msgpack" {
-			t.Fatalf("%+v %v %q", packed, err, m.Data)
-		}
-		var raw []byte
-		var event credited
-		if err := msgpack.Unmarshal(packed.Events[0].Data, &raw); err != nil {
-			t.Fatal(err)
-		}
-		if err := msgpack.Unmarshal(raw, &event); err != nil || event.Cents != 7 {
-			t.Fatal(event, err)
-		}
-		for what, c := range map[string]struct{ body, contentType string }{
-			"no JSON": {"cents=5", ""}, "trailing bytes": {`{"cents":5}}`, ""}, "two values": {`{"cents":5}{}`, ""},
-			"a number": {"5", ""}, "null": {" null", ""}, "unknown field": {`{"cent":5}`, ""}, "wrong type": {`{"cents":"5"}`, ""},
-			"fraction": {`{"cents":0.5}`, ""}, "overflow": {`{"cents":9223372036854775808}`, ""},
-			"other type": {"cents: 5", "application/yaml"}, "no type": {"{}", "json"},
-			"empty msgpack": {"", "application/msgpack"}, "msgpack nil": {"\xc0", "application/msgpack"},
-			"trailing msgpack": {string(body) + "\x00", "application/msgpack"}, "unknown msgpack field": {"\x81\xa4Cent\x05", "application/msgpack"},
-			"cut msgpack": {string(body[:3]), "application/msgpack"}, "JSON as msgpack": {`{"cents":5}`, "application/msgpack"},
-		} {
-			m := request(t, nc, command+"credit.a1", c.body, h("Content-Type", c.contentType))
-			if code, kind, _, reason := errorOf(t, m); code != "400" || kind != "invalid" || reason == "" {
-				t.Errorf("%s: %v %s", what, m.Header, m.Data)
-			}
-		}
-	})
-
-	t.Run("Errors", func(t *testing.T) {
-		ok(request(t, nc, command+"credit.a1", `{"cents":1}`, h("Rossby-Command-Id", "id 1")))
-		for what, c := range map[string]struct {
-			subject, body           string
-			header                  nats.Header
-			code, kind, sub, reason string
-		}{
-			"rejected":      {"debit.a1", `{"cents":1000}`, nil, "422", "rejected", "insufficient-funds", "balance 113 is below 1000"},
-			"not found":     {"debit.a2", `{"cents":1}`, nil, "404", "not-found", "", "not found"},
-			"exists":        {"open.a1", `{"cents":1}`, nil, "409", "exists", "", "exists already"},
-			"version":       {"debit.a1", `{"cents":1}`, h("Rossby-Expect-Version", "7"), "409", "conflict", "version", "expected version 7, it is 4"},
-			"other payload": {"credit.a1", `{"cents":2}`, h("Rossby-Command-Id", "id 1"), "409", "conflict", "other-payload", "used before"},
-			"bad version":   {"debit.a1", `{"cents":1}`, h("Rossby-Expect-Version", "x"), "400", "invalid", "", "Rossby-Expect-Version"},
-			"bad timeout":   {"debit.a1", `{"cents":1}`, h("Rossby-Timeout", "soon"), "400", "invalid", "", "Rossby-Timeout"},
-			"no timeout":    {"debit.a1", `{"cents":1}`, h("Rossby-Timeout", "0"), "400", "invalid", "", "Rossby-Timeout"},
-			"bad trigger":   {"debit.a1", `{"cents":1}`, h("Rossby-Trigger", "a b c"), "400", "invalid", "", "Rossby-Trigger"},
-			"bad position":  {"debit.a1", `{"cents":1}`, h("Rossby-Trigger", "s e p x 1"), "400", "invalid", "", "position"},
-			"bad time":      {"debit.a1", `{"cents":1}`, h("Rossby-Trigger", "s e p - x"), "400", "invalid", "", "time"},
-			"bad metadata":  {"debit.a1", `{"cents":1}`, h("Rossby-Meta-a!b", "x"), "400", "invalid", "", "metadata key"},
-			"bad id":        {"debit.a\x01", `{"cents":1}`, nil, "400", "invalid", "", "aggregate id"},
-			"internal":      {"fail.a1", `{"kind":"plain"}`, nil, "500", "internal", "", "see the service's log"},
-			"panic":         {"fail.a1", `{"kind":"panic"}`, nil, "500", "internal", "", "see the service's log"},
-		} {
-			m := request(t, nc, command+c.subject, c.body, c.header)
-			code, kind, sub, reason := errorOf(t, m)
-			if code != c.code || kind != c.kind || sub != c.sub || !strings.Contains(reason, c.reason) {
-				t.Errorf("%s: %v %s", what, m.Header, m.Data)
-			}
-			description := m.Header.Get(micro.ErrorHeader)
-			if want := kind + ": " + sub; sub != "" && description != want || sub == "" && description != kind {
-				t.Errorf("%s: description %q", what, description)
-			}
-		}
-		m := request(t, nc, command+"debit.a1", `{"cents":1}`, h("Rossby-Expect-Version", "7"))
-		var b struct{ Expected, Actual uint64 }
-		if err := json.Unmarshal(m.Data, &b); err != nil || b.Expected != 7 || b.Actual != 4 {
-			t.Error(b, err)
-		}
-		if _, err := nc.RequestWithContext(t.Context(), command+"unknown.a1", nil); !errors.Is(err, nats.ErrNoResponders) {
-			t.Error(err)
-		}
-	})
-
-	t.Run("Headers", func(t *testing.T) {
-		header := h("Rossby-Command-Id", "id 2 ", "Rossby-Correlation", "conv", "Rossby-Causation", "cause", "Rossby-Meta-User", "u1",
-			"Rossby-Expect-Version", "4", "Rossby-Timeout", "30000", "traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-		first := ok(request(t, nc, command+"debit.a1", `{"cents":1}`, header))
-		again := ok(request(t, nc, command+"debit.a1", `{"cents":1}`, header))
-		if first.Duplicate || !again.Duplicate || again.Version != 5 || again.Position != first.Position || again.Events[0].ID != first.Events[0].ID {
-			t.Fatalf("%+v %+v", first, again)
-		}
-		// Position, here none, and time in microseconds bound the search.
-		header = h("Rossby-Trigger", fmt.Sprint("gate ", first.Events[0].ID, " step - ", time.Now().UnixMicro()))
-		for i := range 2 {
-			if r := ok(request(t, nc, command+"debit.a1", `{"cents":1}`, header)); r.Duplicate != (i == 1) || r.Version != 6 {
-				t.Fatalf("%+v", r)
-			}
-		}
-		header = h("Rossby-Trigger", fmt.Sprint("gate ", first.Events[0].ID, " refused ", first.Position, " ", time.Now().UnixMicro()))
-		for range 2 {
-			if code, kind, sub, _ := errorOf(t, request(t, nc, command+"debit.a1", `{"cents":1000}`, header)); code != "422" ||
-				kind != "rejected" || sub != "insufficient-funds" {
-				t.Fatal(code, kind, sub)
-			}
-			ok(request(t, nc, command+"credit.a1", `{"cents":1000}`, nil))
-		}
-		for e, err := range repo.History(t.Context(), "a1") {
-			if err != nil {
-				t.Fatal(err)
-			}
-			if e.Version == 5 && (e.Metadata["User"] != "u1" || e.Correlation != "conv" || e.Causation != "cause" || e.TraceParent[:3] != "00-") {
-				t.Errorf("%+v", e.Meta)
-			}
-			if e.Version == 6 && e.Causation != first.Events[0].ID {
-				t.Errorf("%+v", e.Meta)
-			}
-		}
-	})
-
-	t.Run("Discovery", func(t *testing.T) {
-		var info micro.Info
-		if err := json.Unmarshal(request(t, nc, "$SRV.INFO."+store.Name()+"-account", "", nil).Data, &info); err != nil ||
-			len(info.Endpoints) != 5 || info.Endpoints[0].QueueGroup != "rossby" {
-			t.Fatalf("%+v %v", info, err)
-		}
-	})
-	stop()
-	if _, err := nc.RequestWithContext(t.Context(), command+"debit.a1", nil); !errors.Is(err, nats.ErrNoResponders) {
-		t.Error(err)
-	}
 }
 
 // The same errors, whether the repository is in this process or not.
@@ -663,8 +481,5 @@ func TestConfigurationsSayWhatIsWrong(t *testing.T) {
 	}
 	if _, err := aggregate.NewClient(nil, "bank", accounts); err == nil {
 		t.Error("a nil connection")
-	}
-	if repo.TypeName() != "account" || accounts.Schema() != events || strings.Join(accounts.Commands(), " ") != "credit debit fail move open" {
-		t.Error(repo.TypeName(), accounts.Commands())
 	}
 }

@@ -55,7 +55,9 @@ type timer struct {
 //
 // A process that runs [Timers] for the target's type must exist. Returns
 // [jetstream.ErrUnavailable] when the timer could not be set.
-func (d *Do) After(ctx context.Context, delay time.Duration, target Target, id string, command any, opts ...CallOption) error {
+func (d *Do) After(
+	ctx context.Context, delay time.Duration, target Target, id string, command any, opts ...CallOption,
+) error {
 	h, value, err := target.definition().lookup(command)
 	if err != nil {
 		return err
@@ -96,7 +98,8 @@ func (d *Do) After(ctx context.Context, delay time.Duration, target Target, id s
 	defer cancel()
 	_, err = wire.Publish(attempt, d.store.Conn(), msg)
 	if err != nil && wire.Number(err) != wire.CodeWrongLastSequence { // set already
-		return fmt.Errorf("%w: timer for %s %q was not set (do the timers run?): %w", jetstream.ErrUnavailable, target.TypeName(), id, err)
+		return fmt.Errorf("%w: timer for %s %q was not set (do the timers run?): %w",
+			jetstream.ErrUnavailable, target.TypeName(), id, err)
 	}
 	return nil
 }
@@ -172,7 +175,9 @@ func (t *Timers) fire(ctx context.Context, d follow.Delivery) error {
 		return &jetstream.InvalidError{Field: "timer's command " + due.Command, Value: string(due.Body), Reason: err.Error()}
 	}
 	opts := []CallOption{
-		TriggeredBy(Trigger{Subscriber: due.Subscriber, EventID: due.EventID, Step: due.Step, Position: due.Position, Time: due.StoredAt}),
+		TriggeredBy(Trigger{
+			Subscriber: due.Subscriber, EventID: due.EventID, Step: due.Step, Position: due.Position, Time: due.StoredAt,
+		}),
 		Correlation(due.Correlation), Causation(due.Causation), TraceParent(due.TraceParent), Metadata(due.Metadata),
 	}
 	if due.ExpectVersion != nil {
@@ -180,7 +185,8 @@ func (t *Timers) fire(ctx context.Context, d follow.Delivery) error {
 	}
 	_, err := target.Execute(ctx, due.ID, command.Elem().Interface(), opts...)
 	var version *VersionError
-	if errors.Is(err, ErrRejected) || errors.Is(err, ErrNotFound) || errors.Is(err, ErrExists) || errors.As(err, &version) {
+	if errors.Is(err, ErrRejected) || errors.Is(err, ErrNotFound) || errors.Is(err, ErrExists) ||
+		errors.As(err, &version) {
 		return nil // a decision, and recorded as such
 	}
 	return err

@@ -72,14 +72,17 @@ func New[S any](schema *jetstream.Schema, opts ...Option) *Type[S] {
 	}
 	for _, name := range schema.Names() {
 		if goType := schema.GoType(name); t.def.apply[goType] == nil {
-			errs = append(errs, fmt.Errorf("event %q: no Apply for %s: declare one, empty if the state ignores it", name, goType))
+			errs = append(errs,
+				fmt.Errorf("event %q: no Apply for %s: declare one, empty if the state ignores it", name, goType))
 		}
 	}
 	if len(t.def.handlers) == 0 {
 		errs = append(errs, errors.New("no commands are declared"))
 	}
 	if t.def.state.Kind() != reflect.Struct {
-		errs = append(errs, &jetstream.InvalidError{Field: "state type", Value: t.def.state.String(), Reason: "is not a struct"})
+		errs = append(errs, &jetstream.InvalidError{
+			Field: "state type", Value: t.def.state.String(), Reason: "is not a struct",
+		})
 	} else {
 		errs = append(errs, codec.Check(t.def.state))
 	}
@@ -131,9 +134,12 @@ func Handle[S, C any](name string, decide func(state S, command C, d Decision) (
 		if decide == nil {
 			return fmt.Errorf("command %q has a nil function", name)
 		}
-		return d.add(&handler{name: name, command: reflect.TypeFor[C](), decide: func(state, command any, dec Decision) ([]any, error) {
-			return decide(*state.(*S), command.(C), dec) //nolint:forcetypeassert // looked up by these types
-		}})
+		return d.add(&handler{
+			name: name, command: reflect.TypeFor[C](),
+			decide: func(state, command any, dec Decision) ([]any, error) {
+				return decide(*state.(*S), command.(C), dec) //nolint:forcetypeassert // looked up by these types
+			},
+		})
 	}
 }
 
@@ -189,7 +195,9 @@ func (d *definition) wants(state reflect.Type, what string) error {
 func (d *definition) add(h *handler) error {
 	errs := []error{jetstream.ValidateName("command name", h.name)}
 	if h.command.Kind() != reflect.Struct {
-		errs = append(errs, &jetstream.InvalidError{Field: "command type", Value: h.command.String(), Reason: "is not a struct"})
+		errs = append(errs, &jetstream.InvalidError{
+			Field: "command type", Value: h.command.String(), Reason: "is not a struct",
+		})
 	} else {
 		errs = append(errs, codec.Check(h.command))
 	}

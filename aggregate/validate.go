@@ -37,7 +37,8 @@ func (c *call) validate(now time.Time) error {
 	if at, ok := jetstream.CommandIDTime(c.commandID); ok && at.After(now.Add(commandSkew)) {
 		return &jetstream.InvalidError{
 			Field: "command id", Value: c.commandID,
-			Reason: fmt.Sprintf("was made at %s, ahead of this machine's clock (%s)", at.Format(time.RFC3339), now.UTC().Format(time.RFC3339)),
+			Reason: fmt.Sprintf("was made at %s, ahead of this machine's clock (%s)",
+				at.Format(time.RFC3339), now.UTC().Format(time.RFC3339)),
 		}
 	}
 	if c.traceParent != "" {
@@ -72,7 +73,8 @@ func validMetadata(m map[string]string) error {
 	}
 	if size > maxMetadata {
 		return &jetstream.InvalidError{
-			Field: "metadata", Value: strconv.Itoa(size), Reason: fmt.Sprintf("is its size in bytes: at most %d are carried", maxMetadata),
+			Field: "metadata", Value: strconv.Itoa(size),
+			Reason: fmt.Sprintf("is its size in bytes: at most %d are carried", maxMetadata),
 		}
 	}
 	return nil
@@ -98,7 +100,7 @@ func validToken(field, text string) error {
 
 // validText wants a text that a header gives back as it was.
 func validText(field, text string, most int) error {
-	reason := ""
+	var reason string
 	switch {
 	case len(text) > most:
 		reason = fmt.Sprintf("is longer than %d bytes", most)

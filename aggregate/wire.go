@@ -202,7 +202,8 @@ func errorBody(err error) protocol.ErrorBody {
 		return protocol.ErrorBody{Kind: protocol.KindRejected, Code: rejected.Code, Reason: rejected.Reason}
 	case errors.As(err, &version):
 		return protocol.ErrorBody{
-			Kind: protocol.KindConflict, Code: codeWrongVersion, Reason: err.Error(), Expected: version.Expected, Actual: version.Actual,
+			Kind: protocol.KindConflict, Code: codeWrongVersion, Reason: err.Error(),
+			Expected: version.Expected, Actual: version.Actual,
 		}
 	case errors.Is(err, ErrNotFound):
 		return protocol.ErrorBody{Kind: protocol.KindNotFound, Reason: err.Error()}
@@ -220,7 +221,8 @@ func errorBody(err error) protocol.ErrorBody {
 		return protocol.ErrorBody{Kind: protocol.KindBusy, Reason: err.Error()}
 	case errors.Is(err, jetstream.ErrUnknownOutcome):
 		return protocol.ErrorBody{Kind: protocol.KindUnknown, Reason: err.Error()}
-	case errors.Is(err, jetstream.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.Is(err, jetstream.ErrUnavailable), errors.Is(err, context.DeadlineExceeded),
+		errors.Is(err, context.Canceled):
 		return protocol.ErrorBody{Kind: protocol.KindUnavailable, Reason: err.Error()}
 	default:
 		// The reason may hold what is no business of the caller; the service logs it.

@@ -102,7 +102,8 @@ func (t Trigger) String() string {
 func ParseTrigger(text string) (Trigger, error) {
 	parts := strings.Split(text, " ")
 	if len(parts) != 5 || parts[0] == "" || parts[1] == "" || parts[2] == "" || parts[3] == "" {
-		return Trigger{}, fmt.Errorf("header %s %q is not \"<subscriber> <event id> <step> <position> <time>\"", HeaderTrigger, text)
+		return Trigger{}, fmt.Errorf("header %s %q is not \"<subscriber> <event id> <step> <position> <time>\"",
+			HeaderTrigger, text)
 	}
 	micros, err := strconv.ParseInt(parts[4], 10, 64)
 	if err != nil {
