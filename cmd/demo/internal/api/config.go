@@ -1,5 +1,5 @@
-// Package api is the bank's HTTP side: the JSON API of docs/demo-http.md, and a
-// page that shows the bank at work.
+// Package api is the bank's HTTP side: the JSON API of docs/demo-http.md, and the
+// stream of events that the bank's page shows.
 package api
 
 import (

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/rossby-go/rossby/cmd/demo/internal/page"
 )
 
 // handler answers a request or says why it cannot.
@@ -34,6 +36,7 @@ func (a *API) routes() http.Handler {
 	mux.Handle("GET /healthz", a.wrap(a.healthz))
 	mux.Handle("GET /readyz", a.wrap(a.readyz))
 	mux.Handle("GET /events", a.wrap(a.events))
+	files := page.Handler()
 	guard := http.NewCrossOriginProtection()
 	guard.SetDenyHandler(a.wrap(func(http.ResponseWriter, *http.Request) error {
 		return &problem{Status: http.StatusForbidden, Code: "cross-origin", Detail: "this page may not change the bank"}
@@ -43,11 +46,15 @@ func (a *API) routes() http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
-		if _, pattern := mux.Handler(r); pattern == "" {
+		_, pattern := mux.Handler(r)
+		switch {
+		case pattern != "":
+			mux.ServeHTTP(w, r)
+		case strings.HasPrefix(r.URL.Path, "/api/"):
 			a.unrouted(mux, w, r)
-			return
+		default:
+			a.static(mux, files, w, r)
 		}
-		mux.ServeHTTP(w, r)
 	}))
 }
 
@@ -77,10 +84,24 @@ func (a *API) online(h handler) handler {
 	}
 }
 
+// static answers with a file of the page, if there is one.
+func (a *API) static(mux *http.ServeMux, files http.Handler, w http.ResponseWriter, r *http.Request) {
+	if routes, ok := files.(*http.ServeMux); ok {
+		if _, pattern := routes.Handler(r); pattern == "" {
+			if s := sniff(mux, r); s.status == http.StatusMethodNotAllowed {
+				routes = mux // one of the routes beside the page's
+			}
+			a.unrouted(routes, w, r)
+			return
+		}
+	}
+	w.Header().Del("Cache-Control") // the page's own
+	files.ServeHTTP(w, r)
+}
+
 // unrouted answers what no route takes, in the API's own words.
-func (a *API) unrouted(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
-	s := sniffer{header: http.Header{}}
-	mux.ServeHTTP(&s, r)
+func (a *API) unrouted(mux http.Handler, w http.ResponseWriter, r *http.Request) {
+	s := sniff(mux, r)
 	switch {
 	case s.status == http.StatusMethodNotAllowed:
 		allow := s.header.Get("Allow")
@@ -96,6 +117,13 @@ func (a *API) unrouted(mux *http.ServeMux, w http.ResponseWriter, r *http.Reques
 			Status: http.StatusNotFound, Code: "no-such-route", Detail: "nothing is here; the API begins with /api/",
 		})
 	}
+}
+
+// sniff finds out what a handler would answer.
+func sniff(h http.Handler, r *http.Request) *sniffer {
+	s := &sniffer{header: http.Header{}}
+	h.ServeHTTP(s, r)
+	return s
 }
 
 // sniffer keeps what an answer would have been, without its body.
