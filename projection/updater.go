@@ -121,7 +121,8 @@ func (u *Updater) Run(ctx context.Context) error {
 	defer u.running.Store(false)
 	u.set(func(s *Status) { s.State, s.Err = StateStarting, nil })
 	err := u.run(ctx)
-	if ctx.Err() != nil && !isStop(err) {
+	// What ended the context may itself be the stop of another view.
+	if ctx.Err() != nil && (!isStop(err) || errors.Is(context.Cause(ctx), err)) {
 		u.set(func(s *Status) { s.State = StateFree })
 		return nil
 	}

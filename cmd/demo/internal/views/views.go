@@ -205,7 +205,10 @@ func Customers() *projection.Definition[Customer] {
 			},
 		),
 		projection.OnTx(account.Events, func(tx *projection.Tx[Customer], e account.Opened, m jetstream.Meta) error {
-			if c, ok := tx.Get(e.CustomerID); e.CustomerID != "" && ok {
+			if e.CustomerID == "" {
+				return nil
+			}
+			if c, ok := tx.Get(e.CustomerID); ok {
 				c.Accounts = append(c.Accounts, m.ID)
 				tx.Put(e.CustomerID, c)
 			}
