@@ -184,7 +184,7 @@ func TestClientAsksAgain(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			ids = append(ids, req.Header.Get("Rossby-Command-Id"))
-			if ms, err := strconv.Atoi(req.Header.Get("Rossby-Timeout")); err != nil || ms > 3000 || ms < 1 {
+			if left, err := time.ParseDuration(req.Header.Get("Rossby-Timeout")); err != nil || left > 3*time.Second || left <= 0 {
 				t.Errorf("timeout %q", req.Header.Get("Rossby-Timeout"))
 			}
 			switch n {
@@ -430,7 +430,7 @@ func TestServiceLimits(t *testing.T) {
 	request(t, nc, store.Name()+".command.gated.enter.a", "{}", nil)
 	done := make(chan *nats.Msg, 1)
 	go func() {
-		done <- request(t, nc, store.Name()+".command.gated.pass.a", `{"n":1}`, nats.Header{"Rossby-Timeout": {"1"}})
+		done <- request(t, nc, store.Name()+".command.gated.pass.a", `{"n":1}`, nats.Header{"Rossby-Timeout": {"1ms"}})
 	}()
 	<-entered
 	late, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)

@@ -160,7 +160,7 @@ func TestWireErrors(t *testing.T) {
 		"other payload": {"credit.a1", `{"cents":2}`, h("Rossby-Command-Id", "id 1"), "409", "conflict", "other-payload", "used before"},
 		"bad version":   {"debit.a1", `{"cents":1}`, h("Rossby-Expect-Version", "x"), "400", "invalid", "", "Rossby-Expect-Version"},
 		"bad timeout":   {"debit.a1", `{"cents":1}`, h("Rossby-Timeout", "soon"), "400", "invalid", "", "Rossby-Timeout"},
-		"no timeout":    {"debit.a1", `{"cents":1}`, h("Rossby-Timeout", "0"), "400", "invalid", "", "Rossby-Timeout"},
+		"no timeout":    {"debit.a1", `{"cents":1}`, h("Rossby-Timeout", "0s"), "400", "invalid", "", "Rossby-Timeout"},
 		"bad trigger":   {"debit.a1", `{"cents":1}`, h("Rossby-Trigger", "a b c"), "400", "invalid", "", "Rossby-Trigger"},
 		"bad position":  {"debit.a1", `{"cents":1}`, h("Rossby-Trigger", "s e p x 1"), "400", "invalid", "", "position"},
 		"bad time":      {"debit.a1", `{"cents":1}`, h("Rossby-Trigger", "s e p - x"), "400", "invalid", "", "time"},
@@ -196,7 +196,7 @@ func TestWireHeaders(t *testing.T) {
 	t.Parallel()
 	nc, _, repo, command := served(t, 100)
 	header := h("Rossby-Command-Id", "id 2 ", "Rossby-Correlation", "conv", "Rossby-Causation", "cause", "Rossby-Meta-User", "u1",
-		"Rossby-Expect-Version", "1", "Rossby-Timeout", "30000", "traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+		"Rossby-Expect-Version", "1", "Rossby-Timeout", "30s", "traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 	first := ok(t, request(t, nc, command+"debit.a1", `{"cents":1}`, header))
 	again := ok(t, request(t, nc, command+"debit.a1", `{"cents":1}`, header))
 	if first.Duplicate || !again.Duplicate || again.Version != 2 || again.Position != first.Position || again.Events[0].ID != first.Events[0].ID {

@@ -117,13 +117,13 @@ func ParseTrigger(text string) (Trigger, error) {
 }
 
 // Deadline writes the time left to the context as [HeaderDeadline], "" for no
-// limit: milliseconds, because the clocks of two machines differ.
+// limit: a duration such as 2500ms, because the clocks of two machines differ.
 func Deadline(ctx context.Context) string {
 	at, ok := ctx.Deadline()
 	if !ok {
 		return ""
 	}
-	return strconv.FormatInt(max(time.Until(at).Milliseconds(), 1), 10)
+	return strconv.FormatInt(max(time.Until(at).Milliseconds(), 1), 10) + "ms"
 }
 
 // WithDeadline bounds a request's context by its header, counted from when the
@@ -132,13 +132,11 @@ func WithDeadline(
 	ctx context.Context, header string, arrived time.Time, most time.Duration,
 ) (context.Context, context.CancelFunc, error) {
 	if header != "" {
-		ms, err := strconv.ParseInt(header, 10, 64)
-		if err != nil || ms < 1 {
-			return nil, nil, fmt.Errorf("header %s %q is not a number of milliseconds", HeaderDeadline, header)
+		left, err := time.ParseDuration(header)
+		if err != nil || left <= 0 {
+			return nil, nil, fmt.Errorf("header %s %q is not a duration such as 2500ms", HeaderDeadline, header)
 		}
-		if ms < most.Milliseconds() {
-			most = time.Duration(ms) * time.Millisecond
-		}
+		most = min(most, left)
 	}
 	ctx, cancel := context.WithDeadline(ctx, arrived.Add(most))
 	return ctx, cancel, nil
