@@ -24,7 +24,7 @@ func (a *API) events(w http.ResponseWriter, r *http.Request) error {
 	c := a.hub.join(last)
 	if c == nil {
 		return &problem{
-			Status: http.StatusServiceUnavailable, Code: "not-ready", Detail: "no more listeners now", retry: true,
+			Status: http.StatusServiceUnavailable, Code: codeNotReady, Detail: "no more listeners now", retry: true,
 		}
 	}
 	defer a.hub.leave(c)

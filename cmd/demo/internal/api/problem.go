@@ -21,6 +21,9 @@ const (
 	headerKey      = "Idempotency-Key"
 )
 
+// codeNotReady is the code of what will be there soon.
+const codeNotReady = "not-ready"
+
 // retryAfter is what a client is told to wait, in seconds.
 const retryAfter = 1
 
@@ -53,7 +56,7 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 		return // nobody is there to hear it
 	}
 	p := describe(err)
-	if p.Status >= http.StatusInternalServerError {
+	if p.Status >= http.StatusInternalServerError && p.Code != codeNotReady {
 		a.log.WarnContext(r.Context(), "request failed", "method", r.Method, "path", clean(r.URL.Path), "status", p.Status, "error", err)
 	}
 	if stale, ok := errors.AsType[*projection.StaleError](err); ok {

@@ -182,7 +182,7 @@ func (a *API) readyz(w http.ResponseWriter, r *http.Request) error {
 		return away("there is no connection to NATS")
 	}
 	if _, ready := a.hub.newestTransfers(0); !ready {
-		return &problem{Status: http.StatusServiceUnavailable, Code: "not-ready", Detail: "the views are still being read", retry: true}
+		return &problem{Status: http.StatusServiceUnavailable, Code: codeNotReady, Detail: "the views are still being read", retry: true}
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, position := range []func(context.Context, ...projection.ReadOption) (jetstream.Position, error){

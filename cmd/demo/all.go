@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rossby-go/rossby/cmd/demo/internal/app"
+	"github.com/rossby-go/rossby/cmd/demo/internal/commands"
+	"github.com/rossby-go/rossby/cmd/demo/internal/notify"
+	"github.com/rossby-go/rossby/jetstream"
+	"github.com/rossby-go/rossby/jetstream/embedded"
+)
+
+// runAll runs the whole bank in this process, its server too.
+func runAll(ctx context.Context, args []string, out, errOut io.Writer) error {
+	fs := newFlags("demo", "demo [flags] | demo run MODULE… [flags] | demo load [flags]", errOut)
+	httpAddr := fs.String("http", "127.0.0.1:8080", "address of the page and the HTTP API")
+	natsAddr := fs.String("nats-listen", "127.0.0.1:4222", "address where other NATS clients can join")
+	store := fs.String("store", "", "directory that keeps the data (default: a temporary one, removed at exit)")
+	seed := fs.Bool("seed", true, "make customers and accounts, and a trickle of transfers")
+	notifyURL := fs.String("notify", "", "URL of another notification service (default: a small one in this process)")
+	deadline := fs.Duration("deadline", commands.DeadlineDefault, "how long a transfer may wait for its debit")
+	lazy := fs.Bool("lazy-sync", false, "let the server fsync every two minutes instead of at every write")
+	verbose := fs.Bool("v", false, "log what the modules do")
+	rest, err := parse(fs, args)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return fmt.Errorf("unknown argument %q: the commands are run and load; see --help", rest[0])
+	}
+	log := newLogger(errOut, *verbose)
+
+	listener, err := listen(ctx, "--http", *httpAddr)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = listener.Close() }()
+	srv, err := embedded.Start(embedded.Config{Listen: *natsAddr, StoreDir: *store, LazySync: *lazy})
+	if err != nil {
+		return fmt.Errorf("--nats-listen %s: %w", *natsAddr, err)
+	}
+	defer func() {
+		if err := srv.Stop(); err != nil {
+			log.Error("the server did not stop cleanly", "error", err)
+		}
+	}()
+	nc, err := jetstream.Connect(ctx, jetstream.ConnectConfig{
+		URL: srv.URL(), Name: "rossby-demo", Logger: log, Options: []nats.Option{srv.Option()},
+	})
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+
+	g, ctx := errgroup.WithContext(ctx)
+	cfg := app.Config{
+		Conn: nc, Modules: app.Modules(), Listener: listener, Logger: log, NotifyURL: *notifyURL, Deadline: *deadline, Fsync: "always",
+	}
+	if *lazy {
+		cfg.Fsync = "every 2 minutes"
+	}
+	if cfg.NotifyURL == "" {
+		cfg.Service = notify.NewService()
+		if cfg.NotifyURL, err = serveNotifications(ctx, g, "127.0.0.1:0", cfg.Service); err != nil {
+			return err
+		}
+	}
+	bank, err := app.New(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	g.Go(func() error { return bank.Run(ctx) })
+	if *seed {
+		if err := bank.Seed(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+		g.Go(func() error {
+			bank.Trickle(ctx, log)
+			return nil
+		})
+	}
+	g.Go(func() error { return greet(ctx, out, listener.Addr().String(), srv.URL(), *seed) })
+	return g.Wait()
+}
+
+// greet waits until the page answers and says what to do with it.
+func greet(ctx context.Context, out io.Writer, httpAddr, natsURL string, seeded bool) error {
+	base := "http://" + httpAddr
+	if err := awaitReady(ctx, base+"/readyz"); err != nil {
+		return nil //nolint:nilerr // ended before it was ready
+	}
+	account := "<accountId>"
+	body := `{"title":"mine","initialCents":10000}`
+	if seeded {
+		account = "ada-giro"
+		body = `{"fromAccountId":"ada-giro","toAccountId":"bela-giro","cents":500}`
+	}
+	post := base + "/api/accounts"
+	if seeded {
+		post = base + "/api/transfers"
+	}
+	_, err := fmt.Fprintf(out, `The bank is open: %s
+NATS clients join at %s
+
+Try:
+  curl -s -X POST %s -d '%s'
+  nats --server %s kv get bank_accounts 1.%s
+  nats --server %s req bank.command.account.open.mine '{"title":"mine","initialCents":5000}'
+
+Ctrl-C closes it.
+`, base, natsURL, post, body, natsURL, account, natsURL)
+	return err
+}
+
+// awaitReady asks until the answer is 200.
+func awaitReady(ctx context.Context, url string) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+}
+
+// listen reports which flag's address cannot be had.
+func listen(ctx context.Context, flag, addr string) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w (is another demo running?)", flag, addr, err)
+	}
+	return l, nil
+}
+
+// serveNotifications serves the small notification service until ctx ends.
+func serveNotifications(
+	ctx context.Context,
+	g *errgroup.Group,
+	addr string,
+	svc *notify.Service,
+) (url string, err error) {
+	l, err := listen(ctx, "notification service", addr)
+	if err != nil {
+		return "", err
+	}
+	srv := &http.Server{
+		Handler: svc, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelWarn),
+	}
+	g.Go(func() error {
+		if err := srv.Serve(l); err != http.ErrServerClosed {
+			return err
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		return srv.Close()
+	})
+	return "http://" + l.Addr().String() + "/", nil
+}

@@ -1,0 +1,295 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rossby-go/rossby/aggregate"
+	"github.com/rossby-go/rossby/cmd/demo/internal/api"
+	"github.com/rossby-go/rossby/cmd/demo/internal/commands"
+	"github.com/rossby-go/rossby/cmd/demo/internal/notify"
+	"github.com/rossby-go/rossby/cmd/demo/internal/views"
+	"github.com/rossby-go/rossby/gateway"
+	"github.com/rossby-go/rossby/jetstream"
+	"github.com/rossby-go/rossby/projection"
+)
+
+// StoreName is the name of the bank's store.
+const StoreName = "bank"
+
+// Config says what a process of the bank needs. Conn and Modules are required.
+type Config struct {
+	// Conn is the connection to NATS, which the process shares.
+	Conn *nats.Conn
+	// Modules are what the process runs.
+	Modules []Module
+	// Deadline is how long a transfer may wait for its debit. Defaults to
+	// [commands.DeadlineDefault].
+	Deadline time.Duration
+	// Fsync says how the servers sync, "" when that is not known.
+	Fsync string
+	// Listener is where the HTTP module serves.
+	Listener net.Listener
+	// Logger defaults to slog.Default().
+	Logger *slog.Logger
+	// NotifyURL is where the notifications module POSTs.
+	NotifyURL string
+	// Replicas is the number of servers that keep a store that is made. Defaults
+	// to 1.
+	Replicas int
+	// Service is the notification service in this process, if there is one.
+	Service *notify.Service
+	// TTL is how long a dead instance keeps its place. Defaults to 3 s.
+	TTL time.Duration
+}
+
+// Validate reports what [New] would refuse, joined.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Conn == nil {
+		errs = append(errs, errors.New("app: no connection"))
+	}
+	if len(c.Modules) == 0 {
+		errs = append(errs, errors.New("app: no modules"))
+	}
+	if slices.Contains(c.Modules, HTTP) && c.Listener == nil {
+		errs = append(errs, fmt.Errorf("app: module %q has no address to listen on", HTTP))
+	}
+	if slices.Contains(c.Modules, Notifications) && c.NotifyURL == "" {
+		errs = append(errs, fmt.Errorf("app: module %q has no URL to notify", Notifications))
+	}
+	return errors.Join(errs...)
+}
+
+// App is a process of the bank.
+type App struct {
+	cfg   Config
+	store *jetstream.Store
+	// Accounts, Customers and Transfers are where commands go: repositories where
+	// the module runs in this process, clients of the services where it does not.
+	Accounts, Customers, Transfers aggregate.Target
+
+	run []part
+}
+
+// part is something that runs until its context ends.
+type part struct {
+	name string
+	run  func(context.Context) error
+}
+
+// New opens the bank's store and prepares the modules. A process with a
+// command-side module makes the store when it does not exist; any other returns
+// an error that says so.
+func New(ctx context.Context, cfg Config) (*App, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
+	cfg.Deadline = cmp.Or(cfg.Deadline, commands.DeadlineDefault)
+	a := &App{cfg: cfg}
+	var err error
+	if slices.ContainsFunc(cfg.Modules, Module.commandSide) {
+		a.store, err = jetstream.Open(ctx, cfg.Conn, jetstream.Config{Name: StoreName, Replicas: cfg.Replicas})
+	} else {
+		a.store, err = jetstream.Attach(ctx, cfg.Conn, StoreName)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if a.Accounts, err = target(a, AccountCommands, commands.AccountType()); err != nil {
+		return nil, err
+	}
+	if a.Customers, err = target(a, CustomerCommands, commands.CustomerType()); err != nil {
+		return nil, err
+	}
+	if a.Transfers, err = target(a, TransferCommands, commands.TransferType()); err != nil {
+		return nil, err
+	}
+	for _, m := range cfg.Modules {
+		if err := a.prepare(ctx, m); err != nil {
+			return nil, fmt.Errorf("module %s: %w", m, err)
+		}
+	}
+	return a, nil
+}
+
+// target is where the commands of a type go. Where the module runs here, its
+// command service does, too.
+func target[S any](a *App, m Module, typ *aggregate.Type[S]) (aggregate.Target, error) {
+	if !slices.Contains(a.cfg.Modules, m) {
+		return aggregate.NewClient(a.cfg.Conn, StoreName, typ)
+	}
+	repo, err := aggregate.NewRepository(a.store, typ, aggregate.RepositoryConfig{Logger: a.cfg.Logger})
+	if err != nil {
+		return nil, err
+	}
+	svc, err := aggregate.NewService(repo, aggregate.ServiceConfig{Logger: a.cfg.Logger})
+	if err != nil {
+		return nil, err
+	}
+	a.add(string(m), svc.Run)
+	return repo, nil
+}
+
+func (a *App) add(name string, run func(context.Context) error) {
+	a.run = append(a.run, part{name, run})
+}
+
+func (a *App) prepare(ctx context.Context, m Module) error {
+	switch m {
+	case AccountCommands, CustomerCommands, TransferCommands:
+		return nil // target has made them
+	case TransferProcess:
+		return a.prepareProcess(ctx)
+	case AccountView:
+		return a.updater(m, views.Accounts())
+	case CustomerView:
+		return a.updater(m, views.Customers())
+	case TransferView:
+		return a.updater(m, views.Transfers())
+	case LedgerView:
+		return a.updater(m, views.LedgerView())
+	case Queries:
+		a.add(string(m), a.serveQueries)
+	case Notifications:
+		g, err := notify.NewGateway(a.store, a.cfg.NotifyURL, &http.Client{Timeout: 10 * time.Second}, gateway.Config{
+			Start: jetstream.FromBeginning(), Logger: a.cfg.Logger, TTL: a.cfg.TTL, Timeout: 15 * time.Second,
+			MaxBackoff: 5 * time.Second, Concurrency: 8,
+		})
+		if err != nil {
+			return err
+		}
+		a.add(string(m), g.Run)
+	case HTTP:
+		a.add(string(m), a.serveHTTP)
+	}
+	return nil
+}
+
+func (a *App) prepareProcess(ctx context.Context) error {
+	timers, err := aggregate.NewTimers(ctx, a.store, aggregate.TimersConfig{Logger: a.cfg.Logger, TTL: a.cfg.TTL},
+		a.Accounts, a.Transfers)
+	if err != nil {
+		return err
+	}
+	reactor, err := commands.NewReactor(a.store, a.Accounts, a.Transfers, a.cfg.Deadline, aggregate.ReactorConfig{
+		Start: jetstream.FromBeginning(), Logger: a.cfg.Logger, TTL: a.cfg.TTL, MaxBackoff: 2 * time.Second,
+	})
+	if err != nil {
+		return err
+	}
+	a.add("timers", timers.Run)
+	a.add(string(TransferProcess), reactor.Run)
+	return nil
+}
+
+func (a *App) updater(m Module, def projection.AnyDefinition) error {
+	u, err := projection.NewUpdater(a.store, def, projection.UpdaterConfig{Logger: a.cfg.Logger, LeaseTTL: a.cfg.TTL})
+	if err != nil {
+		return err
+	}
+	a.add(string(m), u.Run)
+	return nil
+}
+
+// Run runs every module until ctx ends, which drains them and returns nil, or
+// until one of them fails, which ends them all.
+func (a *App) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, p := range a.run {
+		g.Go(func() error {
+			if err := p.run(ctx); err != nil {
+				return fmt.Errorf("%s: %w", p.name, err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// readers are the bank's views, as the HTTP module reads them.
+type readers struct {
+	accounts  *projection.Reader[views.Account]
+	customers *projection.Reader[views.Customer]
+	transfers *projection.Reader[views.Transfer]
+	ledger    *projection.Reader[views.Ledger]
+}
+
+// openWait is how long a process waits for views that another is to make.
+const openWait = 30 * time.Second
+
+func (a *App) open(ctx context.Context) (readers, error) {
+	var r readers
+	cfg := projection.ReaderConfig{OpenWait: openWait}
+	var errs [4]error
+	r.accounts, errs[0] = projection.NewReader[views.Account](ctx, a.cfg.Conn, StoreName, views.AccountsName, cfg)
+	r.customers, errs[1] = projection.NewReader[views.Customer](ctx, a.cfg.Conn, StoreName, views.CustomersName, cfg)
+	r.transfers, errs[2] = projection.NewReader[views.Transfer](ctx, a.cfg.Conn, StoreName, views.TransfersName, cfg)
+	r.ledger, errs[3] = projection.NewReader[views.Ledger](ctx, a.cfg.Conn, StoreName, views.LedgerName, cfg)
+	return r, errors.Join(errs[:]...)
+}
+
+func (a *App) serveHTTP(ctx context.Context) error {
+	r, err := a.open(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	h, err := api.New(api.Config{
+		Store: a.store, Accounts: a.Accounts, Customers: a.Customers, Transfers: a.Transfers,
+		AccountViews: r.accounts, CustomerViews: r.customers, TransferViews: r.transfers, Ledger: r.ledger,
+		Followers: a.Followers, Durability: a.durability, Notifications: a.notifications, Logger: a.cfg.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	srv := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ErrorLog:          slog.NewLogLogger(a.cfg.Logger.Handler(), slog.LevelWarn),
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return h.Run(ctx) })
+	g.Go(func() error {
+		if err := srv.Serve(a.cfg.Listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if err := srv.Shutdown(stop); err != nil {
+			return srv.Close() // a client that listens to events would keep it open
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+func (a *App) durability(ctx context.Context) (jetstream.Durability, error) {
+	d, err := a.store.Durability(ctx)
+	d.Fsync = cmp.Or(a.cfg.Fsync, d.Fsync)
+	return d, err
+}
+
+func (a *App) notifications() (notify.Stats, bool) {
+	if a.cfg.Service == nil {
+		return notify.Stats{}, false
+	}
+	return a.cfg.Service.Stats(), true
+}

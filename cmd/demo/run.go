@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rossby-go/rossby/cmd/demo/internal/app"
+	"github.com/rossby-go/rossby/cmd/demo/internal/commands"
+	"github.com/rossby-go/rossby/cmd/demo/internal/notify"
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+// runModules runs some of the bank's modules against a server elsewhere.
+func runModules(ctx context.Context, args []string, out, errOut io.Writer) error {
+	fs := newFlags("demo run", "demo run MODULE… --nats URL | --context NAME [flags]", errOut)
+	var where natsFlags
+	where.add(fs)
+	httpAddr := fs.String("http", "127.0.0.1:8080", "address of the http module")
+	notifyURL := fs.String("notify", "", "URL for the notifications module (default: a small service in this process)")
+	replicas := fs.Int("replicas", 0, "servers that keep the store, when this process makes it: 1, 3 or 5")
+	deadline := fs.Duration("deadline", commands.DeadlineDefault, "how long a transfer may wait for its debit")
+	ttl := fs.Duration("ttl", 0, "how long a dead instance keeps its place (default 3s)")
+	wait := fs.Duration("wait", 10*time.Second, "how long to wait for the server")
+	verbose := fs.Bool("v", false, "log what the modules do")
+	names, err := parse(fs, args)
+	if err != nil {
+		return err
+	}
+	modules, err := app.ParseModules(names)
+	if err != nil {
+		return err
+	}
+	if len(modules) == 0 {
+		return fmt.Errorf("say which modules to run, of: %v", app.Modules())
+	}
+	log := newLogger(errOut, *verbose)
+	cc, err := where.config(fmt.Sprint(modules))
+	if err != nil {
+		return err
+	}
+	cc.Logger, cc.Wait = log, *wait
+	nc, err := jetstream.Connect(ctx, cc)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+
+	g, ctx := errgroup.WithContext(ctx)
+	cfg := app.Config{
+		Conn: nc, Modules: modules, Logger: log, NotifyURL: *notifyURL, Deadline: *deadline, Replicas: *replicas, TTL: *ttl,
+	}
+	if slices.Contains(modules, app.HTTP) {
+		if cfg.Listener, err = listen(ctx, "--http", *httpAddr); err != nil {
+			return err
+		}
+		defer func() { _ = cfg.Listener.Close() }()
+	}
+	if slices.Contains(modules, app.Notifications) && cfg.NotifyURL == "" {
+		cfg.Service = notify.NewService()
+		if cfg.NotifyURL, err = serveNotifications(ctx, g, "127.0.0.1:0", cfg.Service); err != nil {
+			return err
+		}
+	}
+	bank, err := app.New(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	g.Go(func() error { return bank.Run(ctx) })
+	g.Go(func() error {
+		if cfg.Listener != nil {
+			base := "http://" + cfg.Listener.Addr().String()
+			if awaitReady(ctx, base+"/readyz") == nil {
+				_, err := fmt.Fprintf(out, "running %v at %s\n", modules, base)
+				return err
+			}
+			return nil
+		}
+		_, err := fmt.Fprintf(out, "running %v\n", modules)
+		return err
+	})
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}

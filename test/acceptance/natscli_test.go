@@ -1,0 +1,85 @@
+package acceptance_test
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// natsCLI is the version of the standard command line that the test builds.
+const natsCLI = "github.com/nats-io/natscli/nats@v0.5.1"
+
+// TestNATSCommandLine: any NATS client can take part.
+func TestNATSCommandLine(t *testing.T) {
+	t.Parallel()
+	bin := t.TempDir()
+	install := exec.CommandContext(t.Context(), "go", "install", natsCLI)
+	install.Env = append(os.Environ(), "GOBIN="+bin, "GOFLAGS=-mod=mod")
+	install.Dir = bin // outside the module, whose go.mod it must not touch
+	if out, err := install.CombinedOutput(); err != nil {
+		t.Fatalf("install %s: %v\n%s", natsCLI, err, out)
+	}
+	_, base, url := monolith(t)
+	nats := func(args ...string) string {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, filepath.Join(bin, "nats"), append([]string{"--server", url}, args...)...)
+		cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+bin, "HOME="+bin)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("nats %v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	c := newClient(base)
+
+	// A command by request-reply, its answer as JSON.
+	out := nats("req", "bank.command.account.open.a1", `{"title":"by hand","initialCents":700}`, "--raw")
+	var reply struct {
+		ID       string `json:"id"`
+		Version  uint64 `json:"version"`
+		Position string `json:"position"`
+		Events   []struct {
+			Name string `json:"name"`
+		} `json:"events"`
+	}
+	if err := json.Unmarshal([]byte(out), &reply); err != nil || reply.ID != "a1" || reply.Version != 1 || reply.Position == "" ||
+		len(reply.Events) != 1 ||
+		reply.Events[0].Name != "opened" {
+		t.Fatalf("%v: %s", err, out)
+	}
+	c.balance(t, "a1", 700)
+
+	// A view's entry as plain JSON.
+	out = nats("kv", "get", "bank_accounts", "1.a1", "--raw")
+	var view accountView
+	if err := json.Unmarshal([]byte(out), &view); err != nil || view.AccountID != "a1" || view.BalanceCents != 700 {
+		t.Fatalf("%v: %s", err, out)
+	}
+
+	// A refusal says why.
+	if out = nats("req", "bank.command.account.debit.a1", `{"transferId":"t","cents":9999}`); !strings.Contains(
+		out,
+		"insufficient-funds",
+	) {
+		t.Fatal(out)
+	}
+
+	out = nats("micro", "ls")
+	for _, service := range []string{"bank-account", "bank-customer", "bank-transfer"} {
+		if !strings.Contains(out, service) {
+			t.Errorf("%s is not among the services:\n%s", service, out)
+		}
+	}
+	for _, follower := range []string{"accounts", "money-transfer", "notifications"} {
+		if out = nats("consumer", "info", "bank", follower); !strings.Contains(out, "Unprocessed Messages") {
+			t.Errorf("consumer %s:\n%s", follower, out)
+		}
+	}
+}
