@@ -113,6 +113,11 @@ func TestFigures(t *testing.T) {
 	if text := r.lines(row{name: "x", target: 0.81}); !strings.Contains(text, " short\n") {
 		t.Error(text)
 	}
+	// An interval that spans everything proves nothing.
+	r.samples[0] = samples(900, 1300, 2000, 1900, 1200)
+	if text := r.lines(row{name: "x", target: 0.95}); !strings.Contains(text, " short\n") {
+		t.Error(text)
+	}
 	// Where less is better, the ratio is ours over raw.
 	r = result{unit: "B", ours: 300, raw: 200}
 	if text := r.lines(row{name: "x", lower: true, target: 1.5}); text != "x ours=300B raw=200B ratio=1.50 target=1.50 ok\n" {

@@ -23,7 +23,7 @@ const maxPeak = 512 << 20
 // catchup builds a new keyed view from all events, in a process of its own, in
 // turns with a process that only pulls them.
 func catchup(ctx context.Context, e *env) (*result, error) {
-	events, keys, turns := e.scaled(200_000), e.scaled(20_000), 7
+	events, keys, turns := e.scaled(200_000), e.scaled(20_000), 9
 	if e.full && !e.short {
 		events, keys, turns = 1_000_000, 100_000, 5
 	}

@@ -27,6 +27,8 @@ const (
 type env struct {
 	options
 
+	row row
+
 	home   string
 	server *process
 	url    string
@@ -37,8 +39,8 @@ type env struct {
 	js        natsjs.JetStream
 }
 
-func newEnv(ctx context.Context, o options) (_ *env, err error) {
-	e := &env{options: o}
+func newEnv(ctx context.Context, o options, w row) (_ *env, err error) {
+	e := &env{options: o, row: w}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.close())

@@ -161,7 +161,7 @@ func selectRows(o options) ([]row, error) {
 
 // runRow gives the row a server of its own.
 func runRow(ctx context.Context, r row, o options, out io.Writer) (err error) {
-	e, err := newEnv(ctx, o)
+	e, err := newEnv(ctx, o, r)
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func measure(ctx context.Context, e *env, p plan, sides ...contender) (*result, 
 	if p.cold {
 		warm = 0
 	}
-	for turn := -warm; turn < p.slices; turn++ {
+	for turn := -warm; turn < p.slices || turn < mostTimes*p.slices && e.unclear(r); turn++ {
 		for _, i := range rand.Perm(len(sides)) {
 			s, err := measureSlice(ctx, sides[i], p.ops)
 			if err != nil {
@@ -92,6 +92,30 @@ func measure(ctx context.Context, e *env, p plan, sides ...contender) (*result, 
 		}
 	}
 	return r, nil
+}
+
+// mostTimes is how many times as many turns as planned are taken where those do
+// not tell whether the target is reached.
+const mostTimes = 3
+
+// unclear tells a result whose interval holds the target and is too wide to say
+// that it is reached.
+func (e *env) unclear(r *result) bool {
+	if e.short || e.only != "" || e.slices > 0 {
+		return false
+	}
+	_, _, ratio, low, high := r.figures()
+	return low < e.row.target && e.row.target < high && high-low > widest*ratio
+}
+
+// widest is how wide an interval may be, as a part of the ratio, for its upper end
+// to count.
+const widest = 0.1
+
+// reached tells whether a target is reached: by the ratio itself, or by an
+// interval that is narrow enough to mean something.
+func reached(target, ratio, low, high float64) bool {
+	return ratio >= target || high >= target && high-low <= widest*ratio
 }
 
 func measureSlice(ctx context.Context, c contender, ops int) (s sample, err error) {
@@ -111,12 +135,12 @@ func measureSlice(ctx context.Context, c contender, ops int) (s sample, err erro
 // lines are the row's line and, indented, what belongs to it.
 func (r *result) lines(w row) string {
 	ours, raw, ratio, low, high := r.figures()
-	if w.lower {
-		ratio, low, high = 1/ratio, 1/high, 1/low
-	}
 	verdict := "short"
-	if w.lower && low <= w.target || !w.lower && high >= w.target {
+	if w.lower && 1/ratio <= w.target || !w.lower && reached(w.target, ratio, low, high) {
 		verdict = "ok"
+	}
+	if w.lower {
+		ratio = 1 / ratio
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s ours=%s raw=%s ratio=%.2f target=%.2f %s\n", w.name, r.figure(ours), r.figure(raw), ratio, w.target, verdict)
