@@ -208,40 +208,34 @@ func (c *client) transfer(t testing.TB, from, to string, cents int64) string {
 		object{"fromAccountId": from, "toAccountId": to, "cents": cents, "description": "test"}).TransferID
 }
 
-// ended waits until the transfer has the state and both ends show it.
-func (c *client) ended(t testing.TB, id, state string) {
+// shows waits until a GET answers 200 with what the check wants: a view may be a
+// moment behind.
+func shows[T any](t testing.TB, c *client, path, what string, check func(T) bool) {
 	t.Helper()
-	eventually(t.Context(), t, "transfer "+id+" "+state, time.Minute, func() error {
-		a, err := c.do(t.Context(), "GET", "/api/transfers/"+id, "", nil)
+	eventually(t.Context(), t, path+" shows "+what, 2*time.Minute, func() error {
+		a, err := c.do(t.Context(), "GET", path, "", nil)
 		if err != nil {
 			return err
 		}
-		var v transferView
+		var v T
 		if err := json.Unmarshal(a.body, &v); err != nil {
 			return err
 		}
-		if v.State != state {
+		if a.status != http.StatusOK || !check(v) {
 			return fmt.Errorf("%d %s", a.status, a.body)
 		}
 		return nil
 	})
 }
 
+// ended waits until the transfer's view shows the state.
+func (c *client) ended(t testing.TB, id, state string) {
+	t.Helper()
+	shows(t, c, "/api/transfers/"+id, state, func(v transferView) bool { return v.State == state })
+}
+
 // balance waits until the account's view shows the balance.
 func (c *client) balance(t testing.TB, id string, cents int64) {
 	t.Helper()
-	eventually(t.Context(), t, fmt.Sprintf("account %s has %d cents", id, cents), time.Minute, func() error {
-		a, err := c.do(t.Context(), "GET", "/api/accounts/"+id, "", nil)
-		if err != nil {
-			return err
-		}
-		var v accountView
-		if err := json.Unmarshal(a.body, &v); err != nil {
-			return err
-		}
-		if v.BalanceCents != cents {
-			return fmt.Errorf("%d %s", a.status, a.body)
-		}
-		return nil
-	})
+	shows(t, c, "/api/accounts/"+id, fmt.Sprintf("%d cents", cents), func(v accountView) bool { return v.BalanceCents == cents })
 }

@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,6 +84,7 @@ type services struct {
 
 	mu      sync.Mutex
 	running map[string]*process
+	kills   atomic.Int64
 }
 
 func microservices(t testing.TB, notifyURL string) *services {
@@ -113,21 +116,24 @@ func (s *services) process(name string) *process {
 	return s.running[name]
 }
 
-// chaos kills a module at random and starts it again, until ctx ends; then all
-// modules run.
+// chaos kills one module after the other, in random order, round after round, and
+// starts it again, until ctx ends; then all modules run.
 func (s *services) chaos(ctx context.Context, every time.Duration) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
 		all := modules()
-		m := all[rand.IntN(len(all))]
-		s.process(m[0]).kill()
-		s.start(m)
+		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		for _, m := range all {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+			}
+			s.process(m[0]).kill()
+			s.kills.Add(1)
+			s.start(m)
+		}
 	}
 }
 
@@ -160,8 +166,11 @@ func TestMicroservices(t *testing.T) {
 	c := newClient("http://" + s.http)
 	ctx, cancel := context.WithCancel(t.Context())
 	var g errgroup.Group
-	g.Go(func() error { return s.chaos(ctx, 1500*time.Millisecond) })
-	t.Run("Suite", func(t *testing.T) { suite(t, c) })
+	g.Go(func() error { return s.chaos(ctx, 700*time.Millisecond) })
+	// Until every module has been killed under it.
+	for round := 1; s.kills.Load() < int64(len(modules())); round++ {
+		t.Run(fmt.Sprintf("Suite%d", round), func(t *testing.T) { suite(t, c) })
+	}
 	cancel()
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)
@@ -207,7 +216,7 @@ func TestTransfersUnderKills(t *testing.T) { //nolint:paralleltest // it takes b
 	chaos, calm := context.WithCancel(ctx)
 	defer calm()
 	var killer errgroup.Group
-	killer.Go(func() error { return s.chaos(chaos, time.Second) })
+	killer.Go(func() error { return s.chaos(chaos, 200*time.Millisecond) })
 
 	made := make([]string, transfers)
 	work := make(chan int)
@@ -289,11 +298,15 @@ func TestTransfersUnderKills(t *testing.T) { //nolint:paralleltest // it takes b
 	if outcomes[completed] == 0 || outcomes[completed]+outcomes[failedFunds] != transfers {
 		t.Fatalf("outcomes: %v", outcomes)
 	}
+	if s.kills.Load() < int64(len(modules())) {
+		t.Errorf("only %d processes were killed", s.kills.Load())
+	}
 	repeats := 0
 	for _, n := range r.byKey {
 		repeats += n - 1
 	}
-	t.Logf("outcomes %v; %d notifications, %d of them repeated under their key", outcomes, len(r.byKey), repeats)
+	t.Logf("outcomes %v; %d kills; %d notifications, %d deliveries repeated under their key",
+		outcomes, s.kills.Load(), len(r.byKey), repeats)
 }
 
 // TestHangingTransferTimesOut: with nobody to debit, the deadline ends the
@@ -331,14 +344,10 @@ func TestHangingTransferTimesOut(t *testing.T) {
 	id := c.transfer(t, from, to, 100)
 	c.ended(t, id, failedTimeout)
 	run("accounts", "account-commands")
-	eventually(t.Context(), t, "late debit is refunded", time.Minute, func() error {
-		h := call[accountView](t, c, 200, "GET", "/api/accounts/"+from, nil)
-		for _, e := range h.History {
-			if e.Type == "refunded" && e.TransferID == id && h.BalanceCents == 500 {
-				return nil
-			}
-		}
-		return fmt.Errorf("%+v", h)
+	shows(t, c, "/api/accounts/"+from, "the late debit's refund", func(v accountView) bool {
+		return v.BalanceCents == 500 && slices.ContainsFunc(v.History, func(e historyEntry) bool {
+			return e.Type == "refunded" && e.TransferID == id
+		})
 	})
 	c.ended(t, id, failedTimeout)
 	c.balance(t, to, 0)

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -107,25 +106,18 @@ func historyAndDuplicates(t *testing.T, c *client) {
 		rows    int
 	}{from: {"debited", -200, 300, 3}, to: {"credited", 200, 200, 3}} {
 		c.balance(t, account, want.balance)
-		eventually(t.Context(), t, "history of "+account, time.Minute, func() error {
-			h := call[struct {
-				History []historyEntry `json:"history"`
-			}](t, c, 200, "GET", "/api/accounts/"+account+"/history", nil).History
-			if len(h) != want.rows || h[0].Type != "opened" {
-				return fmt.Errorf("%+v", h)
-			}
-			change := slices.IndexFunc(
-				h,
-				func(e historyEntry) bool { return e.Type == want.change && e.TransferID == id && e.Cents == want.cents },
-			)
-			row := slices.IndexFunc(h, func(e historyEntry) bool {
-				return e.Type == "transfer" && e.TransferID == id && e.State == completed && e.FromAccountID == from &&
-					e.ToAccountID == to
-			})
-			if change < 0 || row < 0 || h[change].EventID == "" {
-				return fmt.Errorf("%+v", h)
-			}
-			return nil
+		shows(t, c, "/api/accounts/"+account+"/history", "both rows of the transfer", func(v struct {
+			History []historyEntry `json:"history"`
+		}) bool {
+			h := v.History
+			return len(h) == want.rows && h[0].Type == "opened" &&
+				slices.ContainsFunc(h, func(e historyEntry) bool {
+					return e.Type == want.change && e.TransferID == id && e.Cents == want.cents && e.EventID != ""
+				}) &&
+				slices.ContainsFunc(h, func(e historyEntry) bool {
+					return e.Type == "transfer" && e.TransferID == id && e.State == completed &&
+						e.FromAccountID == from && e.ToAccountID == to
+				})
 		})
 	}
 }
@@ -140,20 +132,7 @@ func newCustomer(t *testing.T, c *client) (id string, email string) {
 
 func (c *client) customer(t *testing.T, id string, what string, check func(customerView) bool) {
 	t.Helper()
-	eventually(t.Context(), t, what, time.Minute, func() error {
-		a, err := c.do(t.Context(), "GET", "/api/customers/"+id, "", nil)
-		if err != nil {
-			return err
-		}
-		var v customerView
-		if err := json.Unmarshal(a.body, &v); err != nil {
-			return err
-		}
-		if a.status != 200 || !check(v) {
-			return fmt.Errorf("%d %s", a.status, a.body)
-		}
-		return nil
-	})
+	shows(t, c, "/api/customers/"+id, what, check)
 }
 
 func customerViewShows(t *testing.T, c *client) {
@@ -181,15 +160,10 @@ func transferOverHTTP(t *testing.T, c *client) {
 	c.ended(t, id, completed)
 	c.balance(t, from, 35000)
 	c.balance(t, to, 25000)
-	eventually(t.Context(), t, "history entry", time.Minute, func() error {
-		h := call[accountView](t, c, 200, "GET", "/api/accounts/"+from, nil).History
-		if !slices.ContainsFunc(
-			h,
-			func(e historyEntry) bool { return e.TransferID == id && e.Type == "transfer" && e.State == completed },
-		) {
-			return fmt.Errorf("%+v", h)
-		}
-		return nil
+	shows(t, c, "/api/accounts/"+from, "the transfer", func(v accountView) bool {
+		return slices.ContainsFunc(v.History, func(e historyEntry) bool {
+			return e.TransferID == id && e.Type == "transfer" && e.State == completed
+		})
 	})
 }
 
@@ -225,29 +199,17 @@ func accountsOfACustomer(t *testing.T, c *client) {
 	}
 	c.customer(t, customer, "own account unlinked", func(v customerView) bool { return len(v.Accounts) == 0 })
 	c.customer(t, other, "deleted account unlinked", func(v customerView) bool { return len(v.ToAccounts) == 0 })
-	eventually(t.Context(), t, "inactive account", time.Minute, func() error {
-		v := call[accountView](t, c, 200, "GET", "/api/accounts/"+account, nil)
-		if v.Active || v.BalanceCents != 700 {
-			return fmt.Errorf("%+v", v)
-		}
-		if n := len(v.History); n != 2 || v.History[1].Type != "deleted" {
-			return fmt.Errorf("%+v", v.History)
-		}
-		return nil
+	shows(t, c, "/api/accounts/"+account, "an inactive account", func(v accountView) bool {
+		return !v.Active && v.BalanceCents == 700 && len(v.History) == 2 && v.History[1].Type == "deleted"
 	})
 }
 
 func customersAndToAccounts(t *testing.T, c *client) {
 	id, email := newCustomer(t, c)
-	eventually(t.Context(), t, "customer by e-mail", time.Minute, func() error {
-		a, err := c.do(t.Context(), "GET", "/api/customers?email="+url.QueryEscape(email), "", nil)
-		if err != nil {
-			return err
-		}
-		if !strings.Contains(string(a.body), id) {
-			return fmt.Errorf("%d %s", a.status, a.body)
-		}
-		return nil
+	shows(t, c, "/api/customers?email="+url.QueryEscape(email), "the customer", func(v struct {
+		Customers []customerView `json:"customers"`
+	}) bool {
+		return len(v.Customers) == 1 && v.Customers[0].CustomerID == id
 	})
 	one, two := c.open(t, 0), c.open(t, 0)
 	for _, account := range []string{one, two} {
@@ -298,12 +260,8 @@ func unknownAccounts(t *testing.T, c *client) {
 	c.ended(t, c.transfer(t, nobody, account, 10), failedNotFound)
 	c.ended(t, c.transfer(t, account, nobody, 10), failedNotFound)
 	c.balance(t, account, 1000) // debited and refunded
-	eventually(t.Context(), t, "refund in the history", time.Minute, func() error {
-		h := call[accountView](t, c, 200, "GET", "/api/accounts/"+account, nil).History
-		if !slices.ContainsFunc(h, func(e historyEntry) bool { return e.Type == "refunded" && e.Cents == 10 }) {
-			return fmt.Errorf("%+v", h)
-		}
-		return nil
+	shows(t, c, "/api/accounts/"+account, "a refund", func(v accountView) bool {
+		return slices.ContainsFunc(v.History, func(e historyEntry) bool { return e.Type == "refunded" && e.Cents == 10 })
 	})
 }
 
@@ -407,12 +365,7 @@ func notifications(t *testing.T, c *client) {
 	from, to := c.open(t, firstBalance), c.open(t, secondBalance)
 	ids := []string{c.transfer(t, from, to, 1), c.transfer(t, from, to, 2*firstBalance)}
 	for _, id := range ids {
-		eventually(t.Context(), t, "notification of "+id, time.Minute, func() error {
-			if v := call[transferView](t, c, 200, "GET", "/api/transfers/"+id, nil); !v.Notified {
-				return fmt.Errorf("%+v", v)
-			}
-			return nil
-		})
+		shows(t, c, "/api/transfers/"+id, "a notification", func(v transferView) bool { return v.Notified })
 	}
 }
 
