@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -123,7 +122,7 @@ func update(url, view, last string) error {
 	if err != nil {
 		return err
 	}
-	stopProfile, err := childProfile()
+	stopProfile, err := childProfile("updater")
 	if err != nil {
 		return err
 	}
@@ -259,14 +258,4 @@ func pullWindow(nc *nats.Conn, consumer string, target uint64) error {
 		}
 		asked--
 	}
-}
-
-// profileVariable names a file for the CPU profile of an updater's process.
-const profileVariable = "ROSSBY_BENCH_UPDATER_PROFILE"
-
-func childProfile() (stop func() error, err error) {
-	if name := os.Getenv(profileVariable); name != "" {
-		return profileTo(name)
-	}
-	return func() error { return nil }, nil
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -91,6 +92,10 @@ func orphaned() <-chan struct{} {
 // serve runs a server until the parent is done with it.
 func serve(dir string) error {
 	done := orphaned()
+	stopProfile, err := childProfile("server")
+	if err != nil {
+		return err
+	}
 	srv, err := embedded.Start(embedded.Config{
 		Listen: "127.0.0.1:0", StoreDir: dir, LazySync: true, ReadyTimeout: time.Minute,
 	})
@@ -99,7 +104,18 @@ func serve(dir string) error {
 	}
 	fmt.Println(srv.URL())
 	<-done
-	return srv.Stop()
+	return errors.Join(srv.Stop(), stopProfile())
+}
+
+// profileVariable names a directory for CPU profiles of the servers' and the
+// updaters' processes. Each process overwrites the one before.
+const profileVariable = "ROSSBY_BENCH_PROFILES"
+
+func childProfile(kind string) (stop func() error, err error) {
+	if dir := os.Getenv(profileVariable); dir != "" {
+		return profileTo(filepath.Join(dir, kind+".prof"))
+	}
+	return func() error { return nil }, nil
 }
 
 // report is what a child has measured.
