@@ -63,7 +63,8 @@ func runAll(ctx context.Context, args []string, out, errOut io.Writer) error {
 
 	g, ctx := errgroup.WithContext(ctx)
 	cfg := app.Config{
-		Conn: nc, Modules: app.Modules(), Listener: listener, Logger: log, NotifyURL: *notifyURL, Deadline: *deadline, Fsync: "always",
+		Conn: nc, Modules: app.Modules(), Listener: listener, Logger: log, NotifyURL: *notifyURL,
+		Deadline: *deadline, Fsync: "always",
 	}
 	if *lazy {
 		cfg.Fsync = "every 2 minutes"

@@ -60,6 +60,7 @@ var binaries struct {
 func demoBinary(t testing.TB) string {
 	t.Helper()
 	binaries.once.Do(func() {
+		//nolint:usetesting // it outlives the test that builds it first
 		if binaries.dir, binaries.err = os.MkdirTemp("", "rossby-acceptance-"); binaries.err != nil {
 			return
 		}

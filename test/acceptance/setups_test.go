@@ -149,7 +149,7 @@ func freeAddr(t testing.TB) string {
 	return l.Addr().String()
 }
 
-func TestMonolith(t *testing.T) {
+func TestMonolith(t *testing.T) { //nolint:tparallel // the group ends before the process does
 	t.Parallel()
 	p, base, _ := monolith(t)
 	c := newClient(base)
@@ -160,7 +160,7 @@ func TestMonolith(t *testing.T) {
 	}
 }
 
-func TestMicroservices(t *testing.T) {
+func TestMicroservices(t *testing.T) { //nolint:tparallel // the rounds come one after the other
 	t.Parallel()
 	s := microservices(t, newReceiver(t).URL)
 	c := newClient("http://" + s.http)

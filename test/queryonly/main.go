@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 
@@ -26,7 +27,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) != 2 {
-		return fmt.Errorf("usage: queryonly NATS-URL ACCOUNT-ID")
+		return errors.New("usage: queryonly NATS-URL ACCOUNT-ID")
 	}
 	nc, err := jetstream.Connect(ctx, jetstream.ConnectConfig{URL: args[0]})
 	if err != nil {

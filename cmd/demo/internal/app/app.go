@@ -126,6 +126,8 @@ func New(ctx context.Context, cfg Config) (*App, error) {
 
 // target is where the commands of a type go. Where the module runs here, its
 // command service does, too.
+//
+//nolint:ireturn // a repository or a client, that is the point
 func target[S any](a *App, m Module, typ *aggregate.Type[S]) (aggregate.Target, error) {
 	if !slices.Contains(a.cfg.Modules, m) {
 		return aggregate.NewClient(a.cfg.Conn, StoreName, typ)
@@ -240,13 +242,18 @@ func (a *App) open(ctx context.Context) (readers, error) {
 	return r, errors.Join(errs[:]...)
 }
 
-func (a *App) serveHTTP(ctx context.Context) error {
-	r, err := a.open(ctx)
+// ended leaves out what failed because the process ends.
+func ended(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
 	}
+	return err
+}
+
+func (a *App) serveHTTP(ctx context.Context) error {
+	r, err := a.open(ctx)
 	if err != nil {
-		return err
+		return ended(ctx, err)
 	}
 	h, err := api.New(api.Config{
 		Store: a.store, Accounts: a.Accounts, Customers: a.Customers, Transfers: a.Transfers,
@@ -273,10 +280,10 @@ func (a *App) serveHTTP(ctx context.Context) error {
 		<-ctx.Done()
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		if err := srv.Shutdown(stop); err != nil {
-			return srv.Close() // a client that listens to events would keep it open
+		if srv.Shutdown(stop) == nil {
+			return nil
 		}
-		return nil
+		return srv.Close() // somebody keeps a request open for longer than that
 	})
 	return g.Wait()
 }

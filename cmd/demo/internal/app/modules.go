@@ -5,7 +5,6 @@ package app
 import (
 	"fmt"
 	"slices"
-	"strings"
 )
 
 // Module is one deployable part of the bank.
@@ -45,11 +44,7 @@ func ParseModules(names []string) ([]Module, error) {
 		case slices.Contains(Modules(), m):
 			modules = append(modules, m)
 		default:
-			var known []string
-			for _, k := range Modules() {
-				known = append(known, string(k))
-			}
-			return nil, fmt.Errorf("module %q is not one of: %s, all", name, strings.Join(known, ", "))
+			return nil, fmt.Errorf("module %q is not one of: %v, all", name, Modules())
 		}
 	}
 	slices.Sort(modules)

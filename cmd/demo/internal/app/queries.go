@@ -9,12 +9,10 @@ import (
 // serveQueries answers questions about the views over request-reply.
 func (a *App) serveQueries(ctx context.Context) error {
 	r, err := a.open(ctx)
-	if ctx.Err() != nil {
-		return nil
-	}
 	if err != nil {
-		return err
+		return ended(ctx, err)
 	}
+	//nolint:contextcheck // the service ends with Stop, after its last answer
 	svc, err := projection.NewQueryService(a.cfg.Conn, projection.QueryConfig{Name: StoreName + "-query"},
 		r.accounts, r.customers, r.transfers, r.ledger)
 	if err != nil {

@@ -28,7 +28,8 @@ func (a *App) Followers(ctx context.Context) ([]api.Follower, error) {
 			return nil, err
 		}
 		f := api.Follower{
-			Name: view, Kind: api.KindView, State: string(s.State), Owner: s.Owner, Position: s.Position.String(), Head: s.Head.String(),
+			Name: view, Kind: api.KindView, State: string(s.State), Owner: s.Owner,
+			Position: s.Position.String(), Head: s.Head.String(),
 			Lag: s.Lag, LagSeconds: s.Behind.Seconds(), LastError: s.Error,
 		}
 		out = append(out, f)
