@@ -1,6 +1,7 @@
 // Commands: forms that send them, and what they look like elsewhere.
 
 import { $, put, cents, say, api, Problem, short } from "./dom.js";
+import { natsAddress } from "./status.js";
 import { account, onDelete, whenFinal, isFinal, describeState } from "./lists.js";
 
 // --- The last command, elsewhere -------------------------------------------
@@ -11,7 +12,7 @@ function remember({ method, path, body, key, subject, command }) {
   const curl = [`curl -sS -X ${method} ${quote(location.origin + path)}`, `-H ${quote(`Idempotency-Key: ${key}`)}`];
   if (body !== undefined) curl.push(`-H 'Content-Type: application/json'`, `-d ${quote(JSON.stringify(body))}`);
   put($("curl"), curl.join(" \\\n  "));
-  put($("nats"), [`nats req ${quote(subject)}`, `-H ${quote(`Rossby-Command-Id:${key}`)}`, quote(JSON.stringify(command))].join(" \\\n  "));
+  put($("nats"), [`nats ${natsAddress ? `--server ${quote(natsAddress)} ` : ""}req ${quote(subject)}`, `-H ${quote(`Rossby-Command-Id:${key}`)}`, quote(JSON.stringify(command))].join(" \\\n  "));
   $("last").hidden = false;
   $("last-none").hidden = true;
 }

@@ -4,7 +4,11 @@ import { $, el, put, money, count, short, say } from "./dom.js";
 
 let holds; // what the books said last
 
+// natsAddress is where NATS clients join, once it is known.
+export let natsAddress = "";
+
 export function setStatus(s) {
+  natsAddress = s.nats || natsAddress;
   if (s.invariant) books(s.invariant);
   followers(s.followers ?? []);
   durability(s.durability);
@@ -19,11 +23,12 @@ function books(b) {
   put($("books-sign"), b.holds ? "=" : "≠");
   $("books").className = `books ${b.holds ? "good" : "bad"}`;
   put($("books-verdict"), b.holds ? "✓ The books balance" : "✗ The books do not balance");
+  const open = b.underWay ? `${count(b.underWay)} transfer${b.underWay === 1 ? " is" : "s are"} under way.` : "the views are catching up.";
   const also =
     Number.isFinite(b.accountsCents) && b.accountsCents !== b.balancesCents
       ? ` The accounts' view, at its own position, adds up to ${money(b.accountsCents)}.`
       : "";
-  put($("books-settled"), (b.settled ? "Settled: no money is under way." : "Not settled: money is under way.") + also);
+  put($("books-settled"), (b.settled ? "Settled: nothing is under way." : `Not settled: ${open}`) + also);
   if (holds !== undefined && holds !== b.holds) say(b.holds ? "The books balance again." : "The books do not balance.");
   holds = b.holds;
 }
