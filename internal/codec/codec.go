@@ -55,15 +55,26 @@ func Parse(name string) (Codec, error) {
 // Valid tells whether c is one of the codecs.
 func (c Codec) Valid() bool { return c == Msgpack || c == JSON }
 
+// planBytes is what most events fit into; what does not grows.
+const planBytes = 128
+
 // Encode writes v, whose type must have passed [Check]. Equal values give equal
 // bytes.
 func (c Codec) Encode(v any) ([]byte, error) {
+	if val := reflect.ValueOf(v); c == Msgpack && val.Kind() == reflect.Pointer && !val.IsNil() {
+		if p := shapeOf(val.Type().Elem()).plan; p != nil {
+			return p.append(make([]byte, 0, planBytes), val.Elem()), nil
+		}
+	}
 	sh := shapeOf(reflect.TypeOf(v))
 	if sh.addr {
 		v = addressable(v)
 	}
 	if c == JSON {
 		return encodeJSON(v, sh)
+	}
+	if sh.plan != nil {
+		return sh.plan.append(make([]byte, 0, planBytes), reflect.ValueOf(v)), nil
 	}
 	enc := msgpack.GetEncoder()
 	defer msgpack.PutEncoder(enc)
@@ -127,6 +138,13 @@ func (c Codec) Decode(data []byte, ptr any) error {
 			return err
 		}
 		return toUTC(ptr)
+	}
+	if v := reflect.ValueOf(ptr); v.Kind() == reflect.Pointer && !v.IsNil() {
+		if p := shapeOf(v.Type().Elem()).plan; p != nil {
+			if r := NewReader(data); p.decode(r, v.Elem()) && r.Rest() == 0 {
+				return nil
+			}
+		}
 	}
 	if err := wellFormed(data); err != nil {
 		return err

@@ -21,6 +21,8 @@ type shape struct {
 	times bool
 	// addr: holds types whose pointers encode themselves, but whose values do not.
 	addr bool
+	// plan writes and reads the type without the library; nil when it cannot.
+	plan *plan
 }
 
 // shapes remembers what a walk over a type found; types never change.
@@ -55,7 +57,9 @@ func shapeOf(t reflect.Type) shape {
 		return s.(shape) //nolint:forcetypeassert // only shapes are stored
 	}
 	var s shape
-	_ = walk(t, "", map[reflect.Type]bool{}, &s)
+	if walk(t, "", map[reflect.Type]bool{}, &s) == nil {
+		s.plan = planOf(t)
+	}
 	shapes.Store(t, s)
 	return s
 }
