@@ -1,7 +1,7 @@
 // Connects the page to the bank: lists once, then everything as it happens.
 
 import { $, put, say, api } from "./dom.js";
-import { addEvent, setAccount, setAccounts, setCustomers, setTransfer } from "./lists.js";
+import { addEvent, skipEvents, setAccount, setAccounts, setCustomers, setTransfer } from "./lists.js";
 import { setStatus } from "./status.js";
 import "./forms.js";
 
@@ -81,6 +81,7 @@ function connect() {
     setAccount(a);
   });
   on("transfer", setTransfer);
+  on("gap", (g) => skipEvents(g.skipped));
   on("status", (s) => {
     connected(true, "live");
     setStatus(s);

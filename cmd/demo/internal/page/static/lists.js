@@ -220,6 +220,12 @@ export function addEvent(e) {
   draw(drawEvents);
 }
 
+// skipEvents counts events that came too fast to be shown.
+export function skipEvents(n) {
+  if (Number.isFinite(n)) seen += n;
+  draw(drawEvents);
+}
+
 function eventItem(e) {
   const pre = el("pre");
   const details = el(
