@@ -55,25 +55,31 @@ func encodeCommit(subject string, c *Commit, cdc Codec) (*nats.Msg, error) {
 		}
 	}
 	h := make(nats.Header, 8)
-	h[headerCommit] = []string{c.CommitID}
-	h[headerChain] = []string{chainText(c)}
+	values := make([]string, 0, 9) // one allocation for all of them
+	set := func(name, value string) {
+		values = append(values, value)
+		h[name] = values[len(values)-1 : len(values) : len(values)]
+	}
+	set(headerCommit, c.CommitID)
+	set(headerChain, chainText(c))
 	if names != "" {
-		h[headerEvents] = []string{names}
+		set(headerEvents, names)
 	}
-	h[headerFormat] = []string{formatText}
-	h[headerContentType] = []string{contentMsgpack}
+	set(headerFormat, formatText)
 	if cdc == JSON {
-		h[headerContentType] = []string{contentJSON}
+		set(headerContentType, contentJSON)
+	} else {
+		set(headerContentType, contentMsgpack)
 	}
-	h[headerExpected] = []string{strconv.FormatUint(c.PreviousSequence, 10)}
+	set(headerExpected, strconv.FormatUint(c.PreviousSequence, 10))
 	if c.TraceParent != "" {
-		h[headerTrace] = []string{c.TraceParent}
+		set(headerTrace, c.TraceParent)
 	}
 	if o := c.Origin; o != nil {
-		h[headerOrigin] = []string{fmt.Sprintf("%s %d %s", o.Store, o.Sequence, o.Time.UTC().Format(time.RFC3339Nano))}
+		set(headerOrigin, fmt.Sprintf("%s %d %s", o.Store, o.Sequence, o.Time.UTC().Format(time.RFC3339Nano)))
 	}
 	if t := c.Tx; t != nil {
-		h[headerTx] = []string{fmt.Sprintf("%s %d/%d", t.ID, t.Index, t.Count)}
+		set(headerTx, fmt.Sprintf("%s %d/%d", t.ID, t.Index, t.Count))
 	}
 	return &nats.Msg{Subject: subject, Header: h, Data: payload}, nil
 }

@@ -18,7 +18,7 @@ type (
 		Ratio float64 `json:"ratio,omitempty"`
 		On    bool    `json:"on,omitempty"`
 	}
-	plain struct { //nolint:modernize // what omitempty does to a struct is what is tested
+	plain struct {
 		Text  string `json:"text"`
 		Named string
 		Gone  string      `json:"-"`
@@ -35,7 +35,7 @@ type (
 		F64   float64     `json:"f64"`
 		Yes   bool        `json:"yes"`
 		Part  plainPart   `json:"part"`
-		Maybe plainPart   `json:"maybe,omitempty"`
+		Maybe plainPart   `json:"maybe,omitempty"` //nolint:modernize // what it does to a struct is tested
 		List  []string    `json:"list"`
 		Nums  []int64     `json:"nums,omitempty"`
 		Parts []plainPart `json:"parts"`
