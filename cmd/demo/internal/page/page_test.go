@@ -1,7 +1,7 @@
 package page_test
 
 import (
-	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,21 +13,13 @@ import (
 	"github.com/rossby-go/rossby/cmd/demo/internal/page"
 )
 
-func get(t *testing.T, method, path string, header http.Header) (*http.Response, string) {
+func get(t *testing.T, method, path string, header http.Header) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, path, nil)
-	for name, values := range header {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, header)
 	w := httptest.NewRecorder()
 	page.Handler().ServeHTTP(w, r)
-	resp := w.Result()
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp, string(body)
+	return w
 }
 
 func TestFilesAreServedWithTheirTypes(t *testing.T) {
@@ -39,22 +31,22 @@ func TestFilesAreServedWithTheirTypes(t *testing.T) {
 		"/forms.js":  "text/javascript; charset=utf-8",
 		"/icon.svg":  "image/svg+xml",
 	} {
-		resp, body := get(t, http.MethodGet, path, nil)
-		if resp.StatusCode != http.StatusOK || body == "" {
-			t.Errorf("%s: status %d with %d bytes", path, resp.StatusCode, len(body))
+		resp := get(t, http.MethodGet, path, nil)
+		if resp.Code != http.StatusOK || resp.Body.Len() == 0 {
+			t.Errorf("%s: status %d with %d bytes", path, resp.Code, resp.Body.Len())
 		}
-		if got := resp.Header.Get("Content-Type"); got != want {
+		if got := resp.Header().Get("Content-Type"); got != want {
 			t.Errorf("%s: Content-Type %q, want %q", path, got, want)
 		}
-		if got := resp.Header.Get("Cache-Control"); got != "no-cache" {
+		if got := resp.Header().Get("Cache-Control"); got != "no-cache" {
 			t.Errorf("%s: Cache-Control %q", path, got)
 		}
-		if got := resp.Header.Get("Content-Security-Policy"); !strings.HasPrefix(got, "default-src 'self'") {
+		if got := resp.Header().Get("Content-Security-Policy"); !strings.HasPrefix(got, "default-src 'self'") {
 			t.Errorf("%s: Content-Security-Policy %q", path, got)
 		}
-		again, _ := get(t, http.MethodGet, path, http.Header{"If-None-Match": {resp.Header.Get("ETag")}})
-		if again.StatusCode != http.StatusNotModified {
-			t.Errorf("%s: status %d for the same ETag", path, again.StatusCode)
+		again := get(t, http.MethodGet, path, http.Header{"If-None-Match": {resp.Header().Get("ETag")}})
+		if again.Code != http.StatusNotModified {
+			t.Errorf("%s: status %d for the same ETag", path, again.Code)
 		}
 	}
 }
@@ -70,8 +62,8 @@ func TestNothingElseIsServed(t *testing.T) {
 		{http.MethodPost, "/", http.StatusMethodNotAllowed},
 		{http.MethodHead, "/", http.StatusOK},
 	} {
-		if resp, _ := get(t, test.method, test.path, nil); resp.StatusCode != test.want {
-			t.Errorf("%s %s: status %d, want %d", test.method, test.path, resp.StatusCode, test.want)
+		if resp := get(t, test.method, test.path, nil); resp.Code != test.want {
+			t.Errorf("%s %s: status %d, want %d", test.method, test.path, resp.Code, test.want)
 		}
 	}
 }
