@@ -92,7 +92,7 @@ func TestSelect(t *testing.T) {
 func TestFigures(t *testing.T) {
 	t.Parallel()
 	samples := func(costs ...float64) []sample {
-		var out []sample
+		out := make([]sample, 0, len(costs))
 		for _, c := range costs {
 			out = append(out, sample{nanos: c})
 		}

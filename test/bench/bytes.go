@@ -33,7 +33,7 @@ func bytesRow(ctx context.Context, e *env) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, before, err := e.uncompressed(ctx, storeName)
+	before, err := e.uncompressed(ctx, storeName)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +44,7 @@ func bytesRow(ctx context.Context, e *env) (*result, error) {
 			return nil, err
 		}
 	}
-	_, after, err := e.uncompressed(ctx, storeName)
+	after, err := e.uncompressed(ctx, storeName)
 	if err != nil {
 		return nil, err
 	}
@@ -58,11 +58,12 @@ func bytesRow(ctx context.Context, e *env) (*result, error) {
 	header := headerSize(msg.Header)
 	wire := len(msg.Subject) + header + len(msg.Data)
 	r := &result{unit: "B", ours: float64(wire), raw: float64(len(event.Data) + envelope)}
-	r.note("the ratio is ours over raw and must not exceed the target; raw is %d of the event and %d", len(event.Data), envelope)
-	r.note("on the wire: subject %d, headers %d, payload %d", len(msg.Subject), header, len(msg.Data))
-	r.note("without a command id: %d", len(msg.Subject)+headerSize(plain.Header)+len(plain.Data))
+	r.notef("the ratio is ours over raw and must not exceed the target; raw is %d of the event and %d",
+		len(event.Data), envelope)
+	r.notef("on the wire: subject %d, headers %d, payload %d", len(msg.Subject), header, len(msg.Data))
+	r.notef("without a command id: %d", len(msg.Subject)+headerSize(plain.Header)+len(plain.Data))
 	disk := float64(after-before) / float64(commits)
-	r.note("on disk: %.0f bytes a commit before compression, %.2f of raw", disk, disk/r.raw)
+	r.notef("on disk: %.0f bytes a commit before compression, %.2f of raw", disk, disk/r.raw)
 	// Blocks are compressed when they are full, and all when the server stops.
 	if err := e.stopServer(); err != nil {
 		return nil, err
@@ -71,7 +72,8 @@ func bytesRow(ctx context.Context, e *env) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.note("files of the stream: %.0f bytes a commit, with S2 (identical events: real ones compress less)", float64(files)/float64(commits))
+	r.notef("files of the stream: %.0f bytes a commit, with S2 (identical events: real ones compress less)",
+		float64(files)/float64(commits))
 	return r, e.startServer(ctx)
 }
 

@@ -65,13 +65,14 @@ func catchup(ctx context.Context, e *env) (*result, error) {
 		return nil, err
 	}
 	r.rate = true
-	r.note("raw is Consumer.Consume of nats.go with 16 Ki messages asked for ahead; window asks for as many by hand")
-	r.note("exactly once: %d keys checked after %d builds; filled %d commits in %.1f s", checked, view, events, filled.Seconds())
+	r.notef("raw is Consumer.Consume of nats.go with 16 Ki messages asked for ahead; window asks for as many by hand")
+	r.notef("exactly once: %d keys checked after %d builds; filled %d commits in %.1f s",
+		checked, view, events, filled.Seconds())
 	verdict := "ok"
 	if peak > maxPeak {
 		verdict = "short"
 	}
-	r.note("updater's process: %d MB at most, target %d %s", peak>>20, maxPeak>>20, verdict)
+	r.notef("updater's process: %d MB at most, target %d %s", peak>>20, maxPeak>>20, verdict)
 	return r, nil
 }
 

@@ -44,8 +44,12 @@ var accountEvents = jetstream.NewSchema("account",
 )
 
 var accountType = aggregate.New[state](accountEvents,
-	aggregate.Apply(func(s *state, e opened, _ jetstream.Meta) { s.Owner, s.Title, s.Cents = e.Owner, e.Title, e.Cents }),
-	aggregate.Apply(func(s *state, e credited, _ jetstream.Meta) { s.Cents, s.LastTransfer = s.Cents+e.Cents, e.TransferID }),
+	aggregate.Apply(func(s *state, e opened, _ jetstream.Meta) {
+		s.Owner, s.Title, s.Cents = e.Owner, e.Title, e.Cents
+	}),
+	aggregate.Apply(func(s *state, e credited, _ jetstream.Meta) {
+		s.Cents, s.LastTransfer = s.Cents+e.Cents, e.TransferID
+	}),
 	aggregate.Create("open", func(c openAccount, _ aggregate.Decision) ([]any, error) {
 		return []any{opened{Owner: c.Owner, Title: "Savings", Cents: 1000}}, nil
 	}),

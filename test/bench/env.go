@@ -194,11 +194,10 @@ func directGet(nc *nats.Conn, stream, subject string) (*nats.Msg, error) {
 }
 
 // uncompressed is what the stream's messages take on disk before compression.
-func (e *env) uncompressed(ctx context.Context, stream string) (messages, bytes uint64, err error) {
+func (e *env) uncompressed(ctx context.Context, stream string) (uint64, error) {
 	s, err := e.js.Stream(ctx, stream)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	state := s.CachedInfo().State
-	return state.Msgs, state.Bytes, nil
+	return s.CachedInfo().State.Bytes, nil
 }

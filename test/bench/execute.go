@@ -15,7 +15,9 @@ import (
 
 // commandSide is a repository with aggregates, and a raw writer of what its
 // commands write.
-func (e *env) commandSide(ctx context.Context, cache, aggregates int) (*aggregate.Repository[state], *rawWriter, error) {
+func (e *env) commandSide(
+	ctx context.Context, cache, aggregates int,
+) (*aggregate.Repository[state], *rawWriter, error) {
 	repo, err := e.repository(cache)
 	if err != nil {
 		return nil, nil, err
@@ -145,14 +147,16 @@ func command(ctx context.Context, e *env) (_ *result, err error) {
 			return raw.publish(ctx, i)
 		}))})
 	if err == nil {
-		r.note("request %d bytes, reply %d bytes with headers", request.Size(), reply.Size())
+		r.notef("request %d bytes, reply %d bytes with headers", request.Size(), reply.Size())
 	}
 	return r, err
 }
 
 // overhear returns the request and the reply of one command, for the raw side to
 // send the same.
-func (e *env) overhear(ctx context.Context, execute func(context.Context, int) error) (request, reply *nats.Msg, err error) {
+func (e *env) overhear(
+	ctx context.Context, execute func(context.Context, int) error,
+) (request, reply *nats.Msg, err error) {
 	seen, err := e.rawNC.SubscribeSync(storeName + ".command.>")
 	if err != nil {
 		return nil, nil, err

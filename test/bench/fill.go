@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -71,10 +72,7 @@ func place(template *nats.Msg, subject string, head *jetstream.Head) *nats.Msg {
 	if previous == "" {
 		previous = "-"
 	}
-	h := make(nats.Header, len(template.Header))
-	for k, v := range template.Header {
-		h[k] = v
-	}
+	h := maps.Clone(template.Header)
 	head.CommitID = jetstream.NewID()
 	head.Ordinal++
 	head.Version++

@@ -60,8 +60,9 @@ func loadRow(commits, aggregates int) func(context.Context, *env) (*result, erro
 		if err != nil || e.only != "" {
 			return r, err
 		}
-		r.note("raw is nc.Request on $JS.API.DIRECT.GET; GetLastMsgForSubject is nats.go's call; leader is Load without Follower()")
-		r.note("filled %d commits of %d aggregates in %.1f s", commits, aggregates, filled.Seconds())
+		r.notef("raw is nc.Request on $JS.API.DIRECT.GET; " +
+			"GetLastMsgForSubject is nats.go's call; leader is Load without Follower()")
+		r.notef("filled %d commits of %d aggregates in %.1f s", commits, aggregates, filled.Seconds())
 		return r, e.coldLoads(ctx, r, aggregates)
 	}
 }
@@ -89,7 +90,7 @@ func (e *env) coldLoads(ctx context.Context, r *result, aggregates int) error {
 		}
 		costs = append(costs, float64(time.Since(begin).Nanoseconds()))
 	}
-	r.note("%d first loads after a restart of the server (%.1f s): p50 %s, p99 %s",
+	r.notef("%d first loads after a restart of the server (%.1f s): p50 %s, p99 %s",
 		len(costs), started.Seconds(), r.figure(median(costs)), r.figure(quantile(costs, 0.99)))
 	return e.replay(ctx, r, aggregates+1)
 }
@@ -121,6 +122,6 @@ func (e *env) replay(ctx context.Context, r *result, i int) error {
 		}
 		costs = append(costs, float64(time.Since(begin).Nanoseconds()))
 	}
-	r.note("the history of an aggregate of 100 commits: %s", strings.TrimSpace(r.figure(median(costs))))
+	r.notef("the history of an aggregate of 100 commits: %s", strings.TrimSpace(r.figure(median(costs))))
 	return nil
 }

@@ -57,18 +57,39 @@ type row struct {
 
 func rows() []row {
 	return []row{
-		{name: "append-1", target: 0.95, run: appendRow(1), about: "append one event, one writer; raw: PublishMsg of the same bytes"},
-		{name: "append-64", target: 0.95, run: append64, about: "append one event, 64 writers; raw: PublishMsg of the same bytes"},
-		{name: "append-10", target: 0.90, run: appendRow(10), about: "append ten events as one commit; raw: PublishMsg of the same bytes"},
+		{
+			name: "append-1", target: 0.95, run: appendRow(1),
+			about: "append one event, one writer; raw: PublishMsg of the same bytes",
+		},
+		{
+			name: "append-64", target: 0.95, run: append64,
+			about: "append one event, 64 writers; raw: PublishMsg of the same bytes",
+		},
+		{
+			name: "append-10", target: 0.90, run: appendRow(10),
+			about: "append ten events as one commit; raw: PublishMsg of the same bytes",
+		},
 		{
 			name: "load-10k", target: 0.67, run: loadRow(10_000, 1000),
 			about: "load, cold cache, 10 k commits of 1 k aggregates; raw: one direct get",
 		},
 		{name: "execute-cached", target: 0.87, run: executeCached, about: "a command in process; raw: PublishMsg"},
-		{name: "execute-uncached", target: 0.87, run: executeUncached, about: "a command in process, cache evicted; raw: direct get and PublishMsg"},
-		{name: "command", target: 0.77, run: command, about: "a command over request-reply; raw: core request and PublishMsg"},
-		{name: "catchup", target: 0.8, run: catchup, about: "a keyed view catches up; raw: pull consumer without acks"},
-		{name: "bytes", target: 1.5, lower: true, run: bytesRow, about: "size of a one-event commit with state; raw: the event and 250 bytes"},
+		{
+			name: "execute-uncached", target: 0.87, run: executeUncached,
+			about: "a command in process, cache evicted; raw: direct get and PublishMsg",
+		},
+		{
+			name: "command", target: 0.77, run: command,
+			about: "a command over request-reply; raw: core request and PublishMsg",
+		},
+		{
+			name: "catchup", target: 0.8, run: catchup,
+			about: "a keyed view catches up; raw: pull consumer without acks",
+		},
+		{
+			name: "bytes", target: 1.5, lower: true, run: bytesRow,
+			about: "size of a one-event commit with state; raw: the event and 250 bytes",
+		},
 		{
 			name: "load-1m", target: 0.67, full: true, run: loadRow(1_000_000, 100_000),
 			about: "load, cold cache, 1 M commits of 100 k aggregates; raw: one direct get",
@@ -98,14 +119,16 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags.BoolVar(&o.list, "list", false, "list the rows")
 	flags.IntVar(&o.slices, "slices", 0, "slices of each side; default: the row's")
 	flags.StringVar(&o.dir, "dir", "", "directory for the servers' stores; default: a temporary one")
-	flags.StringVar(&o.cpuprofile, "cpuprofile", "", "write a CPU profile of this process, with the label side=ours or raw")
+	flags.StringVar(&o.cpuprofile, "cpuprofile", "", "write a CPU profile of this process, with labels side=…")
 	flags.StringVar(&o.only, "only", "", "ours or raw: run that side alone, for profiles")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if o.list {
 		for _, r := range rows() {
-			fmt.Fprintf(out, "%-17s %s\n", r.name, r.about)
+			if _, err := fmt.Fprintf(out, "%-17s %s\n", r.name, r.about); err != nil {
+				return err
+			}
 		}
 		return nil
 	}

@@ -59,7 +59,7 @@ type result struct {
 	notes     []string
 }
 
-func (r *result) note(format string, args ...any) {
+func (r *result) notef(format string, args ...any) {
 	r.notes = append(r.notes, fmt.Sprintf(format, args...))
 }
 
@@ -143,7 +143,8 @@ func (r *result) lines(w row) string {
 		ratio = 1 / ratio
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s ours=%s raw=%s ratio=%.2f target=%.2f %s\n", w.name, r.figure(ours), r.figure(raw), ratio, w.target, verdict)
+	fmt.Fprintf(&b, "%s ours=%s raw=%s ratio=%.2f target=%.2f %s\n",
+		w.name, r.figure(ours), r.figure(raw), ratio, w.target, verdict)
 	if r.unit == "" {
 		fmt.Fprintf(&b, "    ratio %.3f..%.3f (95 %%), %d slices of %d each", low, high, len(r.samples[0]), r.plan.ops)
 		for i, name := range r.names {
