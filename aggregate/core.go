@@ -314,6 +314,11 @@ func (r *core) commit(
 		if errors.Is(err, jetstream.ErrUnknownOutcome) || errors.Is(err, jetstream.ErrStoreWentBack) {
 			r.cache.Remove(id) // what is stored is no longer known
 		}
+		if _, conflict := errors.AsType[*jetstream.ConflictError](err); conflict {
+			if e := r.cached(id, reconnects); e != nil {
+				e.outdated(v.head.Sequence)
+			}
+		}
 		return Result{}, err
 	}
 	r.appended(id, v, head, state, &dec, reconnects)

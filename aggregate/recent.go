@@ -41,6 +41,15 @@ func (e *entry) set(v *view) {
 	e.view = &kept
 }
 
+// outdated drops the view unless it is newer than the sequence.
+func (e *entry) outdated(sequence uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.view != nil && e.view.head.Sequence <= sequence {
+		e.view = nil
+	}
+}
+
 // What is remembered of one aggregate's commits: the newest few always; all of
 // the last minutes, because ids that bear their time are searched that far; and
 // as far back as a trigger was last looked for, so that a reactor that is behind

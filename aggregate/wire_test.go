@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 	"github.com/vmihailenco/msgpack/v5"
 
@@ -227,5 +228,95 @@ func TestWireHeaders(t *testing.T) {
 		if e.Version == 3 && e.Causation != first.Events[0].ID {
 			t.Errorf("%+v", e.Meta)
 		}
+	}
+}
+
+// The errors that need more than a wrong request.
+func TestWireTroubles(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Run(t)
+	nc := natstest.Conn(t, srv.URL())
+	e := newEars()
+	deaf := natstest.Conn(t, srv.URL(), nats.SetCustomDialer(e))
+	store := newStore(t, deaf, jetstream.Config{})
+	entered, gate, open := make(chan int, 10), make(chan struct{}), make(chan struct{})
+	close(open)
+	repo, err := aggregate.NewRepository(store, newGated(entered, gate), aggregate.RepositoryConfig{MaxAttempts: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, newService(t, repo, aggregate.ServiceConfig{}))
+	elsewhere := reopen(t, nc, store)
+	other := repoOf(t, elsewhere, newGated(make(chan int, 10), open))
+	must(t, other, "a", begin{})
+	command := store.Name() + ".command.gated."
+	request(t, nc, command+"enter.b", "{}", nil)
+	replies := make(chan *nats.Msg, 1)
+	send := func(header nats.Header) {
+		go func() { replies <- request(t, nc, command+"pass.a", `{"n":1}`, header) }()
+		received(t, entered)
+	}
+
+	send(nil)
+	must(t, other, "a", pass{2}) // comes first
+	gate <- struct{}{}
+	if code, kind, sub, _ := errorOf(t, received(t, replies)); code != "429" || kind != "busy" || sub != "contended" {
+		t.Error(code, kind, sub)
+	}
+
+	// The next attempt knows better, even where one is all there are.
+	id := jetstream.NewCommandID()
+	send(h("Rossby-Timeout", "300ms", "Rossby-Command-Id", id))
+	e.setDeaf(true) // it is stored, but the service does not hear of it
+	gate <- struct{}{}
+	if code, kind, sub, _ := errorOf(t, received(t, replies)); code != "504" || kind != "unknown" || sub != "" {
+		t.Error(code, kind, sub)
+	}
+	e.setDeaf(false)
+	// Repeated, it is found.
+	r := ok(t, request(t, nc, command+"pass.a", `{"n":1}`, h("Rossby-Command-Id", id)))
+	if !r.Duplicate || r.Version != 3 {
+		t.Errorf("%+v", r)
+	}
+
+	big := repoOf(t, elsewhere, newNotes())
+	must(t, big, "n1", begin{})
+	run(t, newService(t, big, aggregate.ServiceConfig{}))
+	body := fmt.Sprintf(`{"text":"x","times":%d}`, nc.MaxPayload())
+	m := request(t, nc, store.Name()+".command.notes.shout.n1", body, h("Rossby-Meta-K", "v"))
+	if code, kind, sub, _ := errorOf(t, m); code != "400" || kind != "invalid" || sub != "refused" {
+		t.Error(code, kind, sub)
+	}
+	_, err = clientOf(t, nc, store.Name(), newNotes()).Execute(t.Context(), "n1", shout{"x", int(nc.MaxPayload())},
+		aggregate.Metadata(map[string]string{"k": "v"}))
+	wantAs[*jetstream.RefusedError](t, err)
+}
+
+// Ids that bear their time leave nothing behind, in either case of letters;
+// others leave a receipt.
+func TestWireCommandIDs(t *testing.T) {
+	t.Parallel()
+	nc, store, _, command := served(t, 100)
+	js, err := natsjs.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ulid := strings.TrimPrefix(jetstream.NewCommandID(), "cmd-")
+	for i, id := range []string{"cmd-" + ulid, "cmd-" + strings.ToUpper(ulid), "any string"} {
+		for again := range 2 {
+			r := ok(t, request(t, nc, command+"debit.a1", `{"cents":1}`, h("Rossby-Command-Id", id)))
+			if r.Duplicate != (again == 1) || r.Version != uint64(i+2) {
+				t.Errorf("%s: %+v", id, r)
+			}
+		}
+		_, err := js.KeyValue(t.Context(), store.Name()+"__receipts")
+		if receipts := err == nil; receipts != (i == 2) {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+	// Other bytes with the same meaning are another body.
+	m := request(t, nc, command+"debit.a1", `{"cents": 1}`, h("Rossby-Command-Id", "any string"))
+	if code, _, sub, _ := errorOf(t, m); code != "409" || sub != "other-payload" {
+		t.Errorf("%s", m.Data)
 	}
 }
