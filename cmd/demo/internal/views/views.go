@@ -22,7 +22,7 @@ const (
 )
 
 // historyMax bounds the rows that an account's view keeps, newest last.
-const historyMax = 200
+const historyMax = 50
 
 // Account is an account with what happened to it.
 type Account struct {
