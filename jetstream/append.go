@@ -56,6 +56,11 @@ func (s *Store) Append(ctx context.Context, w Write) (Head, error) {
 		EventNames: names, TraceParent: w.TraceParent, Origin: w.Origin, Decisions: w.Decisions, State: w.State,
 		Head: Head{CommitID: NewID(), Ordinal: w.After.Ordinal + 1, Version: w.After.Version + uint64(len(names))},
 	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.timeout)
+		defer cancel()
+	}
 	c.Sequence, err = s.encodeAndDecide(ctx, subject, c)
 	if c.State != nil && tooLarge(err) {
 		// The state is a convenience, the events are not: give it up. What is
@@ -95,13 +100,7 @@ const wentBackAfter = 12
 func (s *Store) decide(ctx context.Context, msg *nats.Msg, c *Commit) (uint64, error) {
 	wait := newBackoff()
 	open, behind := false, 0
-	for attempt := 1; ; attempt++ {
-		if _, ok := ctx.Deadline(); !ok && attempt == 2 {
-			// The first attempt has a bound of its own, and is nearly always the last.
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, s.timeout)
-			defer cancel()
-		}
+	for {
 		// An attempt that cannot be made must not count as one that was.
 		if stop := context.Cause(ctx); stop != nil || s.nc.IsClosed() {
 			if stop == nil {
