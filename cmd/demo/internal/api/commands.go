@@ -41,9 +41,7 @@ func (a *API) createCustomer(w http.ResponseWriter, r *http.Request) error {
 	if err := errors.Join(a.read(w, r, &in), optionalID("customerId", in.CustomerID)); err != nil {
 		return err
 	}
-	res, err := a.execute(w, r, func(ctx context.Context, o ...aggregate.CallOption) (aggregate.Result, error) {
-		return a.cfg.Customers.Create(ctx, in.CustomerID, in.CreateCustomer, o...)
-	})
+	res, err := a.create(w, r, a.cfg.Customers, in.CustomerID, in.CreateCustomer)
 	if err != nil {
 		return err
 	}
@@ -65,9 +63,7 @@ func (a *API) openAccount(w http.ResponseWriter, r *http.Request) error {
 	if err := a.knownCustomer(r.Context(), in.CustomerID); err != nil {
 		return err
 	}
-	res, err := a.execute(w, r, func(ctx context.Context, o ...aggregate.CallOption) (aggregate.Result, error) {
-		return a.cfg.Accounts.Create(ctx, in.AccountID, in.OpenAccount, o...)
-	})
+	res, err := a.create(w, r, a.cfg.Accounts, in.AccountID, in.OpenAccount)
 	if err != nil {
 		return err
 	}
@@ -106,9 +102,7 @@ func (a *API) deleteAccount(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	res, err := a.execute(w, r, func(ctx context.Context, o ...aggregate.CallOption) (aggregate.Result, error) {
-		return a.cfg.Accounts.Execute(ctx, id, commands.DeleteAccount{}, o...)
-	})
+	res, err := a.update(w, r, a.cfg.Accounts, id, commands.DeleteAccount{})
 	if err != nil {
 		return err
 	}
@@ -123,9 +117,7 @@ func (a *API) createTransfer(w http.ResponseWriter, r *http.Request) error {
 	if err := errors.Join(a.read(w, r, &in), optionalID("transferId", in.TransferID)); err != nil {
 		return err
 	}
-	res, err := a.execute(w, r, func(ctx context.Context, o ...aggregate.CallOption) (aggregate.Result, error) {
-		return a.cfg.Transfers.Create(ctx, in.TransferID, in.CreateTransfer, o...)
-	})
+	res, err := a.create(w, r, a.cfg.Transfers, in.TransferID, in.CreateTransfer)
 	if err != nil {
 		return err
 	}
@@ -142,9 +134,7 @@ func (a *API) addToAccount(w http.ResponseWriter, r *http.Request) error {
 	if err := a.read(w, r, &in); err != nil {
 		return err
 	}
-	res, err := a.execute(w, r, func(ctx context.Context, o ...aggregate.CallOption) (aggregate.Result, error) {
-		return a.cfg.Customers.Execute(ctx, id, in, o...)
-	})
+	res, err := a.update(w, r, a.cfg.Customers, id, in)
 	if err != nil {
 		return err
 	}
@@ -160,9 +150,7 @@ func (a *API) deleteToAccount(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	res, err := a.execute(w, r, func(ctx context.Context, o ...aggregate.CallOption) (aggregate.Result, error) {
-		return a.cfg.Customers.Execute(ctx, id, commands.DeleteToAccount{AccountID: account}, o...)
-	})
+	res, err := a.update(w, r, a.cfg.Customers, id, commands.DeleteToAccount{AccountID: account})
 	if err != nil {
 		return err
 	}

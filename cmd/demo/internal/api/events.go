@@ -20,12 +20,10 @@ const (
 // does not take what it is sent loses the connection; what changes faster than
 // flushEvery is sent once.
 func (a *API) events(w http.ResponseWriter, r *http.Request) error {
-	last, _ := strconv.ParseUint(r.Header.Get("Last-Event-Id"), 10, 64)
+	last, _ := strconv.ParseUint(r.Header.Get("Last-Event-ID"), 10, 64)
 	c := a.hub.join(last)
 	if c == nil {
-		return &problem{
-			Status: http.StatusServiceUnavailable, Code: codeNotReady, Detail: "no more listeners now", retry: true,
-		}
+		return notReady("no more listeners now")
 	}
 	defer a.hub.leave(c)
 	h := w.Header()

@@ -38,7 +38,7 @@ func (a *API) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { a.watchTransfers(ctx) })
-	for {
+	for ctx.Err() == nil {
 		present, changed := a.hub.present()
 		if present {
 			a.attend(ctx)
@@ -46,11 +46,10 @@ func (a *API) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			a.hub.close()
-			return nil
 		case <-changed:
 		}
 	}
+	return nil
 }
 
 // attend feeds the pages until a while after the last has left.

@@ -257,8 +257,9 @@ func (h *hub) transfersKnown(known bool) {
 func (h *hub) newestTransfers(n int) ([]views.Transfer, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	list := []views.Transfer{}
-	return append(list, h.newest[:min(n, len(h.newest))]...), h.known
+	list := make([]views.Transfer, min(n, len(h.newest)))
+	copy(list, h.newest)
+	return list, h.known
 }
 
 func newestFirst(a, b views.Transfer) int {

@@ -50,21 +50,23 @@ func away(detail string) *problem {
 	return &problem{Status: http.StatusServiceUnavailable, Code: "unavailable", Detail: detail, retry: true}
 }
 
+func notReady(detail string) *problem {
+	return &problem{Status: http.StatusServiceUnavailable, Code: codeNotReady, Detail: detail, retry: true}
+}
+
 // fail answers with the problem that the error is.
 func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() != nil {
-		return // nobody is there to hear it
-	}
 	p := describe(err)
-	if p.Status >= http.StatusInternalServerError && p.Code != codeNotReady {
-		a.log.WarnContext(r.Context(), "request failed", "method", r.Method, "path", clean(r.URL.Path), "status", p.Status, "error", err)
+	if p.Status >= http.StatusInternalServerError && p.Code != codeNotReady && r.Context().Err() == nil {
+		a.log.WarnContext(r.Context(), "request failed",
+			"method", r.Method, "path", clean(r.URL.Path), "status", p.Status, "error", err)
 	}
 	if stale, ok := errors.AsType[*projection.StaleError](err); ok {
 		setPosition(w, stale.Position)
 	}
 	p.Type = "urn:rossby-demo:problem:" + p.Code
 	p.Title = http.StatusText(p.Status)
-	p.Instance = r.URL.Path
+	p.Instance = r.URL.EscapedPath()
 	if p.retry {
 		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
 	}

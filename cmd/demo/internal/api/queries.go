@@ -169,9 +169,7 @@ func (a *API) listTransfers(w http.ResponseWriter, r *http.Request) error {
 	}
 	list, ready := a.hub.newestTransfers(n)
 	if !ready {
-		return &problem{
-			Status: http.StatusServiceUnavailable, Code: codeNotReady, Detail: "the transfers are still being read", retry: true,
-		}
+		return notReady("the transfers are still being read")
 	}
 	return answer(w, http.StatusOK, map[string]any{"transfers": list})
 }

@@ -73,16 +73,18 @@ func keyOf(r *http.Request) (string, error) {
 		key = key[1 : len(key)-1]
 	}
 	if key == "" || len(key) > jetstream.MaxIDLength {
-		return "", malformed("invalid-key", "the %s has %d bytes, wanted are 1 to %d", headerKey, len(key), jetstream.MaxIDLength)
+		return "", malformed("invalid-key", "the %s has %d bytes, wanted are 1 to %d",
+			headerKey, len(key), jetstream.MaxIDLength)
 	}
 	return key, nil
 }
 
+// call is a command that waits for its options.
+type call func(ctx context.Context, opts ...aggregate.CallOption) (aggregate.Result, error)
+
 // execute runs a command of the request and sets the headers that its result
 // asks for.
-func (a *API) execute(
-	w http.ResponseWriter, r *http.Request, run func(ctx context.Context, opts ...aggregate.CallOption) (aggregate.Result, error),
-) (aggregate.Result, error) {
+func (a *API) execute(w http.ResponseWriter, r *http.Request, run call) (aggregate.Result, error) {
 	key, err := keyOf(r)
 	if err != nil {
 		return aggregate.Result{}, err
@@ -106,6 +108,22 @@ func (a *API) execute(
 	}
 	setPosition(w, res.Position)
 	return res, nil
+}
+
+func (a *API) create(
+	w http.ResponseWriter, r *http.Request, target aggregate.Target, id string, command any,
+) (aggregate.Result, error) {
+	return a.execute(w, r, func(ctx context.Context, opts ...aggregate.CallOption) (aggregate.Result, error) {
+		return target.Create(ctx, id, command, opts...)
+	})
+}
+
+func (a *API) update(
+	w http.ResponseWriter, r *http.Request, target aggregate.Target, id string, command any,
+) (aggregate.Result, error) {
+	return a.execute(w, r, func(ctx context.Context, opts ...aggregate.CallOption) (aggregate.Result, error) {
+		return target.Execute(ctx, id, command, opts...)
+	})
 }
 
 // after is the position that the request wants to read, and a context that ends

@@ -130,8 +130,8 @@ func (a *API) books(ctx context.Context) (*Books, error) {
 // not of one position.
 func compare(l views.Ledger, at jetstream.Position, sum int64, sumAt jetstream.Position) *Books {
 	b := &Books{
-		DepositedCents: l.DepositedCents, BalancesCents: l.BalancesCents, UnderWayCents: l.UnderWayCents, UnderWay: len(l.UnderWay),
-		AccountsCents: sum, Position: at, AccountsPosition: sumAt,
+		DepositedCents: l.DepositedCents, BalancesCents: l.BalancesCents, UnderWayCents: l.UnderWayCents,
+		UnderWay: len(l.UnderWay), AccountsCents: sum, Position: at, AccountsPosition: sumAt,
 	}
 	b.Holds = b.DepositedCents == b.BalancesCents+b.UnderWayCents
 	for _, cents := range l.UnderWay {
@@ -182,7 +182,7 @@ func (a *API) readyz(w http.ResponseWriter, r *http.Request) error {
 		return away("there is no connection to NATS")
 	}
 	if _, ready := a.hub.newestTransfers(0); !ready {
-		return &problem{Status: http.StatusServiceUnavailable, Code: codeNotReady, Detail: "the views are still being read", retry: true}
+		return notReady("the views are still being read")
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, position := range []func(context.Context, ...projection.ReadOption) (jetstream.Position, error){

@@ -48,7 +48,9 @@ const (
 )
 
 // persist calls until it is done, fails for good, or patience is over.
-func persist[T any](ctx context.Context, patience time.Duration, again func(error), call func(context.Context) (T, error)) (T, error) {
+func persist[T any](
+	ctx context.Context, patience time.Duration, again func(error), call func(context.Context) (T, error),
+) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for wait := backoffMin; ; wait = min(2*wait, backoffMax) {

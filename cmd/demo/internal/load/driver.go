@@ -145,7 +145,8 @@ func (d *driver) one(ctx context.Context) error {
 		to++
 	}
 	o := order{
-		FromAccountID: d.accounts[from], ToAccountID: d.accounts[to], Cents: 1 + rand.Int64N(d.cfg.InitialCents/4+1), Description: "load",
+		FromAccountID: d.accounts[from], ToAccountID: d.accounts[to],
+		Cents: 1 + rand.Int64N(d.cfg.InitialCents/10+1), Description: "load",
 	}
 	if rand.IntN(50) == 0 {
 		o.Cents = d.cfg.InitialCents * int64(len(d.accounts))
@@ -207,8 +208,9 @@ func (d *driver) follow(ctx context.Context) error {
 func (d *driver) oldest() ([]string, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var ids []string
-	for _, m := range d.pending[:min(len(d.pending), pollMost)] {
+	oldest := d.pending[:min(len(d.pending), pollMost)]
+	ids := make([]string, 0, len(oldest))
+	for _, m := range oldest {
 		ids = append(ids, m.id)
 	}
 	return ids, d.done && len(ids) == 0

@@ -43,7 +43,8 @@ func (b *httpBank) open(ctx context.Context, key, title string, cents int64) (st
 	var out struct {
 		AccountID string `json:"accountId"`
 	}
-	_, err := b.call(ctx, http.MethodPost, "/api/accounts", key, map[string]any{"title": title, "initialCents": cents}, &out)
+	in := map[string]any{"title": title, "initialCents": cents}
+	_, err := b.call(ctx, http.MethodPost, "/api/accounts", key, in, &out)
 	return out.AccountID, err
 }
 

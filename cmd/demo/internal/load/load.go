@@ -106,13 +106,12 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Out == nil {
 		cfg.Out = io.Discard
 	}
-	var b bank
-	var err error
-	if cfg.NATS != nil {
-		b, err = newNATSBank(ctx, cfg.NATS, cfg.Store)
-	} else {
-		b = newHTTPBank(cfg.HTTP, cfg.Clients)
+	if cfg.NATS == nil {
+		b := newHTTPBank(cfg.HTTP, cfg.Clients)
+		defer b.client.CloseIdleConnections()
+		return newDriver(cfg, b).run(ctx)
 	}
+	b, err := newNATSBank(ctx, cfg.NATS, cfg.Store)
 	if err != nil {
 		return err
 	}

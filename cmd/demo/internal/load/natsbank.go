@@ -97,8 +97,9 @@ func (b *natsBank) books(ctx context.Context) (books, error) {
 // mendable marks the errors that another attempt may mend.
 func mendable(err error) error {
 	for _, e := range []error{
-		aggregate.ErrBusy, aggregate.ErrContended, aggregate.ErrInternal, jetstream.ErrUnavailable, jetstream.ErrUnknownOutcome,
-		jetstream.ErrIncomplete, projection.ErrUnavailable, projection.ErrStale, context.DeadlineExceeded,
+		aggregate.ErrBusy, aggregate.ErrContended, aggregate.ErrInternal, jetstream.ErrUnavailable,
+		jetstream.ErrUnknownOutcome, jetstream.ErrIncomplete, projection.ErrUnavailable, projection.ErrStale,
+		context.DeadlineExceeded,
 	} {
 		if errors.Is(err, e) {
 			return fmt.Errorf("%w: %w", errAgain, err)

@@ -9,8 +9,8 @@ import (
 	"github.com/rossby-go/rossby/cmd/demo/internal/transfer"
 )
 
-// print writes a line. That nobody reads it changes nothing.
-func (d *driver) print(format string, args ...any) {
+// printf writes a line. That nobody reads it changes nothing.
+func (d *driver) printf(format string, args ...any) {
 	_, _ = fmt.Fprintf(d.cfg.Out, format+"\n", args...)
 }
 
@@ -31,7 +31,7 @@ func (d *driver) progress(over <-chan struct{}) {
 			line += fmt.Sprintf("; nothing for %.0fs: %v", stalled.Seconds(), d.lastErr)
 		}
 		d.mu.Unlock()
-		d.print("%s", line)
+		d.printf("%s", line)
 	}
 }
 
@@ -39,15 +39,17 @@ func (d *driver) progress(over <-chan struct{}) {
 func (d *driver) report() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.print("\n%d transfers between %d accounts by %d clients", d.accepted, len(d.accounts), d.cfg.Clients)
-	d.print("accepted   %8.0f/s   in %v", rate(len(d.accepts), d.acceptedAt.Sub(d.begin)), round(d.acceptedAt.Sub(d.begin)))
-	d.print("ended      %8.0f/s   in %v", rate(len(d.ends), d.last.Sub(d.begin)), round(d.last.Sub(d.begin)))
+	d.printf("\n%d transfers between %d accounts by %d clients", d.accepted, len(d.accounts), d.cfg.Clients)
+	accepting, ending := d.acceptedAt.Sub(d.begin), max(0, d.last.Sub(d.begin))
+	d.printf("accepted   %8.0f/s   in %v", rate(len(d.accepts), accepting), round(accepting))
+	d.printf("ended      %8.0f/s   in %v", rate(len(d.ends), ending), round(ending))
 	slices.Sort(d.accepts)
 	slices.Sort(d.ends)
-	d.print("accept     p50 %v   p90 %v   p99 %v   max %v",
+	d.printf("accept     p50 %v   p90 %v   p99 %v   max %v",
 		percentile(d.accepts, 50), percentile(d.accepts, 90), percentile(d.accepts, 99), percentile(d.accepts, 100))
-	d.print("end to end p50 %v   p99 %v   max %v", percentile(d.ends, 50), percentile(d.ends, 99), percentile(d.ends, 100))
-	var states []string
+	d.printf("end to end p50 %v   p99 %v   max %v",
+		percentile(d.ends, 50), percentile(d.ends, 99), percentile(d.ends, 100))
+	states := make([]string, 0, len(d.states))
 	for s := range d.states {
 		states = append(states, string(s))
 	}
@@ -55,10 +57,10 @@ func (d *driver) report() {
 	for i, s := range states {
 		states[i] = fmt.Sprintf("%s %d", s, d.states[transfer.State(s)])
 	}
-	d.print("outcomes   %s", strings.Join(states, ", "))
-	d.print("repeated   %d attempts", d.retries)
+	d.printf("outcomes   %s", strings.Join(states, ", "))
+	d.printf("repeated   %d attempts", d.retries)
 	if d.lastErr != nil {
-		d.print("           the last because: %v", d.lastErr)
+		d.printf("           the last because: %v", d.lastErr)
 	}
 }
 
@@ -67,18 +69,20 @@ func (d *driver) reportBooks(sum, deposited int64, wrong int, b books) {
 	if wrong > 0 || sum != deposited || !b.holds {
 		verdict = "THEY DO NOT BALANCE"
 	}
-	d.print("books      own accounts hold %d of %d cents, %d of them wrong; the bank: %d deposited, %d in accounts, %d under way: %s",
-		sum, deposited, wrong, b.deposited, b.balances, b.underWay, verdict)
+	d.printf("books      own accounts hold %d of %d cents, %d accounts are wrong", sum, deposited, wrong)
+	d.printf("           the bank: %d deposited, %d in accounts, %d under way: %s",
+		b.deposited, b.balances, b.underWay, verdict)
 }
 
 func rate(n int, d time.Duration) float64 { return float64(n) / max(d.Seconds(), 1e-9) }
 
-// percentile is that of sorted durations.
+// percentile is the least of the sorted durations that so many percent do not
+// exceed.
 func percentile(sorted []time.Duration, p int) time.Duration {
 	if len(sorted) == 0 {
 		return 0
 	}
-	return round(sorted[min(len(sorted)-1, len(sorted)*p/100)])
+	return round(sorted[max(0, (len(sorted)*p+99)/100-1)])
 }
 
 func round(d time.Duration) time.Duration {
