@@ -26,6 +26,7 @@ type Delivery struct {
 	// Epoch grows with every change of the process that delivers: a fencing token.
 	Epoch uint64
 
+	origin  *jetstream.Origin
 	gateway *definition
 }
 
@@ -61,9 +62,14 @@ func (d Delivery) Command(ctx context.Context, aggregateType, id, command string
 	set(protocol.HeaderCorrelation, d.Correlation)
 	set(protocol.HeaderCausation, d.EventID)
 	set(protocol.HeaderTraceParent, d.TraceParent)
-	set(protocol.HeaderTrigger, protocol.Trigger{
+	trigger := protocol.Trigger{
 		Subscriber: d.gateway.name, EventID: d.EventID, Step: command, Position: d.Position.String(), Time: d.StoredAt,
-	}.String())
+	}
+	if d.origin != nil {
+		// A copied event may have had its effect before it was copied.
+		trigger.Position, trigger.Time = "", d.origin.Time
+	}
+	set(protocol.HeaderTrigger, trigger.String())
 	resp, err := d.gateway.store.Conn().RequestMsgWithContext(ctx, msg)
 	if err != nil {
 		return fmt.Errorf("command %s: %w", msg.Subject, err)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -94,6 +95,7 @@ type AnyReader interface {
 // headers; that to list is {"entries":[…],"next":"<token>"}.
 type QueryService struct {
 	svc    micro.Service
+	nc     *nats.Conn
 	ctx    context.Context //nolint:containedctx // ends with the service
 	cancel context.CancelFunc
 	busy   chan struct{}
@@ -120,17 +122,17 @@ func NewQueryService(nc *nats.Conn, cfg QueryConfig, readers ...AnyReader) (*Que
 	if err != nil {
 		return nil, fmt.Errorf("query service %q: %w", cfg.Name, err)
 	}
-	q := &QueryService{svc: svc, busy: make(chan struct{}, cfg.Concurrency), cfg: cfg}
+	q := &QueryService{svc: svc, nc: nc, busy: make(chan struct{}, cfg.Concurrency), cfg: cfg}
 	q.ctx, q.cancel = context.WithCancel(context.Background())
 	for _, r := range readers {
 		group := svc.AddGroup(querySubject(r.Store(), r.View()))
 		prefix := querySubject(r.Store(), r.View()) + ".get."
 		err := errors.Join(
 			group.AddEndpoint(r.View()+"-get", micro.HandlerFunc(func(req micro.Request) {
-				q.hand(req, func(ctx context.Context) { q.get(ctx, r, req, strings.TrimPrefix(req.Subject(), prefix)) })
+				q.hand(req, func(ctx context.Context, m *query) { q.get(ctx, r, m, strings.TrimPrefix(m.subject, prefix)) })
 			}), micro.WithEndpointSubject("get.>")),
 			group.AddEndpoint(r.View()+"-list", micro.HandlerFunc(func(req micro.Request) {
-				q.hand(req, func(ctx context.Context) { q.list(ctx, r, req) })
+				q.hand(req, func(ctx context.Context, m *query) { q.list(ctx, r, m) })
 			}), micro.WithEndpointSubject("list")),
 		)
 		if err != nil {
@@ -150,44 +152,67 @@ func (q *QueryService) Stop() error {
 	return err
 }
 
+// query is a request without the micro service, which reads its own after the
+// handler has returned.
+type query struct {
+	nc             *nats.Conn
+	subject, reply string
+	header         nats.Header
+	data           []byte
+}
+
+func (m *query) respond(body []byte, header nats.Header) {
+	// The caller asks again when it hears nothing.
+	_ = m.nc.PublishMsg(&nats.Msg{Subject: m.reply, Header: header, Data: body})
+}
+
+func (m *query) fail(code, description string, header nats.Header) {
+	h := nats.Header{micro.ErrorCodeHeader: {code}, micro.ErrorHeader: {description}}
+	maps.Copy(h, header)
+	m.respond(nil, h)
+}
+
 // hand gives a request to a goroutine of its own, since micro calls an endpoint's
 // handler for one request after the other.
-func (q *QueryService) hand(req micro.Request, answer func(context.Context)) {
+func (q *QueryService) hand(req micro.Request, answer func(context.Context, *query)) {
 	select {
 	case q.busy <- struct{}{}:
 	default:
 		_ = req.Error(CodeUnavailable, "the service is busy", nil)
 		return
 	}
+	m := &query{
+		nc: q.nc, subject: req.Subject(), reply: req.Reply(), header: nats.Header(req.Headers()), data: req.Data(),
+	}
 	q.wg.Go(func() {
 		defer func() { <-q.busy }()
 		timeout := q.cfg.Timeout
-		if d, err := time.ParseDuration(req.Headers().Get(HeaderTimeout)); err == nil && d > 0 {
+		if d, err := time.ParseDuration(m.header.Get(HeaderTimeout)); err == nil && d > 0 {
 			timeout = min(timeout, d)
 		}
 		ctx, cancel := context.WithTimeout(q.ctx, timeout)
 		defer cancel()
-		answer(ctx)
+		answer(ctx, m)
 	})
 }
 
-func (q *QueryService) get(ctx context.Context, r AnyReader, req micro.Request, stored string) {
+func (q *QueryService) get(ctx context.Context, r AnyReader, m *query, stored string) {
 	key, err := decodeKey(stored)
 	if err != nil {
-		respondError(req, err)
+		respondError(m, err)
 		return
 	}
-	after, err := jetstream.ParsePosition(req.Headers().Get(HeaderAfter))
+	after, err := jetstream.ParsePosition(m.header.Get(HeaderAfter))
 	if err != nil {
-		respondError(req, err)
+		respondError(m, err)
 		return
 	}
 	body, h, err := r.queryGet(ctx, key, after)
 	if err != nil {
-		respondError(req, err)
+		respondError(m, err)
 		return
 	}
-	_ = req.Respond(body, micro.WithHeaders(h))
+	m.respond(body, nats.Header(h))
 }
 
 // listRequest is the body of a list query; all of it may be left out.
@@ -215,17 +240,17 @@ type listEntry struct {
 	Token      string             `json:"token"`
 }
 
-func (q *QueryService) list(ctx context.Context, r AnyReader, req micro.Request) {
+func (q *QueryService) list(ctx context.Context, r AnyReader, m *query) {
 	var body listRequest
-	if len(req.Data()) > 0 {
-		if err := json.Unmarshal(req.Data(), &body); err != nil {
-			_ = req.Error(CodeInvalid, "the request is not JSON: "+err.Error(), nil)
+	if len(m.data) > 0 {
+		if err := json.Unmarshal(m.data, &body); err != nil {
+			m.fail(CodeInvalid, "the request is not JSON: "+err.Error(), nil)
 			return
 		}
 	}
-	after, err := jetstream.ParsePosition(req.Headers().Get(HeaderAfter))
+	after, err := jetstream.ParsePosition(m.header.Get(HeaderAfter))
 	if err != nil {
-		respondError(req, err)
+		respondError(m, err)
 		return
 	}
 	if body.Limit <= 0 || body.Limit > scanKeys {
@@ -233,15 +258,15 @@ func (q *QueryService) list(ctx context.Context, r AnyReader, req micro.Request)
 	}
 	reply, err := r.queryList(ctx, ListOptions{Prefix: body.Prefix, After: body.After, Limit: body.Limit, AtLeast: after})
 	if err != nil {
-		respondError(req, err)
+		respondError(m, err)
 		return
 	}
-	_ = req.Respond(reply)
+	m.respond(reply, nil)
 }
 
-func respondError(req micro.Request, err error) {
+func respondError(m *query, err error) {
 	code := CodeInternal
-	var headers []micro.RespondOpt
+	var header nats.Header
 	var invalid *jetstream.InvalidError
 	var key *KeyError
 	var foreign *jetstream.ForeignPositionError
@@ -249,7 +274,7 @@ func respondError(req micro.Request, err error) {
 	switch {
 	case errors.As(err, &stale):
 		code = CodeStale
-		headers = append(headers, micro.WithHeaders(micro.Headers{HeaderPosition: {stale.Position.String()}}))
+		header = nats.Header{HeaderPosition: {stale.Position.String()}}
 	case errors.Is(err, ErrNotFound):
 		code = CodeNotFound
 	case errors.As(err, &foreign):
@@ -261,7 +286,7 @@ func respondError(req micro.Request, err error) {
 	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrViewNotFound), errors.Is(err, context.DeadlineExceeded):
 		code = CodeUnavailable
 	}
-	_ = req.Error(code, strings.ReplaceAll(err.Error(), "\n", "; "), nil, headers...)
+	m.fail(code, strings.ReplaceAll(err.Error(), "\n", "; "), header)
 }
 
 func (r *Reader[V]) queryGet(ctx context.Context, key string, after jetstream.Position) ([]byte, micro.Headers, error) {
