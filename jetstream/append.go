@@ -56,11 +56,6 @@ func (s *Store) Append(ctx context.Context, w Write) (Head, error) {
 		EventNames: names, TraceParent: w.TraceParent, Origin: w.Origin, Decisions: w.Decisions, State: w.State,
 		Head: Head{CommitID: NewID(), Ordinal: w.After.Ordinal + 1, Version: w.After.Version + uint64(len(names))},
 	}
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, s.timeout)
-		defer cancel()
-	}
 	c.Sequence, err = s.encodeAndDecide(ctx, subject, c)
 	if c.State != nil && tooLarge(err) {
 		// The state is a convenience, the events are not: give it up. What is
@@ -100,6 +95,8 @@ const wentBackAfter = 12
 func (s *Store) decide(ctx context.Context, msg *nats.Msg, c *Commit) (uint64, error) {
 	wait := newBackoff()
 	open, behind := false, 0
+	began := time.Now()
+	_, bounded := ctx.Deadline()
 	for {
 		// An attempt that cannot be made must not count as one that was.
 		if stop := context.Cause(ctx); stop != nil || s.nc.IsClosed() {
@@ -137,6 +134,13 @@ func (s *Store) decide(ctx context.Context, msg *nats.Msg, c *Commit) (uint64, e
 		default:
 			open = true
 		}
+		// The first attempt has a bound of its own, and nearly always decides.
+		if !bounded {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadline(ctx, began.Add(s.timeout)) //nolint:fatcontext // once
+			defer cancel()
+			bounded = true
+		}
 		if open || wire.IsWrongLastSequence(err) {
 			if seq, done, err := s.settled(ctx, msg.Subject, c); done {
 				return seq, err
@@ -168,7 +172,7 @@ func denied(nc *nats.Conn, subject string) error {
 }
 
 func (s *Store) publish(ctx context.Context, msg *nats.Msg) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.attempt)
+	ctx, cancel := context.WithTimeout(ctx, min(s.attempt, s.timeout))
 	defer cancel()
 	ack, err := wire.Publish(ctx, s.nc, msg)
 	if err == nil && ack.Stream != s.name {

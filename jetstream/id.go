@@ -19,7 +19,15 @@ const commandIDPrefix = "cmd-"
 // another's by such an id, so two machines that were cloned must not draw the
 // same ones.
 func NewID() string {
-	return strings.ToLower(ulid.MustNew(ulid.Now(), rand.Reader).String())
+	var text [ulid.EncodedSize]byte
+	id := ulid.MustNew(ulid.Now(), rand.Reader)
+	_ = id.MarshalTextTo(text[:]) // fails only for another length
+	for i, c := range text {
+		if c >= 'A' {
+			text[i] = c | 0x20
+		}
+	}
+	return string(text[:])
 }
 
 // NewCommandID returns a new command id. It bears the time it was made, so that
