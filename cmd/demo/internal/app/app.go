@@ -244,10 +244,10 @@ func (a *App) open(ctx context.Context) (readers, error) {
 
 // ended leaves out what failed because the process ends.
 func ended(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
+	if ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 func (a *App) serveHTTP(ctx context.Context) error {
