@@ -115,7 +115,7 @@ func TestListLarge(t *testing.T) {
 	go func() {
 		n := 0
 		for ; ctx.Err() == nil && n < 400; n++ {
-			f.append("k"+strconv.Itoa(n*6), credited{Cents: 1})
+			f.append("k"+strconv.Itoa(n*6), credited{Cents: 1}) //nolint:contextcheck // it appends until the test ends
 		}
 		wrote <- n
 	}()
