@@ -150,6 +150,15 @@ func (b *httpBank) call(ctx context.Context, method, path, key string, in, out a
 	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusBadGateway,
 		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return resp.StatusCode, fmt.Errorf("%w: %s %s: %s: %s", errAgain, method, path, resp.Status, clip(data))
+	case http.StatusConflict:
+		err := fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, clip(data))
+		var problem struct {
+			Code string `json:"code"`
+		}
+		if json.Unmarshal(data, &problem) == nil && problem.Code == "conflict" {
+			err = fmt.Errorf("%w: %w", errAgain, err) // others came first
+		}
+		return resp.StatusCode, err
 	default:
 		return resp.StatusCode, fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, clip(data))
 	}

@@ -97,7 +97,7 @@ func (b *natsBank) books(ctx context.Context) (books, error) {
 // mendable marks the errors that another attempt may mend.
 func mendable(err error) error {
 	for _, e := range []error{
-		aggregate.ErrBusy, aggregate.ErrContended, aggregate.ErrInternal, jetstream.ErrUnavailable,
+		aggregate.ErrBusy, aggregate.ErrContended, jetstream.ErrUnavailable,
 		jetstream.ErrUnknownOutcome, jetstream.ErrIncomplete, projection.ErrUnavailable, projection.ErrStale,
 		context.DeadlineExceeded,
 	} {
