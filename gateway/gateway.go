@@ -120,7 +120,8 @@ func On[E any](schema *jetstream.Schema, handle func(ctx context.Context, event 
 			ctx, cancel := context.WithTimeout(ctx, def.timeout)
 			defer cancel()
 			d := Delivery{
-				Meta: e.Meta, IdempotencyKey: def.name + "-" + e.EventID, Attempt: e.Attempt, Epoch: e.Epoch, origin: e.Origin, gateway: def,
+				Meta: e.Meta, IdempotencyKey: def.name + "-" + e.EventID, Attempt: e.Attempt, Epoch: e.Epoch,
+				origin: e.Origin, gateway: def,
 			}
 			return handle(ctx, e.Event.(E), d) //nolint:forcetypeassert // looked up by this type
 		})
