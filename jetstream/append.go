@@ -54,7 +54,7 @@ func (s *Store) Append(ctx context.Context, w Write) (Head, error) {
 	c := &Commit{
 		Type: w.Type, ID: w.ID, Previous: w.After.CommitID, PreviousSequence: w.After.Sequence,
 		EventNames: names, TraceParent: w.TraceParent, Origin: w.Origin, Decisions: w.Decisions, State: w.State,
-		Head: Head{CommitID: NewID(), Ordinal: w.After.Ordinal + 1, Version: w.After.Version + uint64(len(names))},
+		Head: Head{CommitID: newCommitID(), Ordinal: w.After.Ordinal + 1, Version: w.After.Version + uint64(len(names))},
 	}
 	c.Sequence, err = s.encodeAndDecide(ctx, subject, c)
 	if c.State != nil && tooLarge(err) {

@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"crypto/rand"
+	"encoding/base64"
 	"strings"
 	"time"
 
@@ -14,10 +15,6 @@ const commandIDPrefix = "cmd-"
 
 // NewID returns a new globally unique id of 26 characters that sorts by the time
 // it was made (a ULID). It fits as an aggregate id.
-//
-// Its 80 random bits come from the system: an append tells its own commit from
-// another's by such an id, so two machines that were cloned must not draw the
-// same ones.
 func NewID() string {
 	var text [ulid.EncodedSize]byte
 	id := ulid.MustNew(ulid.Now(), rand.Reader)
@@ -28,6 +25,17 @@ func NewID() string {
 		}
 	}
 	return string(text[:])
+}
+
+// newCommitID returns 96 random bits as 16 characters. Every commit carries its id
+// and its predecessor's, so they are short; nothing needs their order.
+//
+// The bits come from the system: an append tells its own commit from another's by
+// the id, so two machines that were cloned must not draw the same ones.
+func newCommitID() string {
+	var b [12]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
 // NewCommandID returns a new command id. It bears the time it was made, so that
