@@ -13,6 +13,7 @@ import (
 
 	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/cmd/demo/internal/notify"
+	"github.com/rossby-go/rossby/cmd/demo/internal/page"
 	"github.com/rossby-go/rossby/cmd/demo/internal/views"
 	"github.com/rossby-go/rossby/jetstream"
 	"github.com/rossby-go/rossby/projection"
@@ -132,11 +133,15 @@ func New(cfg Config) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
+	files, err := page.Handler()
+	if err != nil {
+		return nil, err
+	}
 	a := &API{
 		cfg: cfg, log: cmp.Or(cfg.Logger, slog.Default()), decoder: decoder, hub: newHub(),
 		bodyTimeout: bodyTimeout, commandTimeout: commandTimeout, afterWait: afterWait,
 	}
-	a.handler = a.routes()
+	a.handler = a.routes(files)
 	return a, nil
 }
 

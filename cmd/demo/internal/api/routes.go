@@ -4,15 +4,13 @@ import (
 	"net/http"
 	"strings"
 	"time"
-
-	"github.com/rossby-go/rossby/cmd/demo/internal/page"
 )
 
 // handler answers a request or says why it cannot.
 type handler func(w http.ResponseWriter, r *http.Request) error
 
 // routes puts the API together.
-func (a *API) routes() http.Handler {
+func (a *API) routes(files http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]handler{
 		"POST /api/customers":                               a.createCustomer,
@@ -36,7 +34,6 @@ func (a *API) routes() http.Handler {
 	mux.Handle("GET /healthz", a.wrap(a.healthz))
 	mux.Handle("GET /readyz", a.wrap(a.readyz))
 	mux.Handle("GET /events", a.wrap(a.events))
-	files := page.Handler()
 	guard := http.NewCrossOriginProtection()
 	guard.SetDenyHandler(a.wrap(func(http.ResponseWriter, *http.Request) error {
 		return &problem{Status: http.StatusForbidden, Code: "cross-origin", Detail: "this page may not change the bank"}

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"fmt"
 	"net/http"
 	"path"
 	"time"
@@ -25,17 +26,18 @@ var types = map[string]string{
 	".svg":  "image/svg+xml",
 }
 
-// Handler serves the page at / and its files beside it.
-func Handler() http.Handler {
+// Handler serves the page at / and its files beside it. An error is a fault of the
+// program's build.
+func Handler() (http.Handler, error) {
 	mux := http.NewServeMux()
 	entries, err := files.ReadDir("static")
 	if err != nil {
-		panic("page: " + err.Error()) // the files are in the program
+		return nil, fmt.Errorf("page: %w", err)
 	}
 	for _, e := range entries {
 		body, err := files.ReadFile("static/" + e.Name())
 		if err != nil {
-			panic("page: " + err.Error())
+			return nil, fmt.Errorf("page: %w", err)
 		}
 		pattern := "GET /" + e.Name()
 		if e.Name() == "index.html" {
@@ -43,7 +45,7 @@ func Handler() http.Handler {
 		}
 		mux.Handle(pattern, file(e.Name(), body))
 	}
-	return mux
+	return mux, nil
 }
 
 func file(name string, body []byte) http.Handler {

@@ -18,7 +18,11 @@ func get(t *testing.T, method, path string, header http.Header) *httptest.Respon
 	r := httptest.NewRequestWithContext(t.Context(), method, path, nil)
 	maps.Copy(r.Header, header)
 	w := httptest.NewRecorder()
-	page.Handler().ServeHTTP(w, r)
+	h, err := page.Handler()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.ServeHTTP(w, r)
 	return w
 }
 
