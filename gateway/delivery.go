@@ -21,7 +21,8 @@ type Delivery struct {
 	// IdempotencyKey is the same on every attempt to deliver this event through
 	// this gateway: give it to the service.
 	IdempotencyKey string
-	// Attempt counts from 1, over restarts and owners too.
+	// Attempt counts from 1, over restarts and owners too. It is that of the
+	// event's commit: the second of two events stored together may begin later.
 	Attempt int
 	// Epoch grows with every change of the process that delivers: a fencing token.
 	Epoch uint64
@@ -32,7 +33,7 @@ type Delivery struct {
 
 // Command executes a command about the outcome, by request-reply with the
 // aggregate type's command service, once for ever: it is keyed by the gateway,
-// the event and the command's name. The body is sent as JSON.
+// the event, the aggregate and the command's name. The body is sent as JSON.
 //
 // What the service decided against is a [*CommandError]; any other error leaves
 // it to the next attempt, which is safe.
@@ -82,14 +83,15 @@ func (d Delivery) Command(ctx context.Context, aggregateType, id, command string
 		return fmt.Errorf("command %s: %s", msg.Subject, strings.TrimSpace(resp.Header.Get(micro.ErrorHeader)))
 	}
 	switch b.Kind {
-	case protocol.KindBusy, protocol.KindUnavailable, protocol.KindUnknown, protocol.KindInternal, protocol.KindStale:
-		return fmt.Errorf("command %s: %s: %s", msg.Subject, b.Kind, b.Reason)
 	case protocol.KindInvalid, protocol.KindNotFound, protocol.KindExists, protocol.KindConflict, protocol.KindRejected:
+		return &CommandError{
+			Subject: msg.Subject,
+			Kind:    string(b.Kind),
+			Code:    cmp.Or(b.Code, string(b.Kind)),
+			Reason:  b.Reason,
+		}
+	case protocol.KindBusy, protocol.KindUnavailable, protocol.KindUnknown, protocol.KindInternal, protocol.KindStale:
 	}
-	return &CommandError{
-		Subject: msg.Subject,
-		Kind:    string(b.Kind),
-		Code:    cmp.Or(b.Code, string(b.Kind)),
-		Reason:  b.Reason,
-	}
+	// Kinds that this program does not know are no refusal either.
+	return fmt.Errorf("command %s: %s: %s", msg.Subject, b.Kind, b.Reason)
 }

@@ -8,7 +8,8 @@
 // one aggregate are delivered in order and one at a time, those of different
 // aggregates in parallel.
 //
-// A delivery may be repeated after a crash – at most [Config.MaxUnrecorded] of
-// them – so the service behind must honour the key. Nothing can do better: a
-// process may die between the call and the note that it was made.
+// Deliveries may be repeated after a crash – those of at most
+// [Config.MaxUnrecorded] commits, and of a commit of several events those before
+// one that failed – so the service behind must honour the key. Nothing can do
+// better: a process may die between the call and the note that it was made.
 package gateway

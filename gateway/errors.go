@@ -27,3 +27,9 @@ type CommandError struct {
 func (e *CommandError) Error() string {
 	return fmt.Sprintf("command %s: %s %s: %s", e.Subject, e.Kind, e.Code, e.Reason)
 }
+
+// handlerError is what a handler returned, as opposed to what came before it.
+type handlerError struct{ err error }
+
+func (e *handlerError) Error() string { return e.err.Error() }
+func (e *handlerError) Unwrap() error { return e.err }
