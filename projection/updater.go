@@ -122,7 +122,7 @@ func (u *Updater) Run(ctx context.Context) error {
 	u.set(func(s *Status) { s.State, s.Err = StateStarting, nil })
 	err := u.run(ctx)
 	// What ended the context may itself be the stop of another view.
-	if ctx.Err() != nil && (!isStop(err) || errors.Is(context.Cause(ctx), err)) {
+	if ctx.Err() != nil && (!isStop(err) || errors.Is(err, context.Cause(ctx))) {
 		u.set(func(s *Status) { s.State = StateFree })
 		return nil
 	}

@@ -45,7 +45,8 @@ type Status struct {
 	Position, Head uint64
 	// Lag is about how many followed events are not done: those the cursor has
 	// not delivered, and at least one for every unfinished lane. LagTime is the
-	// age of the last event read while there are more, else 0.
+	// age of the oldest event not done as ReadStatus finds it, of the last one
+	// read as the owner knows it, 0 when nothing is left.
 	Lag     uint64
 	LagTime time.Duration
 	// CaughtUp means that everything is done: nothing pending, no lane
@@ -176,7 +177,27 @@ func ReadStatus(ctx context.Context, nc *nats.Conn, stream, bucket, name string)
 	}
 	s.Lag += uint64(len(r.Lanes))
 	s.CaughtUp = s.Lag == 0
+	if !s.CaughtUp {
+		s.LagTime = oldest(ctx, nc, stream, cons, r)
+	}
 	return s, nil
+}
+
+// oldest is the age of the oldest event that is not done, 0 when it cannot be
+// had: a status is better without it than not at all.
+func oldest(ctx context.Context, nc *nats.Conn, stream string, cons jetstream.Consumer, r record) time.Duration {
+	from, filter := r.Position+1, ">"
+	for _, l := range lanesOf(r, time.Now()) {
+		from = min(from, l.from)
+	}
+	if cons != nil && cons.CachedInfo().Config.FilterSubject != "" {
+		filter = cons.CachedInfo().Config.FilterSubject
+	}
+	m, err := wire.LeaderNext(ctx, nc, stream, filter, from)
+	if err != nil {
+		return 0
+	}
+	return max(time.Since(m.Time), 0)
 }
 
 // Resume makes a blocked lane, parked or waiting for a retry, run again at once

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 )
@@ -22,7 +24,7 @@ const ReadyTimeoutDefault = 10 * time.Second
 // this process, with a temporary store that is fsynced on every write.
 type Config struct {
 	// Listen is the TCP address for clients, such as "127.0.0.1:4222"; port 0
-	// takes a free one. Defaults to "", no TCP at all: only [Server.Connect].
+	// takes a free one. Defaults to "", no TCP at all: only [Server.Option].
 	Listen string
 	// StoreDir keeps the data. Defaults to "", a temporary directory that
 	// [Server.Stop] removes.
@@ -54,6 +56,7 @@ func (c Config) Validate() error {
 // Server is a running server.
 type Server struct {
 	srv       *server.Server
+	lock      *flock.Flock
 	temporary string
 }
 
@@ -77,6 +80,12 @@ func Start(cfg Config) (*Server, error) {
 		}
 		cfg.StoreDir, s.temporary = dir, dir
 	}
+	if err := s.takeStore(cfg.StoreDir); err != nil {
+		return nil, errors.Join(err, s.clean())
+	}
+	if err := probe(cfg.Listen); err != nil {
+		return nil, errors.Join(err, s.clean())
+	}
 	opts := &server.Options{
 		ServerName: cfg.Name, DontListen: cfg.Listen == "",
 		JetStream: true, StoreDir: cfg.StoreDir, SyncAlways: !cfg.LazySync,
@@ -93,11 +102,45 @@ func Start(cfg Config) (*Server, error) {
 	s.srv = srv
 	srv.Start()
 	if !srv.ReadyForConnections(cfg.ReadyTimeout) {
-		err := fmt.Errorf("embedded: not ready after %v: is the address %q or the store %q in use?",
-			cfg.ReadyTimeout, cfg.Listen, cfg.StoreDir)
+		err := fmt.Errorf("embedded: not ready after %v at %q with store %q", cfg.ReadyTimeout, cfg.Listen, cfg.StoreDir)
 		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
+}
+
+// takeStore keeps other processes out of the store: two servers in one directory
+// overwrite each other's commits without a word. The lock ends with the process.
+func (s *Server) takeStore(dir string) error {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return fmt.Errorf("embedded: store: %w", err)
+	}
+	lock := flock.New(filepath.Join(dir, "rossby.lock"))
+	taken, err := lock.TryLock()
+	if err != nil {
+		return fmt.Errorf("embedded: store %q: %w", dir, err)
+	}
+	if !taken {
+		return fmt.Errorf("embedded: store %q is in use by another process", dir)
+	}
+	s.lock = lock
+	return nil
+}
+
+// probe finds out at once, and with the reason, whether the address can be had:
+// the server itself would try for as long as it may.
+func probe(addr string) error {
+	if addr == "" {
+		return nil
+	}
+	at, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("embedded: %w", err)
+	}
+	l, err := net.ListenTCP("tcp", at)
+	if err != nil {
+		return fmt.Errorf("embedded: %w", err)
+	}
+	return l.Close()
 }
 
 // URL is the address for clients, or "" when the server has no TCP listener.
@@ -121,6 +164,11 @@ func (s *Server) Stop() error {
 }
 
 func (s *Server) clean() error {
+	if s.lock != nil {
+		if err := s.lock.Unlock(); err != nil {
+			return fmt.Errorf("embedded: unlock store: %w", err)
+		}
+	}
 	if s.temporary == "" {
 		return nil
 	}

@@ -28,7 +28,8 @@ func fails(t *testing.T, args []string, what ...string) {
 func TestErrorsAtStart(t *testing.T) {
 	t.Parallel()
 	url := server(t)
-	_, base, taken := monolith(t)
+	dir := t.TempDir()
+	_, base, taken := monolith(t, "--store", dir)
 	_ = newClient(base).open(t, 1)
 	for name, test := range map[string]struct {
 		args []string
@@ -42,7 +43,15 @@ func TestErrorsAtStart(t *testing.T) {
 		"NowhereToGo":           {[]string{"run", "all"}, []string{"say where NATS is"}},
 		"OtherReplicas":         {[]string{"run", "account-commands", "--nats", taken, "--replicas", "3"}, []string{"num_replicas is 1, not 3"}},
 		"UnknownCommand":        {[]string{"walk"}, []string{`unknown argument "walk"`}},
-		"PortTaken":             {[]string{"--http", strings.TrimPrefix(base, "http://")}, []string{"--http", "in use"}},
+		"NATSPortTaken": {
+			[]string{"--http", "127.0.0.1:0", "--nats-listen", strings.TrimPrefix(taken, "nats://")},
+			[]string{"--nats-listen", "in use"},
+		},
+		"StoreTaken": {
+			[]string{"--http", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0", "--store", dir},
+			[]string{"is in use by another process"},
+		},
+		"PortTaken": {[]string{"--http", strings.TrimPrefix(base, "http://")}, []string{"--http", "in use"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

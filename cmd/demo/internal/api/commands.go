@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 
 	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/cmd/demo/internal/commands"
@@ -45,7 +46,7 @@ func (a *API) createCustomer(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Location", "/api/customers/"+res.ID)
+	w.Header().Set("Location", "/api/customers/"+url.PathEscape(res.ID))
 	return answer(w, http.StatusCreated, customerDone{CustomerID: res.ID, Position: res.Position})
 }
 
@@ -67,7 +68,7 @@ func (a *API) openAccount(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Location", "/api/accounts/"+res.ID)
+	w.Header().Set("Location", "/api/accounts/"+url.PathEscape(res.ID))
 	return answer(w, http.StatusCreated, accountOpened{
 		AccountID: res.ID, BalanceCents: in.InitialCents, Position: res.Position,
 	})
@@ -121,7 +122,7 @@ func (a *API) createTransfer(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Location", "/api/transfers/"+res.ID)
+	w.Header().Set("Location", "/api/transfers/"+url.PathEscape(res.ID))
 	return answer(w, http.StatusAccepted, transferDone{TransferID: res.ID, Position: res.Position})
 }
 

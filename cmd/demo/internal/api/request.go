@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/jetstream"
@@ -18,12 +20,19 @@ import (
 // read takes a request's body: one JSON value of known fields, not too long, and
 // not too slow.
 func (a *API) read(w http.ResponseWriter, r *http.Request, v any) error {
+	// The server sets the next request's deadline itself. Cleared here, it would
+	// wait for the rest of a body that never comes before it answers.
 	rc := http.NewResponseController(w)
 	_ = rc.SetReadDeadline(time.Now().Add(a.bodyTimeout)) // not every writer has one
-	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, bodyMax))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyMax))
+	if err == nil && !utf8.Valid(body) {
+		return malformed("malformed", "the body is not UTF-8")
+	}
+	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
-	err := dec.Decode(v)
+	if err == nil {
+		err = dec.Decode(v)
+	}
 	if err == nil {
 		if _, err = dec.Token(); errors.Is(err, io.EOF) {
 			return nil

@@ -55,6 +55,12 @@ func AccountType() *aggregate.Type[Account] {
 		aggregate.Apply(func(a *Account, _ account.Deleted, _ jetstream.Meta) { a.Deleted = true }),
 
 		aggregate.Create("open", func(c OpenAccount, _ aggregate.Decision) ([]any, error) {
+			if err := short("title", c.Title); err != nil {
+				return nil, err
+			}
+			if c.CustomerID != "" && jetstream.ValidateID(c.CustomerID) != nil {
+				return nil, aggregate.Reject("invalid-customer", "%v", jetstream.ValidateID(c.CustomerID))
+			}
 			if c.InitialCents < 0 || c.InitialCents > maxCents {
 				return nil, aggregate.Reject(
 					"invalid-amount",
@@ -66,7 +72,7 @@ func AccountType() *aggregate.Type[Account] {
 			return []any{account.Opened{CustomerID: c.CustomerID, Title: c.Title, Cents: c.InitialCents}}, nil
 		}),
 		aggregate.Handle("debit", func(a Account, c Debit, _ aggregate.Decision) ([]any, error) {
-			if err := positive(c.Cents); err != nil {
+			if err := movement(c.TransferID, c.Cents); err != nil {
 				return nil, err
 			}
 			if a.Deleted {
@@ -83,7 +89,7 @@ func AccountType() *aggregate.Type[Account] {
 			return []any{account.Debited(c)}, nil
 		}),
 		aggregate.Handle("credit", func(a Account, c Credit, _ aggregate.Decision) ([]any, error) {
-			if err := positive(c.Cents); err != nil {
+			if err := movement(c.TransferID, c.Cents); err != nil {
 				return nil, err
 			}
 			if a.Deleted {
@@ -92,7 +98,7 @@ func AccountType() *aggregate.Type[Account] {
 			return []any{account.Credited(c)}, nil
 		}),
 		aggregate.Handle("refund", func(_ Account, c Refund, _ aggregate.Decision) ([]any, error) {
-			if err := positive(c.Cents); err != nil {
+			if err := movement(c.TransferID, c.Cents); err != nil {
 				return nil, err
 			}
 			return []any{account.Refunded(c)}, nil
@@ -104,6 +110,24 @@ func AccountType() *aggregate.Type[Account] {
 			return []any{account.Deleted{}}, nil
 		}),
 	)
+}
+
+// maxText bounds every text, in bytes: views hold many of them in one value.
+const maxText = 256
+
+func short(field, text string) error {
+	if len(text) > maxText {
+		return aggregate.Reject("too-long", "%s is longer than %d bytes", field, maxText)
+	}
+	return nil
+}
+
+// movement refuses money without a transfer: the books could never settle.
+func movement(transferID string, cents int64) error {
+	if err := jetstream.ValidateID(transferID); err != nil {
+		return aggregate.Reject("invalid-transfer", "transferId: %v", err)
+	}
+	return positive(cents)
 }
 
 func positive(cents int64) error {

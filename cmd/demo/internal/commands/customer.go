@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -8,6 +9,9 @@ import (
 	"github.com/rossby-go/rossby/cmd/demo/internal/customer"
 	"github.com/rossby-go/rossby/jetstream"
 )
+
+// maxToAccounts bounds the accounts that a customer sends money to.
+const maxToAccounts = 100
 
 // Customer is the state of a customer: what its commands depend on.
 type Customer struct {
@@ -52,6 +56,10 @@ func CustomerType() *aggregate.Type[Customer] {
 		aggregate.Apply(func(c *Customer, e customer.ToAccountDeleted, _ jetstream.Meta) { c.remove(e.AccountID) }),
 
 		aggregate.Create("create", func(c CreateCustomer, _ aggregate.Decision) ([]any, error) {
+			if err := errors.Join(short("name", c.Name), short("email", c.Email), short("phone", c.Phone),
+				short("address", c.Address)); err != nil {
+				return nil, err
+			}
 			if strings.TrimSpace(c.Name) == "" {
 				return nil, aggregate.Reject("invalid-name", "the name is empty")
 			}
@@ -63,6 +71,12 @@ func CustomerType() *aggregate.Type[Customer] {
 		aggregate.Handle("add-to-account", func(s Customer, c AddToAccount, _ aggregate.Decision) ([]any, error) {
 			if err := jetstream.ValidateID(c.AccountID); err != nil {
 				return nil, aggregate.Reject("invalid-account", "%v", err)
+			}
+			if err := errors.Join(short("title", c.Title), short("owner", c.Owner)); err != nil {
+				return nil, err
+			}
+			if len(s.ToAccounts) >= maxToAccounts {
+				return nil, aggregate.Reject("too-many", "a customer has at most %d to-accounts", maxToAccounts)
 			}
 			if slices.Contains(s.ToAccounts, ToAccount(c)) {
 				return nil, nil

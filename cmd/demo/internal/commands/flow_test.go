@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -189,6 +190,20 @@ func TestManyTransfersKeepTheBooks(t *testing.T) {
 	}
 }
 
+// TestMoneyNeedsATransfer: the books could never settle what belongs to none.
+func TestMoneyNeedsATransfer(t *testing.T) {
+	t.Parallel()
+	b := newBank(t)
+	id := b.open(t, 100)
+	for _, command := range []any{commands.Debit{Cents: 1}, commands.Credit{Cents: 1}, commands.Refund{Cents: 1}} {
+		_, err := b.accounts.Execute(t.Context(), id, command)
+		rejected, ok := errors.AsType[*aggregate.RejectedError](err)
+		if !ok || rejected.Code != "invalid-transfer" {
+			t.Errorf("%T: %v", command, err)
+		}
+	}
+}
+
 func TestCommandsRefuse(t *testing.T) {
 	t.Parallel()
 	b := newBank(t)
@@ -203,8 +218,13 @@ func TestCommandsRefuse(t *testing.T) {
 		"NoAmount":        {b.transfers, commands.CreateTransfer{FromAccountID: from, ToAccountID: "b"}, "invalid-amount"},
 		"SameAccount":     {b.transfers, commands.CreateTransfer{FromAccountID: from, ToAccountID: from, Cents: 1}, "same-account"},
 		"BadAccount":      {b.transfers, commands.CreateTransfer{FromAccountID: from, ToAccountID: "a b", Cents: 1}, "invalid-account"},
-		"NoName":          {b.customers, commands.CreateCustomer{Email: "a@b"}, "invalid-name"},
-		"NoEmail":         {b.customers, commands.CreateCustomer{Name: "a", Email: "b"}, "invalid-email"},
+		"LongTitle":       {b.accounts, commands.OpenAccount{Title: strings.Repeat("x", 300)}, "too-long"},
+		"LongDescription": {b.transfers, commands.CreateTransfer{
+			FromAccountID: from, ToAccountID: "b", Cents: 1, Description: strings.Repeat("x", 300),
+		}, "too-long"},
+		"LongName": {b.customers, commands.CreateCustomer{Name: strings.Repeat("x", 300), Email: "a@b"}, "too-long"},
+		"NoName":   {b.customers, commands.CreateCustomer{Email: "a@b"}, "invalid-name"},
+		"NoEmail":  {b.customers, commands.CreateCustomer{Name: "a", Email: "b"}, "invalid-email"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -132,6 +132,9 @@ func createTransfer(c CreateTransfer, _ aggregate.Decision) ([]any, error) {
 	if err := positive(c.Cents); err != nil {
 		return nil, err
 	}
+	if err := short("description", c.Description); err != nil {
+		return nil, err
+	}
 	for _, a := range []struct{ field, id string }{{"fromAccountId", c.FromAccountID}, {"toAccountId", c.ToAccountID}} {
 		if err := jetstream.ValidateID(a.id); err != nil {
 			return nil, aggregate.Reject("invalid-account", "%s: %v", a.field, err)

@@ -153,6 +153,9 @@ func (a *Account) add(m jetstream.Meta, e Entry) {
 	}
 }
 
+// accountsMax bounds the accounts that a customer's view lists, newest last.
+const accountsMax = 1000
+
 // Customer is a customer with the accounts that it owns and sends money to.
 type Customer struct {
 	CustomerID string      `json:"customerId"`
@@ -210,6 +213,9 @@ func Customers() *projection.Definition[Customer] {
 			}
 			if c, ok := tx.Get(e.CustomerID); ok {
 				c.Accounts = append(c.Accounts, m.ID)
+				if n := len(c.Accounts); n > accountsMax {
+					c.Accounts = slices.Delete(c.Accounts, 0, n-accountsMax)
+				}
 				tx.Put(e.CustomerID, c)
 			}
 			return nil
