@@ -154,8 +154,9 @@ func TestEventsOfOneCommit(t *testing.T) {
 	must(t, repo, "o1", place{1})
 	must(t, repo, "o1", pay{[]int64{1, 2, 3}})
 	must(t, repo, "o1", pay{[]int64{4, 5}})
-	var cents []int64
-	for range 8 {
+	const calls = 8
+	cents := make([]int64, 0, calls)
+	for range calls {
 		cents = append(cents, received(t, got).cents)
 	}
 	caughtUp(t, g)
@@ -196,7 +197,8 @@ func TestOrderUnderFailures(t *testing.T) {
 		return nil
 	}))
 	run(t, g)
-	names := []string{"stuck"}
+	names := make([]string, 0, 1+ids)
+	names = append(names, "stuck")
 	for n := range ids {
 		names = append(names, "o"+strconv.Itoa(n))
 	}

@@ -18,5 +18,8 @@ func (g *Gateway) Status() Status { return g.follower.Status() }
 
 // ReadStatus asks the servers about a gateway, wherever it runs. Returns [ErrNeverRan].
 func ReadStatus(ctx context.Context, store *jetstream.Store, name string) (Status, error) {
+	if err := jetstream.ValidateName("gateway name", name); err != nil {
+		return Status{}, err
+	}
 	return follow.ReadStatus(ctx, store.Conn(), store.Name(), store.Name()+"__followers", name)
 }
