@@ -27,15 +27,16 @@ func TestStart(t *testing.T) {
 		got  chan int64
 		want []int64
 	}
-	var all []running
-	for name, c := range map[string]struct {
+	cases := map[string]struct {
 		start jetstream.Start
 		want  []int64
 	}{
 		"now":   {jetstream.FromNow(), []int64{4}},
 		"from":  {jetstream.From(middle.Position), []int64{3, 4}},
 		"begin": {jetstream.FromBeginning(), []int64{1, 2, 3, 4}},
-	} {
+	}
+	all := make([]running, 0, len(cases))
+	for name, c := range cases {
 		r := running{make(chan int64, 10), c.want}
 		cfg := config()
 		cfg.Start = c.start
@@ -65,7 +66,7 @@ func TestConfigValidate(t *testing.T) {
 	err := gateway.Config{
 		Concurrency: -1, MaxBackoff: -1, MaxUnrecorded: -2, MinBackoff: -3, TTL: time.Millisecond, Timeout: -4, Version: -5,
 	}.Validate()
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // the outermost one is joined
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		t.Fatalf("%T %v", err, err)
 	}
@@ -230,23 +231,22 @@ func TestOtherDefinition(t *testing.T) {
 	t.Parallel()
 	store, repo, _ := setup(t)
 	got := make(chan string, 10)
-	handlers := []gateway.Option{payments(func(_ context.Context, p post) error {
+	paidOnly := payments(func(_ context.Context, p post) error {
 		got <- p.Name
 		return nil
-	})}
-	old := newGateway(t, store, "mail", config(), handlers...)
+	})
+	old := newGateway(t, store, "mail", config(), paidOnly)
 	stop := run(t, old)
 	caughtUp(t, old)
 	stop()
-	handlers = append(handlers, gateway.On(events, func(_ context.Context, _ refunded, d gateway.Delivery) error {
+	handlers := []gateway.Option{paidOnly, gateway.On(events, func(_ context.Context, _ refunded, d gateway.Delivery) error {
 		got <- d.Name
 		return nil
-	}))
+	})}
 	err := received(t, ends(t, newGateway(t, store, "mail", config(), handlers...)))
 	if err == nil || !strings.Contains(err.Error(), `"mail"`) || !strings.Contains(strings.ToLower(err.Error()), "version") {
 		t.Errorf("another definition: %v", err)
 	}
-	t.Log(err)
 	cfg := config()
 	cfg.Version = 2
 	run(t, newGateway(t, store, "mail", cfg, handlers...))
