@@ -179,7 +179,7 @@ func caughtUp(t testing.TB, g *gateway.Gateway) {
 func parked(t testing.TB, g *gateway.Gateway, want int) gateway.Status {
 	t.Helper()
 	var s gateway.Status
-	natstest.Eventually(t, "parked", func() error {
+	ok := natstest.Eventually(t, "parked", func() error {
 		s = g.Status()
 		n := 0
 		for _, lane := range s.Blocked {
@@ -192,5 +192,8 @@ func parked(t testing.TB, g *gateway.Gateway, want int) gateway.Status {
 		}
 		return nil
 	})
+	if !ok {
+		t.FailNow()
+	}
 	return s
 }
