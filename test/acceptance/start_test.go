@@ -1,6 +1,7 @@
 package acceptance_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -105,10 +106,13 @@ func TestStandbyTakesOver(t *testing.T) {
 	}
 	first.kill()
 	c.ended(t, c.transfer(t, from, to, 100), completed)
-	for name, owner := range owners() {
-		if owner == before[name] || owner == "" {
-			t.Errorf("%s is still owned by %q, which is dead", name, owner)
+	eventually(t.Context(), t, "the second owns every follower", time.Minute, func() error {
+		for name, owner := range owners() {
+			if owner == before[name] || owner == "" {
+				return fmt.Errorf("%s is owned by %q", name, owner)
+			}
 		}
-	}
+		return nil
+	})
 	books(t, c)
 }
