@@ -54,6 +54,10 @@ func TestFailingLaneBlocksOnlyItself(t *testing.T) {
 	b.publishLanes(lanes, rounds)
 	i := start(t, b.config(j)).active(t)
 	until(t, "all others are done", func() bool { return j.count() == (lanes-1)*rounds })
+	until(t, "the server knows the age of what is left", func() bool {
+		s, err := follow.ReadStatus(t.Context(), b.nc, b.stream, b.bucket, "f")
+		return err == nil && s.Lag > 0 && s.LagTime > 0
+	})
 	s := i.Status()
 	if len(s.Blocked) != 1 || s.Blocked[0].Subject != "t.0" || s.Blocked[0].From != 1 ||
 		s.Blocked[0].Attempts == 0 || s.CaughtUp {
