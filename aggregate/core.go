@@ -22,7 +22,7 @@ import (
 type core struct {
 	def      *definition
 	typeName string
-	store    *jetstream.Store
+	store    eventStore
 	cfg      RepositoryConfig
 	decoder  *jetstream.Decoder
 	cache    *lru.Cache[string, *entry]
@@ -30,10 +30,12 @@ type core struct {
 	turns    turns
 	newState func() any
 	zero     []byte
+	// now is the clock of decisions.
+	now func() time.Time
 }
 
 func newCore(
-	store *jetstream.Store, def *definition, typeName string, cfg RepositoryConfig, newState func() any,
+	store eventStore, def *definition, typeName string, cfg RepositoryConfig, newState func() any,
 ) (*core, error) {
 	decoder, err := jetstream.NewDecoder(jetstream.StopOnUnknown, def.schema)
 	if err != nil {
@@ -52,7 +54,7 @@ func newCore(
 	}
 	return &core{
 		def: def, typeName: typeName, store: store, cfg: cfg, decoder: decoder, cache: cache,
-		receipts: newReceipts(store), newState: newState, zero: zero,
+		receipts: newReceipts(store), newState: newState, zero: zero, now: time.Now,
 	}, nil
 }
 
@@ -118,7 +120,7 @@ func derivedID(text string) string {
 // execute runs a request until it is decided: load, look whether it was handled
 // before, decide, append; again when another writer came first.
 func (r *core) execute(ctx context.Context, id string, req request) (Result, error) {
-	if err := errors.Join(jetstream.ValidateID(id), req.call.validate(time.Now())); err != nil {
+	if err := errors.Join(jetstream.ValidateID(id), req.call.validate(r.now())); err != nil {
 		return Result{}, err
 	}
 	if err := r.turns.take(ctx, id); err != nil {
@@ -184,7 +186,7 @@ func (r *core) reload(ctx context.Context, id string, attempt int) (*view, error
 // decide runs the handler. A refusal is what the caller gets as the command's
 // outcome; err is a fault, which decides nothing.
 func (r *core) decide(id string, req request, v *view) (events []any, now time.Time, refusal, err error) {
-	now = jetstream.MicroTime(time.Now())
+	now = jetstream.MicroTime(r.now())
 	exists := v.head.Version > 0
 	if want := req.call.expectVersion; want != nil && *want != v.head.Version {
 		return nil, now, &VersionError{Type: r.typeName, ID: id, Expected: *want, Actual: v.head.Version}, nil

@@ -36,7 +36,12 @@ func (r *core) load(ctx context.Context, id string) (*view, error) {
 	return r.loadFresh(ctx, id, jetstream.Replica)
 }
 
-func (r *core) reconnects() uint64 { return r.store.Conn().Stats().Reconnects }
+func (r *core) reconnects() uint64 {
+	if nc := r.store.Conn(); nc != nil {
+		return nc.Stats().Reconnects
+	}
+	return 0
+}
 
 // cached is what was remembered of the aggregate while this connection lasted.
 func (r *core) cached(id string, reconnects uint64) *entry {

@@ -55,6 +55,10 @@ func NewRepository[S any](store *jetstream.Store, typ *Type[S], cfg RepositoryCo
 	if store == nil || typ == nil {
 		return nil, errors.New("aggregate repository: the store or the type is nil")
 	}
+	return newRepository(store, typ, cfg)
+}
+
+func newRepository[S any](store eventStore, typ *Type[S], cfg RepositoryConfig) (*Repository[S], error) {
 	if err := errors.Join(typ.Err(), cfg.Validate()); err != nil {
 		return nil, err
 	}

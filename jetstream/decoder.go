@@ -63,7 +63,7 @@ func (d *Decoder) Knows(typ string) bool { return d.schemas[typ] != nil }
 
 // Events returns the commit's events, upcast. Errors are those of
 // [Schema.Decode].
-func (d *Decoder) Events(s *Store, c *Commit) ([]Recorded, error) {
+func (d *Decoder) Events(s Positions, c *Commit) ([]Recorded, error) {
 	schema := d.schemas[c.Type]
 	if schema == nil || c.Events() == 0 {
 		return nil, nil

@@ -52,6 +52,11 @@ func (p *Position) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
+// Positions gives the positions of a store's sequences: a [*Store].
+type Positions interface {
+	Position(sequence uint64) Position
+}
+
 // Position is the place of a sequence of the store's stream; that of 0 is the zero
 // Position.
 func (s *Store) Position(sequence uint64) Position {
