@@ -172,3 +172,20 @@ func (*Store) Sequence(p jetstream.Position) (uint64, error) {
 	}
 	return strconv.ParseUint(number, 36, 64)
 }
+
+// Replay is a store with the same commits without their states, so that whoever
+// loads from it applies the events.
+func (s *Store) Replay() *Store {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := New()
+	out.ahead = s.ahead
+	for _, c := range s.commits {
+		bare := *c
+		bare.State = nil
+		k := aggregate{c.Type, c.ID}
+		out.commits = append(out.commits, &bare)
+		out.byID[k] = append(out.byID[k], &bare)
+	}
+	return out
+}

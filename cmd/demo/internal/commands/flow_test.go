@@ -2,10 +2,8 @@ package commands_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -21,7 +19,6 @@ import (
 type bank struct {
 	accounts  *aggregate.Repository[commands.Account]
 	transfers *aggregate.Repository[commands.Transfer]
-	customers *aggregate.Repository[commands.Customer]
 }
 
 func newBank(t *testing.T) *bank {
@@ -36,9 +33,6 @@ func newBank(t *testing.T) *bank {
 		t.Fatal(err)
 	}
 	if b.transfers, err = aggregate.NewRepository(store, commands.TransferType(), aggregate.RepositoryConfig{}); err != nil {
-		t.Fatal(err)
-	}
-	if b.customers, err = aggregate.NewRepository(store, commands.CustomerType(), aggregate.RepositoryConfig{}); err != nil {
 		t.Fatal(err)
 	}
 	timers, err := aggregate.NewTimers(t.Context(), store, aggregate.TimersConfig{}, b.accounts, b.transfers)
@@ -187,52 +181,5 @@ func TestManyTransfersKeepTheBooks(t *testing.T) {
 	}
 	if sum != accounts*initial {
 		t.Fatalf("the accounts hold %d, deposited were %d", sum, accounts*initial)
-	}
-}
-
-// TestMoneyNeedsATransfer: the books could never settle what belongs to none.
-func TestMoneyNeedsATransfer(t *testing.T) {
-	t.Parallel()
-	b := newBank(t)
-	id := b.open(t, 100)
-	for _, command := range []any{commands.Debit{Cents: 1}, commands.Credit{Cents: 1}, commands.Refund{Cents: 1}} {
-		_, err := b.accounts.Execute(t.Context(), id, command)
-		rejected, ok := errors.AsType[*aggregate.RejectedError](err)
-		if !ok || rejected.Code != "invalid-transfer" {
-			t.Errorf("%T: %v", command, err)
-		}
-	}
-}
-
-func TestCommandsRefuse(t *testing.T) {
-	t.Parallel()
-	b := newBank(t)
-	from := b.open(t, 100)
-	for name, test := range map[string]struct {
-		target  aggregate.Target
-		command any
-		code    string
-	}{
-		"NegativeOpening": {b.accounts, commands.OpenAccount{InitialCents: -1}, "invalid-amount"},
-		"NegativeAmount":  {b.transfers, commands.CreateTransfer{FromAccountID: from, ToAccountID: "b", Cents: -1}, "invalid-amount"},
-		"NoAmount":        {b.transfers, commands.CreateTransfer{FromAccountID: from, ToAccountID: "b"}, "invalid-amount"},
-		"SameAccount":     {b.transfers, commands.CreateTransfer{FromAccountID: from, ToAccountID: from, Cents: 1}, "same-account"},
-		"BadAccount":      {b.transfers, commands.CreateTransfer{FromAccountID: from, ToAccountID: "a b", Cents: 1}, "invalid-account"},
-		"LongTitle":       {b.accounts, commands.OpenAccount{Title: strings.Repeat("x", 300)}, "too-long"},
-		"LongDescription": {b.transfers, commands.CreateTransfer{
-			FromAccountID: from, ToAccountID: "b", Cents: 1, Description: strings.Repeat("x", 300),
-		}, "too-long"},
-		"LongName": {b.customers, commands.CreateCustomer{Name: strings.Repeat("x", 300), Email: "a@b"}, "too-long"},
-		"NoName":   {b.customers, commands.CreateCustomer{Email: "a@b"}, "invalid-name"},
-		"NoEmail":  {b.customers, commands.CreateCustomer{Name: "a", Email: "b"}, "invalid-email"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			_, err := test.target.Create(t.Context(), "", test.command)
-			var rejected *aggregate.RejectedError
-			if !errors.As(err, &rejected) || rejected.Code != test.code {
-				t.Errorf("%v, want a rejection with code %s", err, test.code)
-			}
-		})
 	}
 }
