@@ -119,7 +119,10 @@ type Delivery struct {
 type Failure struct {
 	Message wire.Message
 	Attempt int
-	Err     error
+	// Since is when the event failed first, by the clock of the owner of then;
+	// zero at the first failure.
+	Since time.Time
+	Err   error
 }
 
 // Action is what happens to an event that failed.
@@ -135,6 +138,9 @@ const (
 	Park
 	// Stop stops the follower: Run returns [ErrStopped] and the cause.
 	Stop
+	// Postpone runs it again after [Verdict.After] without counting an attempt:
+	// nothing was tried.
+	Postpone
 )
 
 // String names the action.
@@ -148,6 +154,8 @@ func (a Action) String() string {
 		return "park"
 	case Stop:
 		return "stop"
+	case Postpone:
+		return "postpone"
 	default:
 		return fmt.Sprintf("Action(%d)", int(a))
 	}

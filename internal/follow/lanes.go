@@ -35,6 +35,7 @@ type lane struct {
 	key       string
 	from, to  uint64
 	tries     int
+	since     time.Time // of the first failure of the event at from
 	notBefore time.Time
 	err       string
 	state     laneState
@@ -51,7 +52,7 @@ type lane struct {
 
 // blocked tells whether the lane waits for more than a free worker.
 func (l *lane) blocked() bool {
-	return l.state == laneParked || l.tries > 0 || l.misses > missesQuiet
+	return l.state == laneParked || l.tries > 0 || l.misses > missesQuiet || l.state == laneWaiting && l.err != ""
 }
 
 // table holds the lanes. Its owner guards it with one mutex: position and lanes
@@ -143,7 +144,7 @@ func (t *table) again(l *lane) {
 
 // done moves a running lane behind seq.
 func (t *table) done(l *lane, seq uint64) {
-	l.from, l.tries, l.misses, l.err = seq+1, 0, 0, ""
+	l.from, l.tries, l.misses, l.err, l.since = seq+1, 0, 0, "", time.Time{}
 	t.dirty = true
 	if len(l.queue) > 0 {
 		l.queue[0] = wire.Message{}
@@ -219,7 +220,7 @@ func (t *table) resume(l *lane) bool {
 	default:
 		return false
 	}
-	l.tries, l.misses = 0, 0
+	l.tries, l.misses, l.since = 0, 0, time.Time{}
 	t.dirty = true
 	t.again(l)
 	return true

@@ -33,19 +33,20 @@ type record struct {
 	Lanes      map[string]laneRecord `json:"lanes,omitempty"`
 }
 
-// laneRecord is an unfinished lane. NotBefore, in Unix milliseconds, is only a
-// hint for the next owner: nothing safe depends on wall clocks.
+// laneRecord is an unfinished lane. NotBefore and Since, in Unix milliseconds, are
+// only hints for the next owner: nothing safe depends on wall clocks.
 type laneRecord struct {
 	From      uint64 `json:"from"`
 	To        uint64 `json:"to"`
 	Tries     int    `json:"tries,omitempty"`
 	NotBefore int64  `json:"notBefore,omitempty"`
+	Since     int64  `json:"since,omitempty"`
 	Parked    bool   `json:"parked,omitempty"`
 	Error     string `json:"error,omitempty"`
 }
 
 // laneBytes estimates a lane's share of the encoded record, without the error.
-func laneBytes(key string) int { return len(key) + 110 }
+func laneBytes(key string) int { return len(key) + 132 }
 
 // encode writes the record without reflection: it is on the path of every flush
 // and lists every lane that has work.
@@ -76,6 +77,9 @@ func (r *record) encode(lanes map[string]*lane, errorTexts bool) []byte {
 		b = strconv.AppendUint(append(b, `,"to":`...), l.to, 10)
 		if l.tries > 0 {
 			b = strconv.AppendInt(append(b, `,"tries":`...), int64(l.tries), 10)
+			if !l.since.IsZero() {
+				b = strconv.AppendInt(append(b, `,"since":`...), l.since.UnixMilli(), 10)
+			}
 			if l.state == laneWaiting {
 				b = strconv.AppendInt(append(b, `,"notBefore":`...), l.notBefore.UnixMilli(), 10)
 			}
@@ -197,6 +201,9 @@ func lanesOf(r record, now time.Time) map[string]*lane {
 	lanes := make(map[string]*lane, len(r.Lanes))
 	for key, lr := range r.Lanes {
 		l := &lane{key: key, from: lr.From, to: lr.To, tries: lr.Tries, err: lr.Error, hole: true}
+		if lr.Since > 0 {
+			l.since = time.UnixMilli(lr.Since)
+		}
 		switch {
 		case lr.Parked:
 			l.state = laneParked

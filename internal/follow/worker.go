@@ -38,7 +38,7 @@ func (t *tenure) worker() {
 			continue
 		}
 		m = l.queue[0]
-		attempt := l.tries + 1
+		attempt, since := l.tries+1, l.since
 		t.unrecorded++
 		t.mu.Unlock()
 		inHandler = true
@@ -46,7 +46,7 @@ func (t *tenure) worker() {
 		var verdict Verdict
 		cut := err != nil && t.handlers.Err() != nil
 		if err != nil && !cut {
-			verdict, err = t.decide(Failure{Message: m, Attempt: attempt, Err: err})
+			verdict, err = t.decide(Failure{Message: m, Attempt: attempt, Since: since, Err: err})
 		}
 		inHandler = false
 		t.mu.Lock()
@@ -99,7 +99,16 @@ func (t *tenure) roomMade() {
 
 // failed applies a verdict to a lane that ran; the mutex is held.
 func (t *tenure) failed(l *lane, m wire.Message, v Verdict, err error) {
-	l.tries++
+	if v.Action == Postpone {
+		l.err = clip(err.Error())
+		t.table.wait(l, time.Now(), max(v.After, time.Millisecond))
+		kick(t.dueNow)
+		t.roomMade()
+		return
+	}
+	if l.tries++; l.since.IsZero() {
+		l.since = time.Now()
+	}
 	l.err = clip(err.Error())
 	log := t.cfg.Logger.With("subject", m.Subject, "sequence", m.Sequence, "attempt", l.tries, "error", err)
 	if p, ok := errors.AsType[*PanicError](err); ok {
