@@ -96,6 +96,11 @@ func (c *Client) send(ctx context.Context, id string, command any, call *call) (
 	if err := errors.Join(jetstream.ValidateID(id), call.validate(time.Now())); err != nil {
 		return Result{}, err
 	}
+	if len(call.interceptors) > 0 {
+		return Result{}, &jetstream.InvalidError{
+			Field: "interceptor", Value: h.name, Reason: "does not travel: give it to the repository of the service",
+		}
+	}
 	if call.commandID == "" && call.trigger == nil {
 		call.commandID = jetstream.NewCommandID()
 	}

@@ -72,6 +72,9 @@ type call struct {
 	traceParent   string
 	trigger       *Trigger
 	step          string
+
+	interceptors     []Interceptor
+	recordRejections bool
 }
 
 func newCall(opts []CallOption) *call {
@@ -85,7 +88,7 @@ func newCall(opts []CallOption) *call {
 // CommandID gives the command an id: sent again with it, the command gets the
 // first outcome and does nothing. Ids of [jetstream.NewCommandID] are found
 // without a search; any other string, such as an HTTP Idempotency-Key, is
-// remembered for 24 hours and costs one more write.
+// remembered for [RepositoryConfig].ReceiptTTL and costs one more write.
 func CommandID(id string) CallOption { return func(c *call) { c.commandID = id } }
 
 // ExpectVersion makes the command fail with a [*VersionError] unless the
@@ -117,6 +120,20 @@ func TraceParent(text string) CallOption { return func(c *call) { c.traceParent 
 // ever, and its outcome, a rejection too, is recorded and returned again. It
 // takes the place of [CommandID].
 func TriggeredBy(t Trigger) CallOption { return func(c *call) { c.trigger = &t } }
+
+// RecordRejections stores what came of the command even when it is a refusal, or
+// nothing, as a commit without events. It costs a publish instead of a read. The
+// answer is then exact, even if the leader that was asked had been cut off from its
+// peers; and the command, sent again with its id, gets the same answer for ever,
+// whatever has become of the aggregate.
+func RecordRejections() CallOption { return func(c *call) { c.recordRejections = true } }
+
+// Intercepted lets interceptors see the decision before it is stored, after those
+// of the repository; see [Intercept]. They run in the repository's process: a
+// [Client] refuses them.
+func Intercepted(by ...Interceptor) CallOption {
+	return func(c *call) { c.interceptors = append(c.interceptors, by...) }
+}
 
 // Step names an effect of a reactor's handler: a word without blanks. The default
 // is the command's name. Names are stored: never use one again for something

@@ -106,7 +106,7 @@ func TestDuplicatesBeyondTheMemory(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Conn(t, natstest.Run(t).URL())
 	store := newStore(t, nc, jetstream.Config{})
-	small, err := aggregate.NewRepository(store, accounts, aggregate.RepositoryConfig{CacheSize: 1})
+	small, err := aggregate.NewRepository(store, accounts, aggregate.RepositoryConfig{CacheBytes: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package aggregate
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -39,15 +38,19 @@ func (r *core) bound(ctx context.Context, id string, c *call, v *view) (bound, e
 	return bound{after: after}, err
 }
 
+// needsReceipt tells whether the call's id bears no time.
+func (c *call) needsReceipt() bool {
+	if c.trigger != nil || c.commandID == "" {
+		return false
+	}
+	_, timed := jetstream.CommandIDTime(c.commandID)
+	return !timed
+}
+
 // handled looks for what came of the call before.
 func (r *core) handled(ctx context.Context, id string, c *call, v *view, b bound) (bool, Result, error) {
-	var k key
-	switch {
-	case c.trigger != nil:
-		k.trigger = c.trigger.key()
-	case c.commandID != "":
-		k.command = c.commandID
-	default:
+	k := c.key()
+	if k == (key{}) {
 		return false, Result{}, nil
 	}
 	seq, found, gaps := v.recent.find(k, b)
@@ -62,6 +65,13 @@ func (r *core) handled(ctx context.Context, id string, c *call, v *view, b bound
 		}
 		res, err := r.outcome(id, c, commit, i)
 		return true, res, err
+	}
+	if len(gaps) > 0 {
+		defer func() {
+			if e := r.cache.get(id); e != nil {
+				r.cache.charge(id, e)
+			}
+		}()
 	}
 	for _, g := range gaps {
 		commit, err := r.walk(ctx, id, k, b, g, v.recent)
@@ -115,8 +125,8 @@ func indexOf(c *jetstream.Commit, k key) int {
 // outcome is what a recorded decision led to.
 func (r *core) outcome(id string, c *call, commit *jetstream.Commit, index int) (Result, error) {
 	d := &commit.Decisions[index]
-	if c.trigger == nil && len(c.hash) > 0 && len(d.BodyHash) > 0 && !bytes.Equal(c.hash, d.BodyHash) {
-		return Result{}, fmt.Errorf("%s %q: command id %q: %w", r.typeName, id, c.commandID, ErrOtherPayload)
+	if c.differs(d.BodyHash) {
+		return Result{}, r.otherPayload(id, c)
 	}
 	// The versions of the decision's events.
 	low := commit.Version - count(commit.Decisions[index:])
@@ -135,6 +145,10 @@ func (r *core) outcome(id string, c *call, commit *jetstream.Commit, index int) 
 		}
 	}
 	return res, nil
+}
+
+func (r *core) otherPayload(id string, c *call) error {
+	return fmt.Errorf("%s %q: command id %q: %w", r.typeName, id, c.commandID, ErrOtherPayload)
 }
 
 // count is the number of the decisions' events.

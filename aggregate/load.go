@@ -30,9 +30,11 @@ type view struct {
 func (r *core) load(ctx context.Context, id string) (*view, error) {
 	if e := r.cached(id, r.reconnects()); e != nil {
 		if v := e.get(); v != nil {
+			r.counters.hits.Add(1)
 			return v, nil
 		}
 	}
+	r.counters.misses.Add(1)
 	return r.loadFresh(ctx, id, jetstream.Replica)
 }
 
@@ -45,22 +47,10 @@ func (r *core) reconnects() uint64 {
 
 // cached is what was remembered of the aggregate while this connection lasted.
 func (r *core) cached(id string, reconnects uint64) *entry {
-	if e, ok := r.cache.Get(id); ok && e.reconnects == reconnects {
+	if e := r.cache.get(id); e != nil && e.reconnects == reconnects {
 		return e
 	}
 	return nil
-}
-
-// keep returns the cached entry, or puts e in its place.
-func (r *core) keep(id string, e *entry) *entry {
-	old, ok, _ := r.cache.PeekOrAdd(id, e)
-	switch {
-	case ok && old.reconnects == e.reconnects:
-		return old
-	case ok && old.reconnects < e.reconnects:
-		r.cache.Add(id, e)
-	}
-	return e
 }
 
 // loadFresh asks the store.
@@ -80,18 +70,19 @@ func (r *core) loadFresh(ctx context.Context, id string, from jetstream.Source) 
 		return known, nil // the replica is behind what this process has seen
 	}
 	if none {
-		return &view{state: r.zero, leader: from == jetstream.Leader, recent: new(recent)}, nil
+		return &view{state: r.zero, leader: from == jetstream.Leader, recent: newRecent(r.remember)}, nil
 	}
 	state, err := r.stateAt(ctx, id, last, known)
 	if err != nil {
 		return nil, err
 	}
 	if e == nil {
-		e = r.keep(id, newEntry(reconnects))
+		e = r.cache.keep(id, newEntry(reconnects, r.remember))
 	}
 	e.recent.add(last)
 	v := &view{head: last.Head, state: state, stored: last.Time, leader: from == jetstream.Leader, recent: e.recent}
 	e.set(v)
+	r.cache.charge(id, e)
 	return v, nil
 }
 
@@ -125,7 +116,7 @@ func (r *core) stateAt(ctx context.Context, id string, last *jetstream.Commit, k
 		}
 		if before != "" && c.Previous != before {
 			// What was remembered is not what is stored before: start anew.
-			r.cache.Remove(id)
+			r.cache.remove(id)
 			return r.stateAt(ctx, id, last, nil)
 		}
 		before = ""
@@ -165,9 +156,11 @@ func (r *core) fits(s *jetstream.State) ([]byte, bool) {
 }
 
 // fold applies a decision's events, as readers will decode them, to a copy of the
-// state. The events' ids are only their ends: the commit's id comes with the
-// append.
-func (r *core) fold(id string, v *view, dec *jetstream.Decision, trace string) ([]byte, []jetstream.Recorded, error) {
+// state. The events' ids are only their ends, from the first one's number within
+// the commit: the commit's id comes with the append.
+func (r *core) fold(
+	id string, v *view, dec *jetstream.Decision, trace string, first int,
+) ([]byte, []jetstream.Recorded, error) {
 	if len(dec.Events) == 0 {
 		return v.state, nil, nil
 	}
@@ -183,7 +176,7 @@ func (r *core) fold(id string, v *view, dec *jetstream.Decision, trace string) (
 		}
 		for _, e := range events {
 			m := jetstream.Meta{
-				Type: r.typeName, ID: id, EventID: "." + strconv.Itoa(i), Name: data.Name, Version: v.head.Version + uint64(i) + 1,
+				Type: r.typeName, ID: id, EventID: "." + strconv.Itoa(first+i), Name: data.Name, Version: v.head.Version + uint64(i) + 1,
 				Time: dec.Time, Correlation: dec.CorrelationID(), Causation: dec.CausationID(), TraceParent: trace,
 				Metadata: maps.Clone(dec.Metadata), // what an Apply does to it is not stored
 			}
@@ -219,14 +212,14 @@ func (r *core) apply(state, event any, m jetstream.Meta) (err error) {
 
 // appended remembers what this process has just stored.
 func (r *core) appended(
-	id string, v *view, head jetstream.Head, state []byte, dec *jetstream.Decision, reconnects uint64,
+	id string, v *view, head jetstream.Head, state []byte, decisions []jetstream.Decision, reconnects uint64,
 ) {
 	e := r.cached(id, reconnects)
 	if e == nil {
-		e = r.keep(id, &entry{reconnects: reconnects, recent: v.recent})
+		e = r.cache.keep(id, &entry{reconnects: reconnects, recent: v.recent})
 	}
-	e.recent.add(&jetstream.Commit{
-		Head: head, PreviousSequence: v.head.Sequence, Time: dec.Time, Decisions: []jetstream.Decision{*dec},
-	})
-	e.set(&view{head: head, state: state, stored: dec.Time, recent: e.recent})
+	at := decisions[len(decisions)-1].Time
+	e.recent.add(&jetstream.Commit{Head: head, PreviousSequence: v.head.Sequence, Time: at, Decisions: decisions})
+	e.set(&view{head: head, state: state, stored: at, recent: e.recent})
+	r.cache.charge(id, e)
 }

@@ -200,7 +200,7 @@ func (d *Do) options(
 		return nil, Trigger{}, err
 	}
 	c := newCall(opts)
-	step := prefix + cmp.Or(c.step, h.name)
+	step := prefix + cmp.Or(c.step, h.key)
 	e := effect{target.TypeName(), id, step}
 	if d.steps[e] {
 		return nil, Trigger{}, &stepTwiceError{effect: e}

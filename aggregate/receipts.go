@@ -18,21 +18,21 @@ import (
 	"github.com/rossby-go/rossby/jetstream"
 )
 
-// ReceiptTTL is how long a command id that bears no time is remembered.
-const ReceiptTTL = 24 * time.Hour
-
 // receipts notes, for command ids that bear no time, where the aggregate stood
 // when the id was first seen: the command can only have been handled after.
 type receipts struct {
 	store  eventStore
 	bucket string
+	// ttl is how long each receipt lives, as the header wants it.
+	ttl string
 
 	mu   sync.Mutex
 	made bool
 }
 
-func newReceipts(store eventStore) *receipts {
-	return &receipts{store: store, bucket: store.Name() + "__receipts"}
+func newReceipts(store eventStore, ttl time.Duration) *receipts {
+	seconds := int64((ttl + time.Second - 1) / time.Second)
+	return &receipts{store: store, bucket: store.Name() + "__receipts", ttl: strconv.FormatInt(seconds, 10) + "s"}
 }
 
 // make writes a receipt, or finds the one that an earlier attempt wrote, and
@@ -49,6 +49,7 @@ func (r *receipts) make(ctx context.Context, typ, id, commandID string, last uin
 	sum := sha256.Sum256([]byte(typ + "\n" + id + "\n" + commandID))
 	subject := "$KV." + r.bucket + "." + hex.EncodeToString(sum[:16])
 	msg := wire.Expect(nats.NewMsg(subject), 0)
+	msg.Header[natsjs.MsgTTLHeader] = []string{r.ttl}
 	msg.Data = strconv.AppendUint(nil, last, 10)
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		seq, err := r.try(ctx, msg, last)
@@ -95,7 +96,10 @@ func (r *receipts) forget() {
 	r.made = false
 }
 
-// ensure makes the bucket on first use: most programs never need it.
+// ensure makes the bucket on first use: most programs never need it. Each receipt
+// has a time to live of its own, so that repositories need not agree on one; it
+// leaves no marker, which would stand where the next receipt expects nothing. The
+// helpers for buckets offer only one or the other.
 func (r *receipts) ensure(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -106,11 +110,12 @@ func (r *receipts) ensure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = js.CreateKeyValue(ctx, natsjs.KeyValueConfig{
-		Bucket: r.bucket, Description: "Rossby: command ids seen", TTL: ReceiptTTL, History: 1,
-		Storage: natsjs.FileStorage, Replicas: r.store.Replicas(),
+	_, err = js.CreateStream(ctx, natsjs.StreamConfig{
+		Name: "KV_" + r.bucket, Subjects: []string{"$KV." + r.bucket + ".>"}, Description: "Rossby: command ids seen",
+		MaxMsgsPerSubject: 1, Discard: natsjs.DiscardNew, AllowMsgTTL: true, AllowDirect: true, AllowRollup: true,
+		DenyDelete: true, Storage: natsjs.FileStorage, Replicas: r.store.Replicas(),
 	})
-	if err != nil && !errors.Is(err, natsjs.ErrBucketExists) {
+	if err != nil && !errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {
 		return fmt.Errorf("%w: bucket %q: %w", jetstream.ErrUnavailable, r.bucket, err)
 	}
 	r.made = true

@@ -15,12 +15,25 @@ type entry struct {
 	// what the next server has.
 	reconnects uint64
 	recent     *recent
+	// charged is what the cache counts for it.
+	charged int
 
 	mu   sync.Mutex
 	view *view
 }
 
-func newEntry(reconnects uint64) *entry { return &entry{reconnects: reconnects, recent: new(recent)} }
+func newEntry(reconnects uint64, limit int) *entry {
+	return &entry{reconnects: reconnects, recent: newRecent(limit)}
+}
+
+// size is about what the entry holds, in bytes.
+func (e *entry) size() int {
+	n := e.recent.size()
+	if v := e.get(); v != nil {
+		n += len(v.state)
+	}
+	return n
+}
 
 // get returns the newest view, or nil.
 func (e *entry) get() *view {
@@ -100,9 +113,35 @@ type recent struct {
 	items, older []remembered
 	// index finds the commits of both by their keys.
 	index map[key]uint64
+	// bytes is about what the commits and the index take; limit, unless 0, bounds
+	// it.
+	bytes, limit int
 	// wanted is how far back a trigger was last looked for, if searched.
 	wanted   uint64
 	searched bool
+}
+
+func newRecent(limit int) *recent { return &recent{limit: limit} }
+
+// What is counted for a commit that is remembered, and for each of its keys: in
+// the list, and in the index.
+const (
+	rememberedBytes = 72
+	keyBytes        = 64 + 112
+)
+
+func (m *remembered) size() int {
+	n := rememberedBytes
+	for _, k := range m.keys {
+		n += keyBytes + len(k.command) + len(k.trigger.Subscriber) + len(k.trigger.EventID) + len(k.trigger.Step)
+	}
+	return n
+}
+
+func (r *recent) size() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.bytes
 }
 
 // add takes a commit that is newer than all before it; others are known already.
@@ -130,11 +169,20 @@ func (r *recent) add(c *jetstream.Commit) {
 func (r *recent) trim() {
 	n, drop := len(r.items), 0
 	newest := r.items[n-1].time
-	for ; n-drop > rememberMin; drop++ {
+	if r.limit > 0 && r.bytes > r.limit {
+		r.forget(r.older)
+		r.older = nil
+	}
+	left := r.bytes
+	for ; n-drop > 1; drop++ {
 		m := &r.items[drop]
-		if n-drop <= rememberMax && (newest.Sub(m.time) < rememberFor || r.searched && m.sequence > r.wanted) {
-			break
+		if r.limit == 0 || left <= r.limit {
+			wanted := newest.Sub(m.time) < rememberFor || r.searched && m.sequence > r.wanted
+			if n-drop <= rememberMin || n-drop <= rememberMax && wanted {
+				break
+			}
 		}
+		left -= m.size()
 	}
 	r.forget(r.items[:drop])
 	r.items = r.items[drop:]
@@ -145,6 +193,7 @@ func (r *recent) note(items []remembered) {
 		r.index = map[key]uint64{}
 	}
 	for _, m := range items {
+		r.bytes += m.size()
 		for _, k := range m.keys {
 			r.index[k] = m.sequence
 		}
@@ -153,6 +202,7 @@ func (r *recent) note(items []remembered) {
 
 func (r *recent) forget(items []remembered) {
 	for _, m := range items {
+		r.bytes -= m.size()
 		for _, k := range m.keys {
 			if r.index[k] == m.sequence {
 				delete(r.index, k)
@@ -197,6 +247,13 @@ func (r *recent) join(walked []remembered) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.items) == 0 || len(r.items)+len(walked)+len(r.older) > rememberMax {
+		return
+	}
+	size := 0
+	for i := range walked {
+		size += walked[i].size()
+	}
+	if r.limit > 0 && r.bytes+size > r.limit {
 		return
 	}
 	if len(walked) > 0 {

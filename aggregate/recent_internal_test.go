@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -127,28 +128,29 @@ func TestRecent(t *testing.T) {
 	})
 }
 
-func TestTurnsLeaveNothing(t *testing.T) {
+func TestLanesLeaveNothing(t *testing.T) {
 	t.Parallel()
-	var turns turns
-	if err := turns.take(t.Context(), "a"); err != nil {
-		t.Fatal(err)
+	var l lanes
+	first := l.enter(t.Context(), "a", request{})
+	if !first.alone || !l.enter(t.Context(), "b", request{}).alone {
+		t.Error("a free aggregate was not given")
 	}
-	if err := turns.take(t.Context(), "b"); err != nil {
-		t.Fatal(err)
+	var waiting []*ticket
+	for range 5 {
+		waiting = append(waiting, l.enter(t.Context(), "a", request{}))
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := turns.take(t.Context(), "a"); err != nil {
-			t.Error(err)
-			return
-		}
-		turns.give("a")
-	}()
-	turns.give("a")
-	turns.give("b")
-	<-done
-	if len(turns.ids) != 0 {
-		t.Error(turns.ids)
+	if l.length() != 5 || waiting[0].alone {
+		t.Error(l.length())
+	}
+	group := l.next("a", 3)
+	if !slices.Equal(group, waiting[:3]) {
+		t.Error("not the first three")
+	}
+	l.back("a", group[1:])
+	if !slices.Equal(l.next("a", 10), waiting[1:]) {
+		t.Error("not the others, in order")
+	}
+	if l.next("a", 10) != nil || l.next("b", 10) != nil || len(l.waiting) != 0 {
+		t.Error(l.waiting)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/rossby-go/rossby/jetstream"
@@ -15,24 +16,52 @@ import (
 // Defaults of [RepositoryConfig].
 const (
 	MaxAttemptsDefault = 20
-	CacheSizeDefault   = 10_000
+	CacheBytesDefault  = 64 << 20
+	GroupLimitDefault  = 256
+	GroupBytesDefault  = 256 << 10
+	ReceiptTTLDefault  = 24 * time.Hour
 )
+
+// ReceiptTTLMin is the least time that command ids are remembered for.
+const ReceiptTTLMin = time.Second
 
 // RepositoryConfig tunes a [Repository]. The zero value is a good one.
 type RepositoryConfig struct {
-	// CacheSize is the number of aggregates kept in memory, encoded. Defaults to
-	// [CacheSizeDefault].
-	CacheSize int
+	// CacheBytes bounds the memory for aggregates that were used lately: their
+	// encoded states, and what tells that a command was handled before, about 300
+	// bytes for each of the last commits. An aggregate may take a quarter of it.
+	// Defaults to [CacheBytesDefault].
+	CacheBytes int
+	// GroupBytes bounds the events of one commit of several commands, in bytes, and
+	// GroupLimit their number; those that came later wait for the next. A single
+	// command is not bounded by it. Default to [GroupBytesDefault] and
+	// [GroupLimitDefault]; a GroupLimit of 1 turns grouping off.
+	GroupBytes, GroupLimit int
+	// Interceptors see every decision before it is stored, in this order, before
+	// those of a call. Made with [Intercept].
+	Interceptors []Interceptor
 	// Logger defaults to slog.Default().
 	Logger *slog.Logger
 	// MaxAttempts bounds how often a command is decided when other writers come
 	// first. Defaults to [MaxAttemptsDefault].
 	MaxAttempts int
+	// ReceiptTTL is how long a command id that bears no time is remembered, in whole
+	// seconds, rounded up. Defaults to [ReceiptTTLDefault].
+	ReceiptTTL time.Duration
+	// RecordRejections is the call option [RecordRejections] for all calls.
+	RecordRejections bool
 }
 
 // Validate reports every field that [NewRepository] would refuse, joined.
 func (c RepositoryConfig) Validate() error {
-	return errors.Join(notNegative("CacheSize", c.CacheSize), notNegative("MaxAttempts", c.MaxAttempts))
+	var ttl error
+	if c.ReceiptTTL != 0 && c.ReceiptTTL < ReceiptTTLMin {
+		ttl = &jetstream.InvalidError{
+			Field: "ReceiptTTL", Value: c.ReceiptTTL.String(), Reason: "is below " + ReceiptTTLMin.String(),
+		}
+	}
+	return errors.Join(notNegative("CacheBytes", c.CacheBytes), notNegative("GroupBytes", c.GroupBytes),
+		notNegative("GroupLimit", c.GroupLimit), notNegative("MaxAttempts", c.MaxAttempts), ttl)
 }
 
 func notNegative[T int | time.Duration](field string, n T) error {
@@ -62,7 +91,11 @@ func newRepository[S any](store eventStore, typ *Type[S], cfg RepositoryConfig) 
 	if err := errors.Join(typ.Err(), cfg.Validate()); err != nil {
 		return nil, err
 	}
-	cfg.CacheSize = cmp.Or(cfg.CacheSize, CacheSizeDefault)
+	cfg.CacheBytes = cmp.Or(cfg.CacheBytes, CacheBytesDefault)
+	cfg.GroupBytes = cmp.Or(cfg.GroupBytes, GroupBytesDefault)
+	cfg.GroupLimit = cmp.Or(cfg.GroupLimit, GroupLimitDefault)
+	cfg.Interceptors = slices.Clone(cfg.Interceptors)
+	cfg.ReceiptTTL = cmp.Or(cfg.ReceiptTTL, ReceiptTTLDefault)
 	cfg.MaxAttempts = cmp.Or(cfg.MaxAttempts, MaxAttemptsDefault)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	c, err := newCore(store, &typ.def, typ.Name(), cfg, func() any { return new(S) })
@@ -77,10 +110,14 @@ func (r *Repository[S]) TypeName() string { return r.typ.Name() }
 
 func (r *Repository[S]) definition() *definition { return r.core.def }
 
-// Execute decides a command on the aggregate and stores what it led to. Commands
-// of one repository on one aggregate run one after the other. It costs
+// Execute decides a command on the aggregate and stores what it led to. It costs
 // one publish, and one get when the aggregate is not cached; a refusal or a
 // command without events costs a read from the leader instead of the publish.
+//
+// Commands of one repository on one aggregate are decided one after the other, in
+// the order they came. Those that came while another's commit was on its way are
+// stored together, in one commit: each has an outcome, events and versions of its
+// own, as if it had been alone.
 //
 // Returns
 //   - what the handler refused with: a [*RejectedError];

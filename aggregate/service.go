@@ -101,12 +101,12 @@ func (s *Service) Run(ctx context.Context) error {
 	pool := newWorkers(s.cfg.Workers, s.cfg.Queue, s.cfg.QueuePerID)
 	// Requests outlive ctx: what was taken is answered.
 	base := context.WithoutCancel(ctx)
-	for _, h := range s.core.def.handlers {
-		subject := protocol.CommandSubject(store.Name(), s.core.typeName, h.name, "*")
-		err := svc.AddEndpoint(h.name, micro.HandlerFunc(func(req micro.Request) { s.take(base, pool, h, req) }),
+	for command, h := range s.core.def.handlers { // under former names, too
+		subject := protocol.CommandSubject(store.Name(), s.core.typeName, command, "*")
+		err := svc.AddEndpoint(command, micro.HandlerFunc(func(req micro.Request) { s.take(base, pool, h, req) }),
 			micro.WithEndpointSubject(subject), micro.WithEndpointMetadata(map[string]string{"body": h.command.String()}))
 		if err != nil {
-			return errors.Join(fmt.Errorf("command service %q: endpoint %q: %w", name, h.name, err), svc.Stop())
+			return errors.Join(fmt.Errorf("command service %q: endpoint %q: %w", name, command, err), svc.Stop())
 		}
 	}
 	// Once the server has seen the subscriptions, requests will arrive.
@@ -230,7 +230,7 @@ func (s *Service) execute(ctx context.Context, h *handler, m *incoming) (Result,
 		}
 	}
 	if c.commandID != "" {
-		c.hash = bodyHash(h.name, m.body)
+		c.hash = bodyHash(h.key, m.body)
 	}
 	res, err := s.core.executeCommand(ctx, m.id(), command.Elem().Interface(), c)
 	return res, cdc, err

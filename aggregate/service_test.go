@@ -469,8 +469,8 @@ func TestConfigurationsSayWhatIsWrong(t *testing.T) {
 	if _, err := aggregate.NewService[account](nil, aggregate.ServiceConfig{}); err == nil {
 		t.Error("a nil repository")
 	}
-	_, err = aggregate.NewRepository(store, accounts, aggregate.RepositoryConfig{CacheSize: -1, MaxAttempts: -1})
-	if err == nil || !strings.Contains(err.Error(), "CacheSize") || !strings.Contains(err.Error(), "MaxAttempts") {
+	_, err = aggregate.NewRepository(store, accounts, aggregate.RepositoryConfig{CacheBytes: -1, MaxAttempts: -1})
+	if err == nil || !strings.Contains(err.Error(), "CacheBytes") || !strings.Contains(err.Error(), "MaxAttempts") {
 		t.Error(err)
 	}
 	if _, err := aggregate.NewRepository(nil, accounts, aggregate.RepositoryConfig{}); err == nil {

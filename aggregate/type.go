@@ -45,7 +45,9 @@ type (
 
 // handler is what one command does.
 type handler struct {
-	name    string
+	name string
+	// key stands for the command in what is stored: its first name.
+	key     string
 	command reflect.Type
 	create  bool
 	decide  decideFunc
@@ -73,7 +75,7 @@ func New[S any](schema *jetstream.Schema, opts ...Option) *Type[S] {
 	for _, name := range schema.Names() {
 		if goType := schema.GoType(name); t.def.apply[goType] == nil {
 			errs = append(errs,
-				fmt.Errorf("event %q: no Apply for %s: declare one, empty if the state ignores it", name, goType))
+				fmt.Errorf("event %q: no Apply for %s: declare one, or Ignore[%s]", name, goType, goType))
 		}
 	}
 	if len(t.def.handlers) == 0 {
@@ -207,8 +209,47 @@ func (d *definition) add(h *handler) error {
 	if other := d.byType[h.command]; other != nil {
 		errs = append(errs, fmt.Errorf("command type %s is declared as %q and %q", h.command, other.name, h.name))
 	}
+	h.key = h.name
 	d.handlers[h.name], d.byType[h.command] = h, h
 	return errors.Join(errs...)
+}
+
+// RenamedCommand declares that a command was called old before. Services answer
+// to both names, and what is stored under the old one – the effects of reactors,
+// the hashes of command ids – counts for the new one. It stands after the command;
+// for one that was renamed twice, declare both old names, the oldest last.
+func RenamedCommand(old, name string) Option {
+	return func(d *definition) error {
+		h := d.handlers[name]
+		if h == nil {
+			return fmt.Errorf("RenamedCommand(%q, %q): no command %q was declared before", old, name, name)
+		}
+		if err := jetstream.ValidateName("command name", old); err != nil {
+			return err
+		}
+		if d.handlers[old] != nil {
+			return fmt.Errorf("RenamedCommand(%q, %q): there is a command %q", old, name, old)
+		}
+		h.key = old
+		d.handlers[old] = h
+		return nil
+	}
+}
+
+// Ignore declares events that the state takes no notice of: an [Apply] that does
+// nothing, for each.
+func Ignore[E any]() Option {
+	return func(d *definition) error {
+		event := reflect.TypeFor[E]()
+		if _, ok := d.schema.NameOf(event); !ok {
+			return fmt.Errorf("an Ignore of %s: it is not an event of the schema", event)
+		}
+		if d.apply[event] != nil {
+			return fmt.Errorf("event %s has two Applies", event)
+		}
+		d.apply[event] = func(any, any, jetstream.Meta) {}
+		return nil
+	}
 }
 
 // Name is the aggregate type's name, that of its schema.
@@ -225,11 +266,14 @@ func (t *Type[S]) Schema() *jetstream.Schema { return t.schema }
 // Err returns every mistake in the definition, joined.
 func (t *Type[S]) Err() error { return t.err }
 
-// Commands lists the names of the commands, sorted.
+// Commands lists the names of the commands, sorted; former names are not among
+// them.
 func (t *Type[S]) Commands() []string {
 	names := make([]string, 0, len(t.def.handlers))
-	for name := range t.def.handlers {
-		names = append(names, name)
+	for name, h := range t.def.handlers {
+		if name == h.name {
+			names = append(names, name)
+		}
 	}
 	slices.Sort(names)
 	return names

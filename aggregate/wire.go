@@ -124,6 +124,9 @@ func (c *call) header(ctx context.Context) nats.Header {
 	if c.expectVersion != nil {
 		set(protocol.HeaderExpectVersion, strconv.FormatUint(*c.expectVersion, 10))
 	}
+	if c.recordRejections {
+		set(protocol.HeaderRecordRejections, "true")
+	}
 	if t := c.trigger; t != nil {
 		set(protocol.HeaderTrigger, protocol.Trigger{
 			Subscriber: t.Subscriber, EventID: t.EventID, Step: t.Step, Position: t.Position.String(), Time: t.Time,
@@ -158,6 +161,11 @@ func callOf(h nats.Header) (*call, error) {
 				return nil, &jetstream.InvalidError{Field: "header " + name, Value: value, Reason: "is not a version"}
 			}
 			c.expectVersion = &n
+		case protocol.HeaderRecordRejections:
+			if value != "true" && value != "false" {
+				return nil, &jetstream.InvalidError{Field: "header " + name, Value: value, Reason: `is neither "true" nor "false"`}
+			}
+			c.recordRejections = value == "true"
 		case protocol.HeaderTrigger:
 			t, err := protocol.ParseTrigger(value)
 			if err != nil {

@@ -101,7 +101,7 @@ func (d *Decoder) Events(s Positions, c *Commit) ([]Recorded, error) {
 				if j > 0 {
 					m.EventID = id + "." + strconv.Itoa(j)
 				}
-				if m.TraceParent == "" {
+				if m.TraceParent == "" && k == 0 { // the header is the first decision's
 					m.TraceParent = c.TraceParent
 				}
 				out = append(out, Recorded{Meta: m, Event: event})

@@ -17,11 +17,13 @@ const (
 	HeaderExpectVersion = "Rossby-Expect-Version"
 	HeaderDeadline      = "Rossby-Timeout"
 	HeaderTrigger       = "Rossby-Trigger"
-	HeaderCorrelation   = "Rossby-Correlation"
-	HeaderCausation     = "Rossby-Causation"
-	HeaderMetaPrefix    = "Rossby-Meta-"
-	HeaderTraceParent   = "traceparent"
-	HeaderContentType   = "Content-Type"
+	// HeaderRecordRejections wants the outcome recorded even when nothing happened.
+	HeaderRecordRejections = "Rossby-Record-Rejections"
+	HeaderCorrelation      = "Rossby-Correlation"
+	HeaderCausation        = "Rossby-Causation"
+	HeaderMetaPrefix       = "Rossby-Meta-"
+	HeaderTraceParent      = "traceparent"
+	HeaderContentType      = "Content-Type"
 )
 
 // HeaderAfter is the header of a query that names the position its answer must

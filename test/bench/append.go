@@ -70,7 +70,7 @@ func (w *writer) append(ctx context.Context, i int) error {
 }
 
 func (e *env) repository(cache int) (*aggregate.Repository[state], error) {
-	return aggregate.NewRepository(e.store, accountType, aggregate.RepositoryConfig{CacheSize: cache})
+	return aggregate.NewRepository(e.store, accountType, aggregate.RepositoryConfig{CacheBytes: cache})
 }
 
 // turns counts through n aggregates.
