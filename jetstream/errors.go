@@ -14,6 +14,9 @@ var (
 	ErrStoreNotFound = errors.New("store not found")
 	// ErrNoJetStream is returned when the server or account has no JetStream.
 	ErrNoJetStream = errors.New("JetStream is not available")
+	// ErrMigrationOutdated is returned by [Migration.Apply] when somebody changed the
+	// stream after the migration was planned: plan again.
+	ErrMigrationOutdated = errors.New("the stream was changed after the migration was planned: plan it again")
 	// ErrServerTooOld is returned for servers before [OldestServer].
 	ErrServerTooOld = errors.New("nats-server is too old")
 	// ErrStoreWentBack is returned when a store's last sequence on a subject stays

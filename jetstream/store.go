@@ -91,6 +91,7 @@ func Attach(ctx context.Context, nc *nats.Conn, name string) (*Store, error) {
 }
 
 func open(ctx context.Context, nc *nats.Conn, cfg Config, create bool) (*Store, error) {
+	asked := cfg
 	cfg = cfg.withDefaults()
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
@@ -109,8 +110,8 @@ func open(ctx context.Context, nc *nats.Conn, cfg Config, create bool) (*Store, 
 		return nil, fmt.Errorf("open store %q: %w", cfg.Name, err)
 	}
 	live := info.Config
-	if err := checkStream(cfg, live); err != nil {
-		return nil, err
+	if err := checkStream(asked, live); err != nil {
+		return nil, errors.Join(err, checkGenesis(ctx, nc, cfg, create, info))
 	}
 	g, err := readGenesis(ctx, nc, cfg, create, info)
 	if err != nil {
@@ -276,6 +277,24 @@ func readGenesis(
 	}
 }
 
+// checkGenesis names what else is wrong with a store that is not opened anyway. It
+// changes nothing, and what cannot be read now is not a fault.
+func checkGenesis(ctx context.Context, nc *nats.Conn, cfg Config, create bool, info *natsjs.StreamInfo) error {
+	g, err := genesisOf(cfg, info.Config.Metadata)
+	if info.State.LastSeq > 0 {
+		attempt, cancel := context.WithTimeout(ctx, cfg.AttemptTimeout)
+		defer cancel()
+		g, err = readGenesis(attempt, nc, cfg, false, info)
+	}
+	switch {
+	case err == nil:
+		return g.check(cfg, create, info.Config.Metadata)
+	case errors.Is(err, ErrUnavailable):
+		return nil
+	}
+	return err
+}
+
 // check compares the genesis with what the program asks for and with the
 // stream's metadata, its copy.
 func (g genesis) check(cfg Config, create bool, metadata map[string]string) error {
@@ -298,7 +317,7 @@ func (g genesis) check(cfg Config, create bool, metadata map[string]string) erro
 	for key, want := range g.metadata() {
 		if got := metadata[key]; got != want {
 			fault("metadata "+key, want, strconv.Quote(got),
-				"somebody edited the stream's metadata; set it back with `nats stream edit --metadata`")
+				"somebody edited the stream's metadata; set it back with jetstream.PlanMigration, or `nats stream edit --metadata`")
 		}
 	}
 	return errors.Join(errs...)
