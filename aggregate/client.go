@@ -36,31 +36,49 @@ var (
 	_ Target = (*Client)(nil)
 )
 
-// ClientTimeoutDefault bounds commands whose context has no deadline.
-const ClientTimeoutDefault = 10 * time.Second
+// Defaults of [ClientConfig].
+const (
+	ClientTimeoutDefault        = 10 * time.Second
+	ClientAttemptTimeoutDefault = 3 * time.Second
+)
 
-// clientAttempt bounds one request; what came of it is found out by asking again.
-const clientAttempt = 3 * time.Second
+// ClientConfig tunes a [Client]. The zero value is a good one.
+type ClientConfig struct {
+	// AttemptTimeout bounds one request; what came of it is found out by asking
+	// again. Defaults to [ClientAttemptTimeoutDefault].
+	AttemptTimeout time.Duration
+	// Timeout bounds commands whose context has no deadline. Defaults to
+	// [ClientTimeoutDefault].
+	Timeout time.Duration
+}
+
+// Validate reports every field that [NewClient] would refuse, joined.
+func (c ClientConfig) Validate() error {
+	return errors.Join(notNegative("AttemptTimeout", c.AttemptTimeout), notNegative("Timeout", c.Timeout))
+}
 
 // Client sends commands to the services of one aggregate type. It is safe for
 // concurrent use.
 type Client struct {
 	nc    *nats.Conn
+	cfg   ClientConfig
 	store string
 	def   *definition
 	name  string
 }
 
 // NewClient makes a client for the commands of a type. Returns the type's
-// mistakes.
-func NewClient[S any](nc *nats.Conn, store string, typ *Type[S]) (*Client, error) {
+// mistakes and the configuration's.
+func NewClient[S any](nc *nats.Conn, store string, typ *Type[S], cfg ClientConfig) (*Client, error) {
 	if nc == nil || typ == nil {
 		return nil, errors.New("command client: the connection or the type is nil")
 	}
-	if err := errors.Join(jetstream.ValidateName("store name", store), typ.Err()); err != nil {
+	if err := errors.Join(jetstream.ValidateName("store name", store), typ.Err(), cfg.Validate()); err != nil {
 		return nil, err
 	}
-	return &Client{nc: nc, store: store, def: &typ.def, name: typ.Name()}, nil
+	cfg.AttemptTimeout = cmp.Or(cfg.AttemptTimeout, ClientAttemptTimeoutDefault)
+	cfg.Timeout = cmp.Or(cfg.Timeout, ClientTimeoutDefault)
+	return &Client{nc: nc, cfg: cfg, store: store, def: &typ.def, name: typ.Name()}, nil
 }
 
 // TypeName is the name of the aggregate type.
@@ -69,12 +87,13 @@ func (c *Client) TypeName() string { return c.name }
 func (c *Client) definition() *definition { return c.def }
 
 // Execute sends a command and waits for what came of it. A command without an id
-// is given one, so a lost request or reply is simply sent again, until ctx ends.
+// is given one, so it is simply sent again – when a request or its reply was lost,
+// when no service listens, when the service is busy – until ctx ends.
 //
-// Errors are those of [Repository.Execute], and [ErrBusy] and [ErrInternal] of
-// the service. When ctx ends while a request is open it is
-// [jetstream.ErrUnknownOutcome]; when no service executed one,
-// [jetstream.ErrUnavailable]. The result of a refusal has only the ID.
+// Errors are those of [Repository.Execute], and [ErrInternal] of the service. When
+// ctx ends while a request is open it is [jetstream.ErrUnknownOutcome]; when the
+// services were busy to the end, a [*BusyError] or [ErrContended]; when none
+// executed it, [jetstream.ErrUnavailable]. The result of a refusal has only the ID.
 func (c *Client) Execute(ctx context.Context, id string, command any, opts ...CallOption) (Result, error) {
 	return c.send(ctx, id, command, newCall(opts))
 }
@@ -88,8 +107,40 @@ func (c *Client) Create(ctx context.Context, id string, command any, opts ...Cal
 	return c.send(ctx, cmp.Or(id, call.newAggregateID()), command, call)
 }
 
-func (c *Client) send(ctx context.Context, id string, command any, call *call) (Result, error) {
+// encode gives a command as it travels.
+func (c *Client) encode(command any) (*Encoded, error) {
+	switch e := command.(type) {
+	case Encoded:
+		return c.normal(&e)
+	case *Encoded:
+		if e != nil {
+			return c.normal(e)
+		}
+	}
 	h, command, err := c.def.lookup(command)
+	if err != nil {
+		return nil, err
+	}
+	body, err := codec.JSON.Encode(command)
+	if err != nil {
+		return nil, &jetstream.InvalidError{Field: "command", Value: h.name, Reason: "does not encode: " + err.Error()}
+	}
+	return &Encoded{Name: h.name, ContentType: codec.JSON.ContentType(), Body: body}, nil
+}
+
+func (c *Client) normal(e *Encoded) (*Encoded, error) {
+	if _, err := c.def.encoded(e); err != nil {
+		return nil, err
+	}
+	e, cdc, err := e.normal()
+	if err != nil {
+		return nil, err
+	}
+	return &Encoded{Name: e.Name, ContentType: cdc.ContentType(), Body: e.Body}, nil
+}
+
+func (c *Client) send(ctx context.Context, id string, command any, call *call) (Result, error) {
+	e, err := c.encode(command)
 	if err != nil {
 		return Result{}, err
 	}
@@ -98,66 +149,77 @@ func (c *Client) send(ctx context.Context, id string, command any, call *call) (
 	}
 	if len(call.interceptors) > 0 {
 		return Result{}, &jetstream.InvalidError{
-			Field: "interceptor", Value: h.name, Reason: "does not travel: give it to the repository of the service",
+			Field: "interceptor", Value: e.Name, Reason: "does not travel: give it to the repository of the service",
 		}
 	}
 	if call.commandID == "" && call.trigger == nil {
 		call.commandID = jetstream.NewCommandID()
 	}
-	body, err := codec.JSON.Encode(command)
-	if err != nil {
-		return Result{}, &jetstream.InvalidError{Field: "command", Value: h.name, Reason: "does not encode: " + err.Error()}
-	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, ClientTimeoutDefault)
+		ctx, cancel = context.WithTimeout(ctx, c.cfg.Timeout)
 		defer cancel()
 	}
-	subject := protocol.CommandSubject(c.store, c.name, h.name, id)
+	subject := protocol.CommandSubject(c.store, c.name, e.Name, id)
 	open := false
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		res, err := c.attempt(ctx, id, subject, call, body)
+		res, err := c.attempt(ctx, id, subject, call, e)
+		pause := wait
+		busy, isBusy := errors.AsType[*BusyError](err)
 		switch {
 		case err == nil:
 			return res, nil
 		case errors.Is(err, jetstream.ErrUnknownOutcome):
 			open = true
-		case errors.Is(err, jetstream.ErrUnavailable):
-		case open && undone(err):
+		case errors.Is(err, jetstream.ErrUnavailable), errors.Is(err, ErrContended):
+		case isBusy:
+			pause = cmp.Or(busy.RetryAfter, wait)
+		case open && errors.Is(err, ErrInternal):
 			// It was not done this time; before, it may have been.
 		default:
 			return res, err
 		}
-		t := time.NewTimer(wait/2 + rand.N(wait/2))
-		select {
-		case <-t.C:
-			if !c.nc.IsClosed() {
-				continue
-			}
-		case <-ctx.Done():
-			t.Stop()
+		if c.pause(ctx, pause/2+rand.N(pause)) {
+			continue
 		}
-		cause := errors.Join(context.Cause(ctx), err)
-		if open {
-			return Result{}, &jetstream.UnknownError{Type: c.name, ID: id, Cause: cause}
+		switch {
+		case open:
+			return Result{}, &jetstream.UnknownError{Type: c.name, ID: id, Cause: errors.Join(context.Cause(ctx), err)}
+		case errors.Is(err, jetstream.ErrUnavailable):
+			return Result{}, fmt.Errorf("%s %q: %w: command %q was not executed: %w",
+				c.name, id, jetstream.ErrUnavailable, e.Name, errors.Join(context.Cause(ctx), err))
+		default:
+			return res, err
 		}
-		return Result{}, fmt.Errorf("%s %q: %w: command %q was not executed: %w",
-			c.name, id, jetstream.ErrUnavailable, h.name, cause)
 	}
 }
 
-// undone tells errors of a service that has done nothing, but does not say that
-// nobody did before.
-func undone(err error) bool {
-	return errors.Is(err, ErrBusy) || errors.Is(err, ErrContended) || errors.Is(err, ErrInternal)
+// pauseLeast keeps the last attempts before a deadline apart.
+const pauseLeast = 5 * time.Millisecond
+
+// pause waits before the next attempt, and tells whether there is time, and a
+// connection, for one: close to the deadline the pauses become shorter.
+func (c *Client) pause(ctx context.Context, d time.Duration) bool {
+	if at, ok := ctx.Deadline(); ok {
+		d = min(d, time.Until(at)/2)
+	}
+	t := time.NewTimer(max(d, pauseLeast))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return !c.nc.IsClosed()
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // attempt sends the command once. The service gives up when the attempt does, so
 // that two attempts do not run at once.
-func (c *Client) attempt(ctx context.Context, id, subject string, call *call, body []byte) (Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, clientAttempt)
+func (c *Client) attempt(ctx context.Context, id, subject string, call *call, e *Encoded) (Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.AttemptTimeout)
 	defer cancel()
-	resp, err := c.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: subject, Header: call.header(ctx), Data: body})
+	resp, err := c.nc.RequestMsgWithContext(ctx,
+		&nats.Msg{Subject: subject, Header: call.header(ctx, e.ContentType), Data: e.Body})
 	switch {
 	case err == nil:
 		return c.reply(id, resp)

@@ -84,16 +84,9 @@ func (r *core) executeCommand(ctx context.Context, id string, command any, c *ca
 func (r *core) enterCommand(
 	ctx context.Context, id string, command any, c *call,
 ) (wait func() (Result, error), err error) {
-	h, command, err := r.def.lookup(command)
+	h, command, err := r.def.resolve(command, c)
 	if err != nil {
 		return nil, err
-	}
-	if c.commandID != "" && c.hash == nil {
-		body, err := jetstream.JSON.Encode(command)
-		if err != nil {
-			return nil, &jetstream.InvalidError{Field: "command", Value: h.name, Reason: "does not encode: " + err.Error()}
-		}
-		c.hash = bodyHash(h.key, body)
 	}
 	return r.enter(ctx, id, request{call: c, name: h.name, create: h.create, decide: h.decide, command: command})
 }

@@ -35,7 +35,8 @@ type Result struct {
 	Version  uint64
 	Position jetstream.Position
 	// Events are those that the command led to. A service leaves them out when they
-	// do not fit into a reply.
+	// do not fit into a reply. The Event is nil where a service is newer than this
+	// program and its schema does not know it.
 	Events []jetstream.Recorded
 	// Duplicate tells that the command, or the trigger, had been handled before:
 	// this is what came of it then.

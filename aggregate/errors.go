@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -14,8 +15,7 @@ var (
 	ErrNotFound = jetstream.ErrNotFound
 	// ErrExists is returned for a [Create] command on an aggregate with events.
 	ErrExists = errors.New("exists already")
-	// ErrBusy is returned when a command service's queues are full. Nothing was
-	// done.
+	// ErrBusy is matched by every [*BusyError].
 	ErrBusy = errors.New("busy")
 	// ErrOtherPayload is returned for a command id that was used before for
 	// another command.
@@ -32,6 +32,29 @@ var (
 	// ErrRejected is matched by every [*RejectedError].
 	ErrRejected = errors.New("rejected")
 )
+
+// BusyError is a command service whose queues are full. Nothing was done.
+type BusyError struct {
+	// RetryAfter is when there may be room: about as long as commands take now.
+	RetryAfter time.Duration
+	// Reason says which queue is full.
+	Reason string
+}
+
+// Error gives the reason and the time.
+func (e *BusyError) Error() string {
+	text := "busy"
+	if e.Reason != "" {
+		text += ": " + e.Reason
+	}
+	if e.RetryAfter > 0 {
+		text += fmt.Sprintf(" (try again in %v)", e.RetryAfter)
+	}
+	return text
+}
+
+// Is matches [ErrBusy].
+func (e *BusyError) Is(target error) bool { return target == ErrBusy }
 
 // RejectedError is a decision against a command.
 type RejectedError struct {

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"mime"
-	"reflect"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -191,12 +189,12 @@ func (s *Service) serve(ctx context.Context, h *handler, m *incoming) {
 		s.fail(ctx, m, err)
 		return
 	}
-	err = m.succeed(res, cdc)
+	err = s.succeed(m, res, cdc)
 	if err != nil && len(res.Events) > 0 {
 		// It has happened, so the caller must hear of it: without the events, which
 		// do not fit into a reply.
 		res.Events = nil
-		err = m.succeed(res, cdc)
+		err = s.succeed(m, res, cdc)
 	}
 	if err != nil {
 		s.cfg.Logger.WarnContext(ctx, "reply not sent", "subject", m.subject, "error", err)
@@ -205,7 +203,9 @@ func (s *Service) serve(ctx context.Context, h *handler, m *incoming) {
 
 // execute reads the request and executes its command.
 func (s *Service) execute(ctx context.Context, h *handler, m *incoming) (Result, codec.Codec, error) {
-	cdc, err := codecOf(m.header.Get(protocol.HeaderContentType))
+	e, cdc, err := (&Encoded{
+		Name: h.name, ContentType: m.header.Get(protocol.HeaderContentType), Body: m.body,
+	}).normal()
 	if err != nil {
 		return Result{}, 0, err
 	}
@@ -220,44 +220,24 @@ func (s *Service) execute(ctx context.Context, h *handler, m *incoming) (Result,
 		}
 	}
 	defer cancel()
-	if len(m.body) == 0 && cdc == codec.JSON {
-		m.body = []byte("{}")
-	}
-	command := reflect.New(h.command)
-	if err := decodeCommand(cdc, m.body, command.Interface()); err != nil {
-		return Result{}, 0, &jetstream.InvalidError{
-			Field: "command " + h.name, Value: string(m.body), Reason: "cannot be read: " + err.Error(),
-		}
+	command, err := h.decode(cdc, e.Body)
+	if err != nil {
+		return Result{}, 0, err
 	}
 	if c.commandID != "" {
-		c.hash = bodyHash(h.key, m.body)
+		c.hash = bodyHash(h.key, e.Body)
 	}
-	res, err := s.core.executeCommand(ctx, m.id(), command.Elem().Interface(), c)
+	res, err := s.core.execute(ctx, m.id(),
+		request{call: c, name: h.name, create: h.create, decide: h.decide, command: command})
 	return res, cdc, err
 }
 
-func (m *incoming) succeed(res Result, cdc codec.Codec) error {
-	body, err := encodeReply(res, cdc)
+func (s *Service) succeed(m *incoming, res Result, cdc codec.Codec) error {
+	body, err := encodeReply(res, cdc, s.core.def)
 	if err != nil {
 		return err
 	}
 	return m.respond(body, nats.Header{protocol.HeaderContentType: {cdc.ContentType()}})
-}
-
-// codecOf is the codec of a request's body.
-func codecOf(contentType string) (codec.Codec, error) {
-	if contentType == "" {
-		return codec.JSON, nil
-	}
-	media, _, err := mime.ParseMediaType(contentType)
-	for _, cdc := range []codec.Codec{codec.JSON, codec.Msgpack} {
-		if err == nil && media == cdc.ContentType() {
-			return cdc, nil
-		}
-	}
-	return 0, &jetstream.InvalidError{
-		Field: "Content-Type", Value: contentType, Reason: "is neither application/json nor application/msgpack",
-	}
 }
 
 func (s *Service) fail(ctx context.Context, m *incoming, err error) {

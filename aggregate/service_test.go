@@ -37,7 +37,7 @@ func newClient(t testing.TB, nc *nats.Conn, store *jetstream.Store) *aggregate.C
 
 func clientOf[S any](t testing.TB, nc *nats.Conn, store string, typ *aggregate.Type[S]) *aggregate.Client {
 	t.Helper()
-	c, err := aggregate.NewClient(nc, store, typ)
+	c, err := aggregate.NewClient(nc, store, typ, aggregate.ClientConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,10 +233,47 @@ func TestClientAsksAgain(t *testing.T) {
 		balance(t, repo, "away", 90, 2)
 	})
 
-	t.Run("ButReportsBusyAtOnce", func(t *testing.T) {
+	t.Run("AfterBusy", func(t *testing.T) {
+		t.Parallel()
+		must(t, repo, "busy", open{100})
+		var mu sync.Mutex
+		var at []time.Time
+		client := clientOf(t, nc, front(t, nc, store, func(n int64, _ *nats.Msg, forward func() *nats.Msg) *nats.Msg {
+			mu.Lock()
+			defer mu.Unlock()
+			at = append(at, time.Now())
+			switch n {
+			case 1:
+				return errorReply("429", `{"kind":"busy","retryAfter":"300ms"}`)
+			case 2:
+				return errorReply("429", `{"kind":"busy","code":"contended"}`)
+			case 3:
+				return errorReply("429", `{"kind":"busy","retryAfter":"soon"}`)
+			default:
+				return forward()
+			}
+		}), accounts)
+		if res := must(t, client, "busy", debit{10}); res.Duplicate || res.Version != 2 {
+			t.Errorf("%+v", res)
+		}
+		if len(at) != 4 || at[1].Sub(at[0]) < 150*time.Millisecond {
+			t.Error("asked again too soon:", at) // half of it is the least
+		}
+		// Busy to the end of the caller's time: nothing was done, and that is what it hears.
+		short, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		client = clientOf(t, nc, front(t, nc, store, func(int64, *nats.Msg, func() *nats.Msg) *nats.Msg {
+			return errorReply("429", `{"kind":"busy","retryAfter":"10ms","reason":"full"}`)
+		}), accounts)
+		_, err := client.Execute(short, "busy", debit{10})
+		if b := as[*aggregate.BusyError](t, err); b.RetryAfter != 10*time.Millisecond || b.Reason != "full" || !errors.Is(err, aggregate.ErrBusy) {
+			t.Error(err)
+		}
+	})
+
+	t.Run("ButReportsFaultsAtOnce", func(t *testing.T) {
 		t.Parallel()
 		for body, want := range map[string]error{
-			`{"kind":"busy"}`: aggregate.ErrBusy, `{"kind":"busy","code":"contended"}`: aggregate.ErrContended,
 			`{"kind":"internal"}`: aggregate.ErrInternal, `no JSON`: aggregate.ErrInternal, `{"kind":"new"}`: aggregate.ErrInternal,
 		} {
 			client := clientOf(t, nc, front(t, nc, store, func(int64, *nats.Msg, func() *nats.Msg) *nats.Msg {
@@ -476,10 +513,14 @@ func TestConfigurationsSayWhatIsWrong(t *testing.T) {
 	if _, err := aggregate.NewRepository(nil, accounts, aggregate.RepositoryConfig{}); err == nil {
 		t.Error("a nil store")
 	}
-	if _, err := aggregate.NewClient(nc, "No Name", accounts); err == nil {
+	if _, err := aggregate.NewClient(nc, "No Name", accounts, aggregate.ClientConfig{}); err == nil {
 		t.Error("a bad store name")
 	}
-	if _, err := aggregate.NewClient(nil, "bank", accounts); err == nil {
+	_, err = aggregate.NewClient(nc, "bank", accounts, aggregate.ClientConfig{AttemptTimeout: -1, Timeout: -1})
+	if err == nil || !strings.Contains(err.Error(), "AttemptTimeout") || !strings.Contains(err.Error(), "Timeout \"-1ns\"") {
+		t.Error(err)
+	}
+	if _, err := aggregate.NewClient(nil, "bank", accounts, aggregate.ClientConfig{}); err == nil {
 		t.Error("a nil connection")
 	}
 }

@@ -52,7 +52,7 @@ func TestTypeMistakes(t *testing.T) {
 	if _, err := aggregate.NewRepository(store, bad, aggregate.RepositoryConfig{}); err == nil {
 		t.Error("a repository of a wrong type")
 	}
-	if _, err := aggregate.NewClient(nc, "bank", bad); err == nil {
+	if _, err := aggregate.NewClient(nc, "bank", bad, aggregate.ClientConfig{}); err == nil {
 		t.Error("a client of a wrong type")
 	}
 	if name := aggregate.New[account](nil).Name(); name != "" {

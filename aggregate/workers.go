@@ -29,7 +29,7 @@ func (w *workers) submit(key string, task func()) error {
 	defer w.mu.Unlock()
 	queue, running := w.queues[key]
 	if w.closed || w.count >= w.most || len(queue) >= w.perKey {
-		return ErrBusy
+		return new(BusyError)
 	}
 	w.count++
 	if running {

@@ -74,9 +74,14 @@ type ErrorBody struct {
 	Kind   Kind   `json:"kind"`
 	Code   string `json:"code,omitempty"`
 	Reason string `json:"reason,omitempty"`
+	// Field and Value say what is invalid.
+	Field string `json:"field,omitempty"`
+	Value string `json:"value,omitempty"`
 	// Expected and Actual are versions, of a conflict.
 	Expected uint64 `json:"expected,omitempty"`
 	Actual   uint64 `json:"actual,omitempty"`
+	// RetryAfter is how long to wait before asking again, a duration such as 50ms.
+	RetryAfter string `json:"retryAfter,omitempty"`
 }
 
 // CommandSubject is where a command for one aggregate goes; id "*" is where the

@@ -106,7 +106,7 @@ func command(ctx context.Context, e *env) (_ *result, err error) {
 		return nil, err
 	}
 	defer nc.Close()
-	client, err := aggregate.NewClient(nc, storeName, accountType)
+	client, err := aggregate.NewClient(nc, storeName, accountType, aggregate.ClientConfig{})
 	if err != nil {
 		return nil, err
 	}

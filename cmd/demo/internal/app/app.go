@@ -130,7 +130,7 @@ func New(ctx context.Context, cfg Config) (*App, error) {
 //nolint:ireturn // a repository or a client, that is the point
 func target[S any](a *App, m Module, typ *aggregate.Type[S]) (aggregate.Target, error) {
 	if !slices.Contains(a.cfg.Modules, m) {
-		return aggregate.NewClient(a.cfg.Conn, StoreName, typ)
+		return aggregate.NewClient(a.cfg.Conn, StoreName, typ, aggregate.ClientConfig{})
 	}
 	repo, err := aggregate.NewRepository(a.store, typ, aggregate.RepositoryConfig{Logger: a.cfg.Logger})
 	if err != nil {

@@ -40,8 +40,8 @@ func newNATSBank(ctx context.Context, nc *nats.Conn, name string) (*natsBank, er
 	b := new(natsBank)
 	var errs [6]error
 	b.store, errs[0] = jetstream.Attach(ctx, nc, name)
-	b.accounts, errs[1] = aggregate.NewClient(nc, name, commands.AccountType())
-	b.transfers, errs[2] = aggregate.NewClient(nc, name, commands.TransferType())
+	b.accounts, errs[1] = aggregate.NewClient(nc, name, commands.AccountType(), aggregate.ClientConfig{})
+	b.transfers, errs[2] = aggregate.NewClient(nc, name, commands.TransferType(), aggregate.ClientConfig{})
 	b.balances, errs[3] = projection.NewReader[balance](ctx, nc, name, views.AccountsName, projection.ReaderConfig{})
 	b.ended, errs[4] = projection.NewReader[state](ctx, nc, name, views.TransfersName, projection.ReaderConfig{})
 	b.ledger, errs[5] = projection.NewReader[views.Ledger](ctx, nc, name, views.LedgerName, projection.ReaderConfig{})
