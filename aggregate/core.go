@@ -22,6 +22,7 @@ type core struct {
 	decoder  *jetstream.Decoder
 	cache    *cache
 	receipts *receipts
+	states   *states
 	lanes    lanes
 	counters counters
 	// remember bounds what is remembered of one aggregate's commits, in bytes.
@@ -55,7 +56,8 @@ func newCore(
 	}
 	return &core{
 		def: def, typeName: typeName, store: store, cfg: cfg, decoder: decoder, cache: cache,
-		receipts: newReceipts(store, cfg.ReceiptTTL), newState: newState, zero: zero, remember: max(1, cfg.CacheBytes/4), now: time.Now,
+		receipts: newReceipts(store, cfg.ReceiptTTL), states: newStates(store, def.fingerprint, typeName, cfg),
+		newState: newState, zero: zero, remember: max(1, cfg.CacheBytes/4), now: time.Now,
 	}, nil
 }
 

@@ -327,7 +327,7 @@ func (r *core) commit(ctx context.Context, id string, g *group) (jetstream.Head,
 	w := jetstream.Write{
 		Type: r.typeName, ID: id, After: g.base.head, Decisions: g.decisions, TraceParent: g.trace,
 	}
-	if len(g.work.state) <= r.def.stateLimit {
+	if r.travels(g.work.state) {
 		w.State = &jetstream.State{Fingerprint: r.def.fingerprint, Codec: r.store.Codec(), Data: g.work.state}
 	}
 	reconnects := r.reconnects()

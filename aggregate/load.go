@@ -17,7 +17,10 @@ import (
 type view struct {
 	head jetstream.Head
 	// state is encoded: each decision decodes a copy of its own.
-	state  []byte
+	state []byte
+	// kept is the ordinal of the newest commit, up to head's, whose state others can
+	// load.
+	kept   uint64
 	stored time.Time
 	// leader tells that the leader was asked after the request arrived.
 	leader bool
@@ -72,87 +75,24 @@ func (r *core) loadFresh(ctx context.Context, id string, from jetstream.Source) 
 	if none {
 		return &view{state: r.zero, leader: from == jetstream.Leader, recent: newRecent(r.remember)}, nil
 	}
-	state, err := r.stateAt(ctx, id, last, known)
+	b, err := r.stateAt(ctx, id, last, known, from)
+	if errors.Is(err, errBehind) {
+		return r.loadFresh(ctx, id, jetstream.Leader)
+	}
 	if err != nil {
 		return nil, err
 	}
+	r.keepState(id, &b)
 	if e == nil {
 		e = r.cache.keep(id, newEntry(reconnects, r.remember))
 	}
 	e.recent.add(last)
-	v := &view{head: last.Head, state: state, stored: last.Time, leader: from == jetstream.Leader, recent: e.recent}
+	v := &view{
+		head: last.Head, state: b.data, kept: b.kept, stored: last.Time, leader: from == jetstream.Leader, recent: e.recent,
+	}
 	e.set(v)
 	r.cache.charge(id, e)
 	return v, nil
-}
-
-// stateAt is the state after the last commit: the one that travels in it, or the
-// events applied to the newest one known.
-func (r *core) stateAt(ctx context.Context, id string, last *jetstream.Commit, known *view) ([]byte, error) {
-	if known != nil && known.head.CommitID == last.CommitID {
-		return known.state, nil
-	}
-	if data, ok := r.fits(last.State); ok {
-		return data, nil
-	}
-	if last.Version == 0 {
-		return r.zero, nil
-	}
-	data, after := r.zero, uint64(0)
-	if known != nil && known.head.Sequence < last.Sequence {
-		data, after = known.state, known.head.Sequence
-	}
-	before := ""
-	if after > 0 {
-		before = known.head.CommitID
-	}
-	state, err := r.decodeState(id, data)
-	if err != nil {
-		return nil, err
-	}
-	for c, err := range r.store.History(ctx, r.typeName, id, jetstream.Range{After: after, To: last.Sequence}) {
-		if err != nil {
-			return nil, err
-		}
-		if before != "" && c.Previous != before {
-			// What was remembered is not what is stored before: start anew.
-			r.cache.remove(id)
-			return r.stateAt(ctx, id, last, nil)
-		}
-		before = ""
-		if data, ok := r.fits(c.State); ok {
-			if state, err = r.decodeState(id, data); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		events, err := r.decoder.Events(r.store, c)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range events {
-			if err := r.apply(state, e.Event, e.Meta); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return r.store.Codec().Encode(state)
-}
-
-// decodeState makes a copy of a state for one use.
-func (r *core) decodeState(id string, data []byte) (any, error) {
-	state := r.newState()
-	if err := r.store.Codec().Decode(data, state); err != nil {
-		return nil, fmt.Errorf("%s %q: decode state: %w", r.typeName, id, err)
-	}
-	return state, nil
-}
-
-func (r *core) fits(s *jetstream.State) ([]byte, bool) {
-	if s == nil || s.Fingerprint != r.def.fingerprint || s.KeyRef != "" || s.Codec != r.store.Codec() {
-		return nil, false
-	}
-	return s.Data, true
 }
 
 // fold applies a decision's events, as readers will decode them, to a copy of the
@@ -186,11 +126,8 @@ func (r *core) fold(
 			recorded = append(recorded, jetstream.Recorded{Meta: m, Event: e})
 		}
 	}
-	data, err := r.store.Codec().Encode(state)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s %q: encode state: %w", r.typeName, id, err)
-	}
-	return data, recorded, nil
+	data, err := r.encodeState(id, state)
+	return data, recorded, err
 }
 
 // apply lets the state see nothing of where the event is stored, so that a state
@@ -220,6 +157,11 @@ func (r *core) appended(
 	}
 	at := decisions[len(decisions)-1].Time
 	e.recent.add(&jetstream.Commit{Head: head, PreviousSequence: v.head.Sequence, Time: at, Decisions: decisions})
-	e.set(&view{head: head, state: state, stored: at, recent: e.recent})
+	b := base{state, head, v.kept}
+	if r.travels(state) {
+		b.kept = head.Ordinal
+	}
+	r.keepState(id, &b)
+	e.set(&view{head: head, state: state, kept: b.kept, stored: at, recent: e.recent})
 	r.cache.charge(id, e)
 }

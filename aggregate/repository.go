@@ -20,6 +20,7 @@ const (
 	GroupLimitDefault  = 256
 	GroupBytesDefault  = 256 << 10
 	ReceiptTTLDefault  = 24 * time.Hour
+	StateEveryDefault  = 16
 )
 
 // ReceiptTTLMin is the least time that command ids are remembered for.
@@ -50,6 +51,11 @@ type RepositoryConfig struct {
 	ReceiptTTL time.Duration
 	// RecordRejections is the call option [RecordRejections] for all calls.
 	RecordRejections bool
+	// StateEvery is how many commits without a state in them may follow one another
+	// until a state is kept in the store's bucket of states; so it bounds what a
+	// load replays. It matters to states above [StateLimit], and while programs of
+	// two fingerprints run. Negative: no bucket. Defaults to [StateEveryDefault].
+	StateEvery int
 }
 
 // Validate reports every field that [NewRepository] would refuse, joined.
@@ -97,6 +103,7 @@ func newRepository[S any](store eventStore, typ *Type[S], cfg RepositoryConfig) 
 	cfg.Interceptors = slices.Clone(cfg.Interceptors)
 	cfg.ReceiptTTL = cmp.Or(cfg.ReceiptTTL, ReceiptTTLDefault)
 	cfg.MaxAttempts = cmp.Or(cfg.MaxAttempts, MaxAttemptsDefault)
+	cfg.StateEvery = cmp.Or(cfg.StateEvery, StateEveryDefault)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	c, err := newCore(store, &typ.def, typ.Name(), cfg, func() any { return new(S) })
 	if err != nil {

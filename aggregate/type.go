@@ -175,8 +175,9 @@ func StateVersion(n int) Option {
 }
 
 // StateLimit declares up to which encoded size the state travels in commits, in
-// bytes; [StateLimitDefault] is the default and 0 never. Without it a load
-// replays the aggregate's history.
+// bytes; [StateLimitDefault] is the default and 0 never. Larger states are kept
+// beside the events, every [RepositoryConfig.StateEvery] commits, and a load
+// replays the rest.
 func StateLimit(bytes int) Option {
 	return func(d *definition) error {
 		d.stateLimit = bytes
@@ -307,12 +308,18 @@ func fingerprint(d *definition) string {
 
 func describe(b *strings.Builder, t reflect.Type, seen map[reflect.Type]bool) {
 	b.WriteString(t.String())
+	if t.Name() != "" {
+		b.WriteString(" " + t.Kind().String()) // a name does not say what it stands for
+	}
 	if seen[t] {
 		return
 	}
 	seen[t] = true
 	switch t.Kind() {
-	case reflect.Pointer, reflect.Slice, reflect.Array:
+	case reflect.Array:
+		b.WriteString(strconv.Itoa(t.Len()))
+		describe(b, t.Elem(), seen)
+	case reflect.Pointer, reflect.Slice:
 		describe(b, t.Elem(), seen)
 	case reflect.Map:
 		describe(b, t.Key(), seen)
