@@ -111,7 +111,10 @@ func (r *core) enter(ctx context.Context, id string, req request) (wait func() (
 	return func() (Result, error) {
 		if t.alone {
 			r.alone(id, t)
-		} else if res, err := t.wait(r.typeName, id); err != nil {
+		} else if res, left, err := t.wait(r.typeName, id); err != nil {
+			if left {
+				r.counters.withdrawn.Add(1)
+			}
 			return res, r.counted(err)
 		}
 		return t.res, r.counted(t.err)

@@ -129,22 +129,23 @@ func (t *ticket) open() { t.stage.CompareAndSwap(stageSent, stageOpen) }
 func (t *ticket) left() bool { return t.over || t.stage.Load() == stageGone }
 
 // wait returns what came of the command. When the caller's context ends before,
-// that is known to be nothing as long as nothing was sent.
-func (t *ticket) wait(typ, id string) (Result, error) {
+// that is known to be nothing as long as nothing was sent: then it has left.
+func (t *ticket) wait(typ, id string) (res Result, left bool, err error) {
 	select {
 	case <-t.done:
-		return t.res, t.err
+		return t.res, false, t.err
 	case <-t.ctx.Done():
 	}
 	cause := context.Cause(t.ctx)
 	if t.stage.CompareAndSwap(stageOpen, stageGone) {
-		return Result{}, fmt.Errorf("%s %q: %w: the command waited for others: %w", typ, id, jetstream.ErrUnavailable, cause)
+		err = fmt.Errorf("%s %q: %w: the command waited for others: %w", typ, id, jetstream.ErrUnavailable, cause)
+		return Result{}, true, err
 	}
 	select {
 	case <-t.done:
-		return t.res, t.err
+		return t.res, false, t.err
 	default:
-		return Result{}, &jetstream.UnknownError{Type: typ, ID: id, Cause: cause}
+		return Result{}, false, &jetstream.UnknownError{Type: typ, ID: id, Cause: cause}
 	}
 }
 

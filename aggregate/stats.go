@@ -29,6 +29,9 @@ type Stats struct {
 	Refusals uint64
 	// Unknown are commands whose outcome is unknown.
 	Unknown uint64
+	// Withdrawn are commands whose context ended while they waited for others:
+	// nothing of them was sent.
+	Withdrawn uint64
 	// CacheHits are loads that the cache answered, CacheMisses those that asked the
 	// store.
 	CacheHits, CacheMisses uint64
@@ -40,7 +43,7 @@ type Stats struct {
 }
 
 type counters struct {
-	commands, commits, decisions, conflicts, retries, duplicates, refusals, unknown, hits, misses atomic.Uint64
+	commands, commits, decisions, conflicts, retries, duplicates, refusals, unknown, withdrawn, hits, misses atomic.Uint64
 
 	groups [groupBuckets]atomic.Uint64
 }
@@ -64,7 +67,7 @@ func (r *core) stats() Stats {
 	s := Stats{
 		Commands: c.commands.Load(), Commits: c.commits.Load(), Decisions: c.decisions.Load(),
 		Conflicts: c.conflicts.Load(), Retries: c.retries.Load(), Duplicates: c.duplicates.Load(),
-		Refusals: c.refusals.Load(), Unknown: c.unknown.Load(), CacheHits: c.hits.Load(), CacheMisses: c.misses.Load(),
+		Refusals: c.refusals.Load(), Unknown: c.unknown.Load(), Withdrawn: c.withdrawn.Load(), CacheHits: c.hits.Load(), CacheMisses: c.misses.Load(),
 		Waiting: r.lanes.length(),
 	}
 	for i := range s.Groups {
