@@ -267,6 +267,11 @@ func (t *Type[S]) Schema() *jetstream.Schema { return t.schema }
 // Err returns every mistake in the definition, joined.
 func (t *Type[S]) Err() error { return t.err }
 
+// Fingerprint is what states are stored under, "" for a type with mistakes. It
+// changes with the state's Go type, with [StateVersion], and with the names and
+// versions of the schema's events; a state stored under another one is not used.
+func (t *Type[S]) Fingerprint() string { return t.def.fingerprint }
+
 // Commands lists the names of the commands, sorted; former names are not among
 // them.
 func (t *Type[S]) Commands() []string {

@@ -56,17 +56,18 @@ func accountType(mistakes ...func(*mistaken)) *aggregate.Type[Account] {
 	for _, mistake := range mistakes {
 		mistake(&m)
 	}
-	return aggregate.New[Account](events,
+	return aggregate.New[Account](events, append([]aggregate.Option{
 		aggregate.Apply(func(a *Account, e Opened, _ jetstream.Meta) { a.Cents = e.Cents }),
 		aggregate.Apply(m.debited),
 		aggregate.Create("open", func(c Open, _ aggregate.Decision) ([]any, error) { return []any{Opened(c)}, nil }),
 		aggregate.Handle("debit", m.debit),
-	)
+	}, m.more...)...)
 }
 
 type mistaken struct {
 	debit   func(Account, Debit, aggregate.Decision) ([]any, error)
 	debited func(*Account, Debited, jetstream.Meta)
+	more    []aggregate.Option
 }
 
 // recorder is a test that may fail without failing the one it is part of.

@@ -14,4 +14,17 @@
 //
 // Whatever the scenario, it fails when the stored state is not what the events
 // alone make.
+//
+// # Golden histories
+//
+// An Apply that changes its meaning leaves the states that are stored already as
+// they are, and aggregates go on from them. [Golden] records histories with the
+// states that they lead to, and fails when they lead to others without a new
+// [aggregate.StateVersion].
+//
+//	aggregatetest.Golden(t, commands.AccountType(), "testdata/account",
+//		aggregatetest.History{Name: "overdrawn", Events: []any{
+//			account.Opened{Cents: 700}, account.Debited{Cents: 900},
+//		}},
+//	)
 package aggregatetest
