@@ -88,9 +88,13 @@
 //
 // An error that is returned makes the event wait and be tried again; a refusal
 // that is returned parks the aggregate's events until [Reactor.Resume].
+// [ReactorConfig.Policies] say otherwise, by the class of the error.
+//
+// [Do.CreateOrUpdate] finds the instance of a process that an event belongs to, or
+// makes it.
 //
 // # Deadlines
 //
 // [Do.After] executes a command later, once for ever, whichever process runs
-// [Timers] then.
+// [Timers] for its aggregate type then; [Do.Cancel] takes that back.
 package aggregate

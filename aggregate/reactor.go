@@ -7,16 +7,16 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
-	"slices"
-	"strconv"
 	"time"
-
-	"github.com/nats-io/nats.go"
 
 	"github.com/rossby-go/rossby/internal/dispatch"
 	"github.com/rossby-go/rossby/internal/follow"
+	"github.com/rossby-go/rossby/internal/memstore"
 	"github.com/rossby-go/rossby/jetstream"
 )
+
+// HandlerTimeoutDefault is how long a reactor's handler may run for one event.
+const HandlerTimeoutDefault = 30 * time.Second
 
 // ReactorConfig describes how a reactor follows. Start is required.
 type ReactorConfig struct {
@@ -29,9 +29,24 @@ type ReactorConfig struct {
 	// Concurrency is the number of aggregates whose events are handled at once.
 	// Defaults to 16.
 	Concurrency int
-	// MaxBackoff bounds the wait between attempts at an event that fails.
-	// Defaults to 30 s.
-	MaxBackoff time.Duration
+	// MinBackoff and MaxBackoff bound the wait between attempts at an event that
+	// fails: its upper end doubles with each, and it is random below. Default to
+	// 50 ms and 30 s.
+	MinBackoff, MaxBackoff time.Duration
+	// Policies say what becomes of an event whose handler failed, by the class of
+	// the error: the first that is for the error holds. Behind them stand the
+	// defaults:
+	//
+	//   - what this program cannot read, [IsUnreadable], stops the reactor;
+	//   - what no retry would change, [IsRefusal] and [IsInvalid], parks the
+	//     aggregate's events until [Reactor.Resume];
+	//   - everything else, panics too, is tried again without an end.
+	Policies []Policy
+	// Timeout is how long a handler may run for one event. Then its context ends;
+	// what it returns is judged by the policies. One that ignores its context
+	// keeps its place, and its aggregate's events wait; the log says so. Defaults
+	// to [HandlerTimeoutDefault].
+	Timeout time.Duration
 	// TTL is how long a dead instance keeps its place. Defaults to 3 s.
 	TTL time.Duration
 	// Logger defaults to slog.Default().
@@ -47,7 +62,8 @@ func (c ReactorConfig) Validate() error {
 		})
 	}
 	return errors.Join(append(errs, notNegative("Version", c.Version), notNegative("Concurrency", c.Concurrency),
-		notNegative("MaxBackoff", c.MaxBackoff))...)
+		notNegative("MinBackoff", c.MinBackoff), notNegative("MaxBackoff", c.MaxBackoff),
+		notNegative("Timeout", c.Timeout), follow.ValidatePolicies(c.Policies))...)
 }
 
 // Reactor follows events and executes commands in answer: Eventuate's event
@@ -64,9 +80,11 @@ type Reactor struct {
 type ReactorOption func(*reactorDef) error
 
 type reactorDef struct {
-	name  string
-	store *jetstream.Store
-	table *dispatch.Table
+	name   string
+	timers timerStore
+	// rehearse is for tests: see [Rehearsal].
+	rehearse *memstore.Store
+	table    *dispatch.Table
 }
 
 // On declares what a reactor does about an event of the schema. The handler may
@@ -85,7 +103,7 @@ func On[E any](
 			return fmt.Errorf("handler of %s is a nil function", reflect.TypeFor[E]())
 		}
 		return d.table.Add(schema, reflect.TypeFor[E](), func(ctx context.Context, e dispatch.Event) error {
-			do := &Do{reactor: d.name, store: d.store, meta: e.Meta, origin: e.Origin}
+			do := &Do{reactor: d.name, timers: d.timers, rehearse: d.rehearse, meta: e.Meta, origin: e.Origin}
 			return handle(ctx, e.Event.(E), e.Meta, do) //nolint:forcetypeassert // looked up by this type
 		})
 	}
@@ -98,20 +116,17 @@ func NewReactor(store *jetstream.Store, name string, cfg ReactorConfig, handlers
 	if store == nil {
 		return nil, errors.New("reactor: the store is nil")
 	}
-	def := &reactorDef{name: name, store: store, table: dispatch.NewTable()}
-	errs := []error{jetstream.ValidateName("reactor name", name), cfg.Validate()}
-	for _, h := range handlers {
-		errs = append(errs, h(def))
-	}
-	if err := errors.Join(append(errs, def.table.Build())...); err != nil {
+	def := &reactorDef{name: name, timers: natsTimers{store}, table: dispatch.NewTable()}
+	if err := errors.Join(jetstream.ValidateName("reactor name", name), cfg.Validate(), def.build(handlers)); err != nil {
 		return nil, err
 	}
 	fc := follow.Config{
 		Name: name, Concurrency: cfg.Concurrency, TTL: cfg.TTL, Logger: cmp.Or(cfg.Logger, slog.Default()),
 		Start:  func(ctx context.Context) (uint64, error) { return cfg.Start.Resolve(ctx, store) },
-		Decide: decideFailure(cmp.Or(cfg.MaxBackoff, follow.BackoffMaxDefault)),
+		Decide: decideFailure(cfg.Policies, cfg.MinBackoff, cfg.MaxBackoff),
 	}
 	def.table.Configure(&fc, store, max(cfg.Version, 1))
+	fc.Handle = bounded(fc.Handle, cmp.Or(cfg.Timeout, HandlerTimeoutDefault), fc.Logger)
 	f, err := follow.New(fc)
 	if err != nil {
 		return nil, err
@@ -119,26 +134,13 @@ func NewReactor(store *jetstream.Store, name string, cfg ReactorConfig, handlers
 	return &Reactor{name: name, follower: f}, nil
 }
 
-// decideFailure: what no retry mends is parked, what this program cannot read
-// stops it, all else is tried again.
-func decideFailure(most time.Duration) func(follow.Failure) follow.Verdict {
-	again := follow.Backoff(follow.BackoffMinDefault, most)
-	return func(f follow.Failure) follow.Verdict {
-		var (
-			invalid *jetstream.InvalidError
-			version *VersionError
-		)
-		switch {
-		case dispatch.Unreadable(f.Err):
-			return follow.Verdict{Action: follow.Stop}
-		case errors.Is(f.Err, ErrRejected), errors.Is(f.Err, ErrNotFound), errors.Is(f.Err, ErrExists),
-			errors.Is(f.Err, ErrStepTwice), errors.Is(f.Err, nats.ErrMaxPayload),
-			errors.As(f.Err, &invalid), errors.As(f.Err, &version):
-			return follow.Verdict{Action: follow.Park}
-		default:
-			return again(f)
-		}
+// build applies the handlers.
+func (d *reactorDef) build(handlers []ReactorOption) error {
+	var errs []error
+	for _, h := range handlers {
+		errs = append(errs, h(d))
 	}
+	return errors.Join(append(errs, d.table.Build())...)
 }
 
 // Name is the reactor's name.
@@ -155,76 +157,3 @@ func (r *Reactor) Run(ctx context.Context) error { return r.follower.Run(ctx) }
 func (r *Reactor) Resume(ctx context.Context, subject string) error {
 	return r.follower.Resume(ctx, subject)
 }
-
-// Do gives a reactor's handler its effects. It belongs to one call of the handler
-// and is not safe for concurrent use.
-type Do struct {
-	reactor string
-	store   *jetstream.Store
-	meta    jetstream.Meta
-	origin  *jetstream.Origin
-	steps   map[effect]bool
-}
-
-type effect struct{ typ, id, step string }
-
-// Update executes a command on an aggregate, once for ever. Its outcome, a
-// refusal or "not found" too, is recorded and returned again whenever the event
-// is handled again. Errors are those of [Repository.Execute]; [ErrStepTwice] for
-// a second effect of one name on one aggregate.
-func (d *Do) Update(ctx context.Context, target Target, id string, command any, opts ...CallOption) (Result, error) {
-	opts, _, err := d.options(target, id, command, "", opts)
-	if err != nil {
-		return Result{}, err
-	}
-	return target.Execute(ctx, id, command, opts...)
-}
-
-// Create executes a [Create] command, once for ever. Without an id the
-// aggregate's is derived from the event and the step. Errors are those of
-// [Do.Update].
-func (d *Do) Create(ctx context.Context, target Target, id string, command any, opts ...CallOption) (Result, error) {
-	opts, _, err := d.options(target, id, command, "", opts)
-	if err != nil {
-		return Result{}, err
-	}
-	return target.Create(ctx, id, command, opts...)
-}
-
-// options makes the effect's key, and the trace of what led to it.
-func (d *Do) options(
-	target Target, id string, command any, prefix string, opts []CallOption,
-) ([]CallOption, Trigger, error) {
-	h, _, err := target.definition().lookup(command)
-	if err != nil {
-		return nil, Trigger{}, err
-	}
-	c := newCall(opts)
-	step := prefix + cmp.Or(c.step, h.key)
-	e := effect{target.TypeName(), id, step}
-	if d.steps[e] {
-		return nil, Trigger{}, &stepTwiceError{effect: e}
-	}
-	if d.steps == nil {
-		d.steps = map[effect]bool{}
-	}
-	d.steps[e] = true
-	t := Trigger{
-		Subscriber: d.reactor, EventID: d.meta.EventID, Step: step, Position: d.meta.Position, Time: d.meta.StoredAt,
-	}
-	if d.origin != nil {
-		// The effect may have been copied along, to before the event's new place.
-		t.Position, t.Time = jetstream.Position{}, d.origin.Time
-	}
-	base := []CallOption{Correlation(d.meta.Correlation), Causation(d.meta.EventID), TraceParent(d.meta.TraceParent)}
-	return slices.Concat(base, opts, []CallOption{TriggeredBy(t)}), t, nil
-}
-
-type stepTwiceError struct{ effect effect }
-
-func (e *stepTwiceError) Error() string {
-	return "effect " + strconv.Quote(e.effect.step) + " on " + e.effect.typ + " " + strconv.Quote(e.effect.id) +
-		" stands twice in one handler: name one of them with aggregate.Step"
-}
-
-func (e *stepTwiceError) Is(target error) bool { return target == ErrStepTwice }

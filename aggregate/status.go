@@ -13,21 +13,25 @@ var ErrNeverRan = follow.ErrNoRecord
 // Status is what a reactor, or the timers, are doing.
 type Status = follow.Status
 
-// TimersName is the name of the follower that runs the timers: see [ReadStatus].
-const TimersName = timerFollower
-
 // Status is this instance's view; it asks nobody.
 func (r *Reactor) Status() Status { return r.follower.Status() }
 
-// Status is this instance's view; it asks nobody.
-func (t *Timers) Status() Status { return t.follower.Status() }
+// Status is this instance's view of the timers of each target's type; it asks
+// nobody.
+func (t *Timers) Status() map[string]Status {
+	out := map[string]Status{}
+	for _, f := range t.followers {
+		out[f.typ] = f.follower.Status()
+	}
+	return out
+}
 
 // ReadStatus asks the servers about a reactor, wherever it runs, or about the
-// timers with [TimersName]. Returns [ErrNeverRan].
+// timers of an aggregate type with [TimersName]. Returns [ErrNeverRan].
 func ReadStatus(ctx context.Context, store *jetstream.Store, name string) (Status, error) {
 	stream := store.Name()
-	if name == TimersName {
-		stream += timerStreamSuffix
+	if _, ok := timersOf(name); ok {
+		stream = timerStream(stream)
 	}
 	return follow.ReadStatus(ctx, store.Conn(), stream, store.Name()+"__followers", name)
 }

@@ -3,19 +3,16 @@ package aggregate
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
-	"github.com/rossby-go/rossby/internal/codec"
 	"github.com/rossby-go/rossby/internal/follow"
 	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
@@ -23,171 +20,212 @@ import (
 
 // The timers live in a stream of their own: the server's message schedules allow
 // purges, which a stream of events must not.
+const timerStreamSuffix = "__timers"
+
+// The kinds of subjects: a timer waits on the one and fires on the other.
 const (
-	timerStreamSuffix = "__timers"
-	timerFollower     = "_timers"
+	timerSet = "set"
+	timerDue = "due"
 )
+
+func timerStream(store string) string { return store + timerStreamSuffix }
 
 func timerSubject(store, kind string) string { return store + ".timer." + kind + "." }
 
-// timer is a command that waits for its time.
-type timer struct {
-	Type          string             `json:"type"`
-	ID            string             `json:"id"`
-	Command       string             `json:"command"`
-	Body          json.RawMessage    `json:"body"`
-	Subscriber    string             `json:"subscriber"`
-	EventID       string             `json:"eventId"`
-	Step          string             `json:"step"`
-	Position      jetstream.Position `json:"position"`
-	StoredAt      time.Time          `json:"storedAt"`
-	Correlation   string             `json:"correlation,omitempty"`
-	Causation     string             `json:"causation,omitempty"`
-	TraceParent   string             `json:"traceparent,omitempty"`
-	ExpectVersion *uint64            `json:"expectVersion,omitempty"`
-	Metadata      map[string]string  `json:"metadata,omitempty"`
-}
+// natsTimers are the timers of a store.
+type natsTimers struct{ store *jetstream.Store }
 
-// After executes a command on an aggregate once the duration is over, whichever
-// process runs then: a deadline. It takes effect once for ever, like
-// [Do.Update], even if it fires twice; what it finds by then is the handler's to
-// decide. Times are rounded up to a second.
-//
-// A process that runs [Timers] for the target's type must exist. Returns
-// [jetstream.ErrUnavailable] when the timer could not be set.
-func (d *Do) After(
-	ctx context.Context, delay time.Duration, target Target, id string, command any, opts ...CallOption,
-) error {
-	h, value, err := target.definition().lookup(command)
-	if err != nil {
-		return err
-	}
-	if err := jetstream.ValidateID(id); err != nil {
-		return err
-	}
-	opts, t, err := d.options(target, id, command, "after-", opts)
-	if err != nil {
-		return err
-	}
-	c := newCall(opts)
-	if err := c.validate(time.Now()); err != nil {
-		return err
-	}
-	body, err := codec.JSON.Encode(value)
-	if err != nil {
-		return fmt.Errorf("timer: command %q: %w", h.name, err)
-	}
-	data, err := json.Marshal(timer{
-		Type: target.TypeName(), ID: id, Command: h.name, Body: body, Subscriber: t.Subscriber, EventID: t.EventID,
-		Step: t.Step, Position: t.Position, StoredAt: t.Time, Correlation: c.correlation, Causation: c.causation,
-		TraceParent: c.traceParent, ExpectVersion: c.expectVersion, Metadata: c.metadata,
-	})
+func (n natsTimers) set(ctx context.Context, t *timer, due time.Time) error {
+	data, err := json.Marshal(t)
 	if err != nil {
 		return fmt.Errorf("timer: %w", err)
 	}
-	sum := sha256.Sum256([]byte(t.Subscriber + "\n" + t.EventID + "\n" + t.Step + "\n" + target.TypeName() + "\n" + id))
-	key := hex.EncodeToString(sum[:16])
-	// Counted from when the event was stored, so that a late handler sets no later
-	// deadline.
-	at := d.meta.StoredAt.Add(delay + time.Second - time.Nanosecond).UTC().Truncate(time.Second)
-	msg := wire.Expect(nats.NewMsg(timerSubject(d.store.Name(), "set")+key), 0)
-	msg.Header["Nats-Schedule"] = []string{"@at " + at.Format(time.RFC3339)}
-	msg.Header["Nats-Schedule-Target"] = []string{timerSubject(d.store.Name(), "due") + key}
+	msg := wire.Expect(nats.NewMsg(timerSubject(n.store.Name(), timerSet)+t.place()), 0)
+	msg.Header["Nats-Schedule"] = []string{"@at " + due.Format(time.RFC3339)}
+	msg.Header["Nats-Schedule-Target"] = []string{timerSubject(n.store.Name(), timerDue) + t.place()}
 	msg.Data = data
 	attempt, cancel := context.WithTimeout(ctx, jetstream.AttemptTimeoutDefault)
 	defer cancel()
-	_, err = wire.Publish(attempt, d.store.Conn(), msg)
+	_, err = wire.Publish(attempt, n.store.Conn(), msg)
 	if err != nil && wire.Number(err) != wire.CodeWrongLastSequence { // set already
 		return fmt.Errorf("%w: timer for %s %q was not set (do the timers run?): %w",
-			jetstream.ErrUnavailable, target.TypeName(), id, err)
+			jetstream.ErrUnavailable, t.Type, t.ID, err)
 	}
 	return nil
 }
+
+// cancel asks the leader: what it has not, is not set.
+func (n natsTimers) cancel(ctx context.Context, name timerName, before jetstream.Meta) error {
+	filter := timerSubject(n.store.Name(), timerSet) + name.typ + "." + name.token() + ".*"
+	for from := uint64(1); ; {
+		m, err := n.next(ctx, filter, from)
+		if errors.Is(err, wire.ErrNotFound) {
+			return nil
+		}
+		var set timer
+		if err == nil {
+			err = json.Unmarshal(m.Data, &set)
+		}
+		if err == nil && set.setBefore(before) {
+			err = n.remove(ctx, m)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: deadlines of %s %q were not cancelled (do the timers run?): %w",
+				jetstream.ErrUnavailable, name.typ, name.id, err)
+		}
+		from = m.Sequence + 1
+	}
+}
+
+func (n natsTimers) next(ctx context.Context, filter string, from uint64) (wire.Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, jetstream.AttemptTimeoutDefault)
+	defer cancel()
+	return wire.LeaderNext(ctx, n.store.Conn(), timerStream(n.store.Name()), filter, from)
+}
+
+// remove deletes a timer that waits: the server looks at the message again before
+// it fires.
+func (n natsTimers) remove(ctx context.Context, m wire.Message) error {
+	ctx, cancel := context.WithTimeout(ctx, jetstream.AttemptTimeoutDefault)
+	defer cancel()
+	err := wire.Delete(ctx, n.store.Conn(), timerStream(n.store.Name()), m.Sequence)
+	if err == nil {
+		return nil
+	}
+	found, again := wire.LeaderNext(ctx, n.store.Conn(), timerStream(n.store.Name()), m.Subject, m.Sequence)
+	if errors.Is(again, wire.ErrNotFound) || again == nil && found.Sequence != m.Sequence {
+		return nil // it has fired meanwhile, or an earlier attempt removed it
+	}
+	return err
+}
+
+// TimersSweepDefault is how often what has fired is removed.
+const TimersSweepDefault = time.Minute
 
 // TimersConfig tunes [Timers]. The zero value is a good one.
 type TimersConfig struct {
 	// Logger defaults to slog.Default().
 	Logger *slog.Logger
+	// Sweep is how often the messages of deadlines that have been executed are
+	// removed. Defaults to [TimersSweepDefault].
+	Sweep time.Duration
 	// TTL is how long a dead instance keeps its place. Defaults to 3 s.
 	TTL time.Duration
 }
 
-// Timers executes the commands that [Do.After] set, when they are due. Each
-// command-side process runs one with all its targets; one at a time is active.
+// Validate reports every field that [NewTimers] would refuse, joined.
+func (c TimersConfig) Validate() error { return notNegative("Sweep", c.Sweep) }
+
+// Timers executes the commands that [Do.After] set, when they are due. There is a
+// follower for each aggregate type, so any process may run the timers of the types
+// that it has targets for; one instance at a time is active per type.
 type Timers struct {
-	store    *jetstream.Store
-	follower *follow.Follower
-	targets  map[string]Target
+	store     *jetstream.Store
+	cfg       TimersConfig
+	targets   map[string]Target
+	followers []typeTimers
 }
 
-// NewTimers makes the stream of the store's timers, if need be, and the follower
-// that executes them on the targets.
+type typeTimers struct {
+	typ      string
+	follower *follow.Follower
+}
+
+// NewTimers makes the stream of the store's timers, if need be, and the followers
+// that execute them on the targets.
 func NewTimers(ctx context.Context, store *jetstream.Store, cfg TimersConfig, targets ...Target) (*Timers, error) {
 	if store == nil || len(targets) == 0 {
 		return nil, errors.New("timers: the store is nil or there are no targets")
 	}
-	t := &Timers{store: store, targets: map[string]Target{}}
-	for _, target := range targets {
-		t.targets[target.TypeName()] = target
-	}
-	js, err := natsjs.New(store.Conn())
-	if err != nil {
+	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	name := store.Name() + timerStreamSuffix
+	cfg.Logger, cfg.Sweep = cmp.Or(cfg.Logger, slog.Default()), cmp.Or(cfg.Sweep, TimersSweepDefault)
+	t := &Timers{store: store, cfg: cfg, targets: map[string]Target{}}
+	if err := makeTimerStream(ctx, store); err != nil {
+		return nil, err
+	}
+	for _, target := range targets {
+		typ := target.TypeName()
+		if t.targets[typ] != nil {
+			return nil, fmt.Errorf("timers: two targets for aggregate type %q", typ)
+		}
+		t.targets[typ] = target
+		f, err := follow.New(follow.Config{
+			Conn: store.Conn(), Stream: timerStream(store.Name()), Bucket: store.Name() + "__followers",
+			Name: TimersName(typ), Filter: timerSubject(store.Name(), timerDue) + typ + ".>",
+			StoreID: store.ID(), Version: 1, Definition: "timers",
+			Start:  func(context.Context) (uint64, error) { return 0, nil },
+			Handle: bounded(t.fire, HandlerTimeoutDefault, cfg.Logger),
+			Decide: decideFailure(nil, 0, 0), TTL: cfg.TTL, Logger: cfg.Logger,
+		})
+		if err != nil {
+			return nil, err
+		}
+		t.followers = append(t.followers, typeTimers{typ, f})
+	}
+	return t, nil
+}
+
+func makeTimerStream(ctx context.Context, store *jetstream.Store) error {
+	js, err := natsjs.New(store.Conn())
+	if err != nil {
+		return err
+	}
 	_, err = js.CreateStream(ctx, natsjs.StreamConfig{
-		Name: name, Description: "Rossby timers",
-		Subjects: []string{timerSubject(store.Name(), "set") + ">", timerSubject(store.Name(), "due") + ">"},
+		Name: timerStream(store.Name()), Description: "Rossby timers",
+		Subjects: []string{timerSubject(store.Name(), timerSet) + ">", timerSubject(store.Name(), timerDue) + ">"},
 		Storage:  natsjs.FileStorage, Replicas: store.Replicas(), AllowMsgSchedules: true, AllowDirect: true,
 		AllowRollup: true, Discard: natsjs.DiscardOld,
 	})
 	if err != nil && !errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {
-		return nil, fmt.Errorf("timers of store %q: %w", store.Name(), err)
+		return fmt.Errorf("timers of store %q: %w", store.Name(), err)
 	}
-	t.follower, err = follow.New(follow.Config{
-		Conn: store.Conn(), Stream: name, Bucket: store.Name() + "__followers", Name: timerFollower,
-		Filter: timerSubject(store.Name(), "due") + ">", StoreID: store.ID(), Version: 1, Definition: "timers",
-		Start:  func(context.Context) (uint64, error) { return 0, nil },
-		Handle: t.fire, Decide: decideFailure(follow.BackoffMaxDefault), TTL: cfg.TTL,
-		Logger: cmp.Or(cfg.Logger, slog.Default()),
-	})
-	return t, err
+	return nil
 }
 
 // Run executes due commands until ctx ends; see [Reactor.Run].
-func (t *Timers) Run(ctx context.Context) error { return t.follower.Run(ctx) }
+func (t *Timers) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, f := range t.followers {
+		g.Go(func() error { return f.follower.Run(ctx) })
+		g.Go(func() error {
+			t.sweep(ctx, f)
+			return nil
+		})
+	}
+	return g.Wait()
+}
 
 func (t *Timers) fire(ctx context.Context, d follow.Delivery) error {
-	var due timer
-	if err := json.Unmarshal(d.Data, &due); err != nil {
-		return &jetstream.InvalidError{Field: "timer", Value: string(d.Data), Reason: err.Error()}
+	return fire(ctx, d.Data, t.targets)
+}
+
+// sweep removes what has fired and is recorded as done, while the follower is the
+// active one.
+func (t *Timers) sweep(ctx context.Context, f typeTimers) {
+	tick := time.NewTicker(t.cfg.Sweep)
+	defer tick.Stop()
+	swept := uint64(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if f.follower.Status().State != follow.StateActive {
+			continue
+		}
+		status, err := ReadStatus(ctx, t.store, TimersName(f.typ))
+		if err == nil && status.Floor > swept {
+			err = wire.Purge(ctx, t.store.Conn(), timerStream(t.store.Name()),
+				timerSubject(t.store.Name(), timerDue)+f.typ+".>", status.Floor)
+		}
+		switch {
+		case err == nil:
+			swept = status.Floor
+		case ctx.Err() == nil:
+			t.cfg.Logger.WarnContext(ctx, "executed timers were not removed; trying again", "type", f.typ, "error", err)
+		}
 	}
-	target := t.targets[due.Type]
-	if target == nil {
-		return fmt.Errorf("timer for aggregate type %q: this program has no target for it", due.Type)
-	}
-	h := target.definition().handlers[due.Command]
-	if h == nil {
-		return fmt.Errorf("timer for %s %q: this program does not know command %q", due.Type, due.ID, due.Command)
-	}
-	command := reflect.New(h.command)
-	if err := codec.JSON.Decode(due.Body, command.Interface()); err != nil {
-		return &jetstream.InvalidError{Field: "timer's command " + due.Command, Value: string(due.Body), Reason: err.Error()}
-	}
-	opts := []CallOption{
-		TriggeredBy(Trigger{
-			Subscriber: due.Subscriber, EventID: due.EventID, Step: due.Step, Position: due.Position, Time: due.StoredAt,
-		}),
-		Correlation(due.Correlation), Causation(due.Causation), TraceParent(due.TraceParent), Metadata(due.Metadata),
-	}
-	if due.ExpectVersion != nil {
-		opts = append(opts, ExpectVersion(*due.ExpectVersion))
-	}
-	_, err := target.Execute(ctx, due.ID, command.Elem().Interface(), opts...)
-	var version *VersionError
-	if errors.Is(err, ErrRejected) || errors.Is(err, ErrNotFound) || errors.Is(err, ErrExists) ||
-		errors.As(err, &version) {
-		return nil // a decision, and recorded as such
-	}
-	return err
 }

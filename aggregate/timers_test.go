@@ -162,13 +162,13 @@ func TestTimers(t *testing.T) {
 		}
 	}
 	natstest.Eventually(t, "the timers are done", func() error {
-		if s := timers.Status(); !s.CaughtUp || s.Position < last {
+		if s := timers.Status()["account"]; !s.CaughtUp || s.Position < last {
 			return fmt.Errorf("%+v", s)
 		}
 		return nil
 	})
 	balance(t, repo, "a1", 91, 3)
-	if s, err := aggregate.ReadStatus(t.Context(), store, aggregate.TimersName); err != nil || s.Name != aggregate.TimersName {
+	if s, err := aggregate.ReadStatus(t.Context(), store, aggregate.TimersName("account")); err != nil || s.Name != "_timers-account" {
 		t.Error(s, err)
 	}
 	stop()

@@ -149,6 +149,13 @@ func (t *Table) handle(ctx context.Context, store *jetstream.Store, d follow.Del
 	if err != nil {
 		return err
 	}
+	return t.Handle(ctx, store, c, d.Epoch, d.Attempt)
+}
+
+// Handle brings a commit's events to their handlers, up to the first that fails.
+func (t *Table) Handle(
+	ctx context.Context, store jetstream.Positions, c *jetstream.Commit, epoch uint64, attempt int,
+) error {
 	events, err := t.decoder.Events(store, c)
 	if err != nil {
 		return err
@@ -158,7 +165,7 @@ func (t *Table) handle(ctx context.Context, store *jetstream.Store, d follow.Del
 		if h == nil {
 			continue
 		}
-		if err := h(ctx, Event{Recorded: e, Epoch: d.Epoch, Attempt: d.Attempt, Origin: c.Origin}); err != nil {
+		if err := h(ctx, Event{Recorded: e, Epoch: epoch, Attempt: attempt, Origin: c.Origin}); err != nil {
 			return fmt.Errorf("event %s (%s of %s %q, version %d): %w", e.EventID, e.Name, e.Type, e.ID, e.Version, err)
 		}
 	}

@@ -43,6 +43,9 @@ type Status struct {
 	// for the unfinished lanes. Head is the stream's last sequence as last
 	// heard.
 	Position, Head uint64
+	// Floor, of ReadStatus, is the sequence up to which every followed event is
+	// recorded as done, without exception.
+	Floor uint64
 	// Lag is about how many followed events are not done: those the cursor has
 	// not delivered, and at least one for every unfinished lane. LagTime is the
 	// age of the oldest event not done as ReadStatus finds it, of the last one
@@ -155,7 +158,9 @@ func ReadStatus(ctx context.Context, nc *nats.Conn, stream, bucket, name string)
 	if r.Owner != "" {
 		s.State = StateActive
 	}
+	s.Floor = r.Position
 	for _, l := range lanesOf(r, time.Now()) {
+		s.Floor = min(s.Floor, l.from-1)
 		if l.blocked() {
 			s.Blocked = append(s.Blocked, l.status())
 		}

@@ -24,6 +24,7 @@ type Store struct {
 	commits []*jetstream.Commit
 	byID    map[aggregate][]*jetstream.Commit
 	timers  map[string]Timer
+	answer  func(Effect) (bool, error)
 }
 
 type aggregate struct{ typ, id string }

@@ -246,7 +246,7 @@ func servicesAnswer(t *testing.T, c *client) {
 				names = append(names, f.Name)
 			}
 		}
-		for _, want := range []string{"accounts", "customers", "transfers", "ledger", "money-transfer", "notifications", "_timers"} {
+		for _, want := range []string{"accounts", "customers", "transfers", "ledger", "money-transfer", "notifications", "_timers-transfer"} {
 			if !slices.Contains(names, want) {
 				return fmt.Errorf("%s is not among %v", want, names)
 			}

@@ -181,7 +181,7 @@ func (a *App) prepare(ctx context.Context, m Module) error {
 
 func (a *App) prepareProcess(ctx context.Context) error {
 	timers, err := aggregate.NewTimers(ctx, a.store, aggregate.TimersConfig{Logger: a.cfg.Logger, TTL: a.cfg.TTL},
-		a.Accounts, a.Transfers)
+		a.Transfers)
 	if err != nil {
 		return err
 	}

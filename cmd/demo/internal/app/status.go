@@ -34,6 +34,7 @@ func (a *App) Followers(ctx context.Context) ([]api.Follower, error) {
 		}
 		out = append(out, f)
 	}
+	timers := aggregate.TimersName(a.Transfers.TypeName())
 	for _, r := range []struct {
 		name string
 		kind string
@@ -42,8 +43,8 @@ func (a *App) Followers(ctx context.Context) ([]api.Follower, error) {
 		{commands.ReactorName, api.KindReactor, func() (aggregate.Status, error) {
 			return aggregate.ReadStatus(ctx, a.store, commands.ReactorName)
 		}},
-		{aggregate.TimersName, api.KindTimers, func() (aggregate.Status, error) {
-			return aggregate.ReadStatus(ctx, a.store, aggregate.TimersName)
+		{timers, api.KindTimers, func() (aggregate.Status, error) {
+			return aggregate.ReadStatus(ctx, a.store, timers)
 		}},
 		{notify.GatewayName, api.KindGateway, func() (aggregate.Status, error) {
 			return gateway.ReadStatus(ctx, a.store, notify.GatewayName)

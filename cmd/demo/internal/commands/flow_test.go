@@ -35,7 +35,7 @@ func newBank(t *testing.T) *bank {
 	if b.transfers, err = aggregate.NewRepository(store, commands.TransferType(), aggregate.RepositoryConfig{}); err != nil {
 		t.Fatal(err)
 	}
-	timers, err := aggregate.NewTimers(t.Context(), store, aggregate.TimersConfig{}, b.accounts, b.transfers)
+	timers, err := aggregate.NewTimers(t.Context(), store, aggregate.TimersConfig{}, b.transfers)
 	if err != nil {
 		t.Fatal(err)
 	}
