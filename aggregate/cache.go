@@ -20,7 +20,7 @@ type cache struct {
 
 // entryOverhead is about what an entry takes beside its state and the commits it
 // remembers: itself, its places in the list and the map, its view.
-const entryOverhead = 512
+const entryOverhead = 800
 
 func newCache(most int) (*cache, error) {
 	const unbounded = 1 << 30 // bytes bound it

@@ -25,8 +25,6 @@ type core struct {
 	states   *states
 	lanes    lanes
 	counters counters
-	// remember bounds what is remembered of one aggregate's commits, in bytes.
-	remember int
 	newState func() any
 	zero     []byte
 	// now is the clock of decisions.
@@ -57,7 +55,7 @@ func newCore(
 	return &core{
 		def: def, typeName: typeName, store: store, cfg: cfg, decoder: decoder, cache: cache,
 		receipts: newReceipts(store, cfg.ReceiptTTL), states: newStates(store, def.fingerprint, typeName, cfg),
-		newState: newState, zero: zero, remember: max(1, cfg.CacheBytes/4), now: time.Now,
+		newState: newState, zero: zero, now: time.Now,
 	}, nil
 }
 

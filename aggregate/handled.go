@@ -59,12 +59,11 @@ func (r *core) handled(ctx context.Context, id string, c *call, v *view, b bound
 		if err != nil {
 			return false, Result{}, err
 		}
-		i := indexOf(commit, k)
-		if i < 0 {
-			return false, Result{}, fmt.Errorf("%s %q: the commit at %d lost a decision it had", r.typeName, id, seq)
+		if i := indexOf(commit, k); i >= 0 {
+			res, err := r.outcome(id, c, commit, i)
+			return true, res, err
 		}
-		res, err := r.outcome(id, c, commit, i)
-		return true, res, err
+		gaps = []gap{{newest: v.head.Sequence}} // another key of the same hash
 	}
 	if len(gaps) > 0 {
 		defer func() {
@@ -99,13 +98,13 @@ func (r *core) walk(ctx context.Context, id string, k key, b bound, g gap, known
 			return nil, fmt.Errorf("%s %q: the commit at %d says that it follows one at %d",
 				r.typeName, id, next, commit.PreviousSequence)
 		}
-		if len(walked) < rememberMax {
-			walked = append(walked, remember(commit))
+		if size := r.cfg.CacheBytes / 4; len(walked) < size/rememberedBytes {
+			walked = append(walked, known.remember(commit))
 		}
 		if indexOf(commit, k) >= 0 {
 			return commit, nil
 		}
-		if b.beyond(commit.Sequence, commit.Time) {
+		if b.beyond(commit.Sequence, commit.Time.UnixNano()) {
 			return nil, nil //nolint:nilnil // neither found nor failed
 		}
 		next = commit.PreviousSequence

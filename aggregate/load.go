@@ -73,7 +73,7 @@ func (r *core) loadFresh(ctx context.Context, id string, from jetstream.Source) 
 		return known, nil // the replica is behind what this process has seen
 	}
 	if none {
-		return &view{state: r.zero, leader: from == jetstream.Leader, recent: newRecent(r.remember)}, nil
+		return &view{state: r.zero, leader: from == jetstream.Leader, recent: newRecent(r.cfg.CacheBytes)}, nil
 	}
 	b, err := r.stateAt(ctx, id, last, known, from)
 	if errors.Is(err, errBehind) {
@@ -84,7 +84,7 @@ func (r *core) loadFresh(ctx context.Context, id string, from jetstream.Source) 
 	}
 	r.keepState(id, &b)
 	if e == nil {
-		e = r.cache.keep(id, newEntry(reconnects, r.remember))
+		e = r.cache.keep(id, newEntry(reconnects, r.cfg.CacheBytes))
 	}
 	e.recent.add(last)
 	v := &view{

@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"hash/maphash"
 	"slices"
 	"sync"
 	"time"
@@ -22,8 +23,8 @@ type entry struct {
 	view *view
 }
 
-func newEntry(reconnects uint64, limit int) *entry {
-	return &entry{reconnects: reconnects, recent: newRecent(limit)}
+func newEntry(reconnects uint64, cacheBytes int) *entry {
+	return &entry{reconnects: reconnects, recent: newRecent(cacheBytes)}
 }
 
 // size is about what the entry holds, in bytes.
@@ -66,11 +67,11 @@ func (e *entry) outdated(sequence uint64) {
 // What is remembered of one aggregate's commits: the newest few always; all of
 // the last minutes, because ids that bear their time are searched that far; and
 // as far back as a trigger was last looked for, so that a reactor that is behind
-// reads its target's tail once. Never more than a bound.
+// reads its target's tail once. Never more bytes than a bound.
 const (
-	rememberMin = 256
-	rememberMax = 1 << 16
-	rememberFor = 2 * commandSkew
+	rememberMin    = 256
+	rememberFor    = 2 * commandSkew
+	rememberSurely = commandSkew + 10*time.Second
 )
 
 // key identifies a decision within an aggregate.
@@ -86,18 +87,31 @@ func keyOf(d *jetstream.Decision) key {
 	return key{command: d.CommandID}
 }
 
+// hashed is what is remembered of a key: a busy aggregate has very many.
+type hashed uint64
+
+func (r *recent) hash(k key) hashed { return hashed(maphash.Comparable(r.seed, k)) }
+
+// ambiguous stands in the index for keys of one hash in several commits: whoever
+// looks for one of them has to read.
+const ambiguous = 0
+
 // remembered is what the search for duplicates needs of a commit.
 type remembered struct {
 	sequence, previous uint64
-	time               time.Time
-	keys               []key
+	// at is when it was stored, in nanoseconds since 1970.
+	at   int64
+	keys []hashed
 }
 
-func remember(c *jetstream.Commit) remembered {
-	m := remembered{sequence: c.Sequence, previous: c.PreviousSequence, time: c.Time}
+func (r *recent) remember(c *jetstream.Commit) remembered {
+	m := remembered{sequence: c.Sequence, previous: c.PreviousSequence, at: c.Time.UnixNano()}
 	for i := range c.Decisions {
 		if k := keyOf(&c.Decisions[i]); k != (key{}) {
-			m.keys = append(m.keys, k)
+			if m.keys == nil {
+				m.keys = make([]hashed, 0, len(c.Decisions)-i)
+			}
+			m.keys = append(m.keys, r.hash(k))
 		}
 	}
 	return m
@@ -106,37 +120,38 @@ func remember(c *jetstream.Commit) remembered {
 // recent remembers commits of one aggregate, so that looking for a command or a
 // trigger reads only what this process has not seen.
 type recent struct {
+	// seed makes hashes that nobody outside can foresee.
+	seed maphash.Seed
+
 	mu sync.Mutex
 	// items are the latest commits, in order and without a gap. When commits of
 	// other processes come between, the stretch before is kept as older until a
 	// walk backwards joins the two.
 	items, older []remembered
-	// index finds the commits of both by their keys.
-	index map[key]uint64
-	// bytes is about what the commits and the index take; limit, unless 0, bounds
-	// it.
-	bytes, limit int
+	// index finds the commits of both by the hashes of their keys.
+	index map[hashed]uint64
+	// bytes is about what the commits and the index take. limit bounds it, but for
+	// the newest commits, which most bounds.
+	bytes, limit, most int
 	// wanted is how far back a trigger was last looked for, if searched.
 	wanted   uint64
 	searched bool
 }
 
-func newRecent(limit int) *recent { return &recent{limit: limit} }
+// newRecent bounds what is remembered by a quarter of what the cache may hold, in
+// bytes.
+func newRecent(cacheBytes int) *recent {
+	return &recent{seed: maphash.MakeSeed(), limit: cacheBytes / 4, most: cacheBytes}
+}
 
 // What is counted for a commit that is remembered, and for each of its keys: in
 // the list, and in the index.
 const (
 	rememberedBytes = 72
-	keyBytes        = 64 + 112
+	keyBytes        = 40
 )
 
-func (m *remembered) size() int {
-	n := rememberedBytes
-	for _, k := range m.keys {
-		n += keyBytes + len(k.command) + len(k.trigger.Subscriber) + len(k.trigger.EventID) + len(k.trigger.Step)
-	}
-	return n
-}
+func (m *remembered) size() int { return rememberedBytes + keyBytes*len(m.keys) }
 
 func (r *recent) size() int {
 	r.mu.Lock()
@@ -148,7 +163,7 @@ func (r *recent) size() int {
 func (r *recent) add(c *jetstream.Commit) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	m := remember(c)
+	m := r.remember(c)
 	switch n := len(r.items); {
 	case n == 0 || r.items[n-1].sequence == m.previous:
 	case r.items[n-1].sequence >= m.sequence:
@@ -168,19 +183,23 @@ func (r *recent) add(c *jetstream.Commit) {
 // trim forgets the oldest commits that no search is likely to want.
 func (r *recent) trim() {
 	n, drop := len(r.items), 0
-	newest := r.items[n-1].time
-	if r.limit > 0 && r.bytes > r.limit {
+	newest := r.items[n-1].at
+	if r.bytes > r.limit {
 		r.forget(r.older)
 		r.older = nil
 	}
 	left := r.bytes
 	for ; n-drop > 1; drop++ {
 		m := &r.items[drop]
-		if r.limit == 0 || left <= r.limit {
-			wanted := newest.Sub(m.time) < rememberFor || r.searched && m.sequence > r.wanted
-			if n-drop <= rememberMin || n-drop <= rememberMax && wanted {
-				break
-			}
+		age := time.Duration(newest - m.at)
+		// Every command with a time-bearing id looks a minute back: rather let all
+		// else go than read that anew each time.
+		limit := r.limit
+		if age <= rememberSurely {
+			limit = r.most
+		}
+		if left <= limit && (n-drop <= rememberMin || age < rememberFor || r.searched && m.sequence > r.wanted) {
+			break
 		}
 		left -= m.size()
 	}
@@ -190,12 +209,16 @@ func (r *recent) trim() {
 
 func (r *recent) note(items []remembered) {
 	if r.index == nil {
-		r.index = map[key]uint64{}
+		r.index = map[hashed]uint64{}
 	}
 	for _, m := range items {
 		r.bytes += m.size()
 		for _, k := range m.keys {
-			r.index[k] = m.sequence
+			if _, twice := r.index[k]; twice {
+				r.index[k] = ambiguous
+			} else {
+				r.index[k] = m.sequence
+			}
 		}
 	}
 }
@@ -215,16 +238,18 @@ func (r *recent) forget(items []remembered) {
 // newest backwards to the one after stop.
 type gap struct{ newest, stop uint64 }
 
-// find looks a key up among what is remembered. When it is not there, gaps are
-// where it may still be, newest first.
+// find looks a key up among what is remembered: found is the commit that probably
+// holds it. When there is none, gaps are where it may still be, newest first.
 func (r *recent) find(k key, b bound) (sequence uint64, found bool, gaps []gap) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if b.since.IsZero() {
 		r.wanted, r.searched = b.after, true
 	}
-	if seq, ok := r.index[k]; ok {
+	if seq, ok := r.index[r.hash(k)]; ok && seq != ambiguous {
 		return seq, true, nil
+	} else if ok {
+		return 0, false, []gap{{newest: r.items[len(r.items)-1].sequence}}
 	}
 	if len(r.items) == 0 || b.reached(&r.items[0]) {
 		return 0, false, nil
@@ -246,14 +271,14 @@ func (r *recent) find(k key, b bound) (sequence uint64, found bool, gaps []gap) 
 func (r *recent) join(walked []remembered) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.items) == 0 || len(r.items)+len(walked)+len(r.older) > rememberMax {
+	if len(r.items) == 0 {
 		return
 	}
 	size := 0
 	for i := range walked {
 		size += walked[i].size()
 	}
-	if r.limit > 0 && r.bytes+size > r.limit {
+	if r.bytes+size > r.limit {
 		return
 	}
 	if len(walked) > 0 {
@@ -277,11 +302,11 @@ type bound struct {
 	since time.Time
 }
 
-func (b bound) beyond(sequence uint64, stored time.Time) bool {
-	return sequence <= b.after || stored.Before(b.since)
+func (b bound) beyond(sequence uint64, at int64) bool {
+	return sequence <= b.after || !b.since.IsZero() && at < b.since.UnixNano()
 }
 
 // reached tells whether nothing before the commit can hold the key.
 func (b bound) reached(m *remembered) bool {
-	return m.previous <= b.after || b.beyond(m.sequence, m.time)
+	return m.previous <= b.after || b.beyond(m.sequence, m.at)
 }

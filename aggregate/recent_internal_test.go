@@ -38,7 +38,7 @@ func TestRecent(t *testing.T) {
 
 	t.Run("Gaps", func(t *testing.T) {
 		t.Parallel()
-		r := new(recent)
+		r := newRecent(1 << 30)
 		want(t, r, 1, bound{}, "[]")
 		for _, n := range []int{5, 6, 7, 12, 13} { // 8 to 11 are another process's
 			r.add(commitAt(n, start))
@@ -52,16 +52,16 @@ func TestRecent(t *testing.T) {
 		want(t, r, 9, bound{after: 40}, "[{110 70}]")
 		want(t, r, 9, bound{since: start.Add(time.Second)}, "[]")
 		// A walk that did not reach the older stretch.
-		r.join([]remembered{remember(commitAt(11, start)), remember(commitAt(10, start))})
+		r.join([]remembered{r.remember(commitAt(11, start)), r.remember(commitAt(10, start))})
 		want(t, r, 10, bound{}, "100")
 		want(t, r, 9, bound{}, "[{90 70} {40 0}]")
 		// One that was overtaken changes nothing.
-		r.join([]remembered{remember(commitAt(11, start))})
+		r.join([]remembered{r.remember(commitAt(11, start))})
 		want(t, r, 9, bound{}, "[{90 70} {40 0}]")
-		r.join([]remembered{remember(commitAt(9, start)), remember(commitAt(8, start))})
+		r.join([]remembered{r.remember(commitAt(9, start)), r.remember(commitAt(8, start))})
 		want(t, r, 3, bound{}, "[{40 0}]")
 		want(t, r, 8, bound{}, "80")
-		r.join([]remembered{remember(commitAt(4, start)), remember(commitAt(3, start)), remember(commitAt(2, start)), remember(commitAt(1, start))})
+		r.join([]remembered{r.remember(commitAt(4, start)), r.remember(commitAt(3, start)), r.remember(commitAt(2, start)), r.remember(commitAt(1, start))})
 		want(t, r, 99, bound{}, "[]") // the whole history
 		if len(r.items) != 13 || len(r.index) != 13 || r.older != nil {
 			t.Error(len(r.items), len(r.index), r.older)
@@ -70,7 +70,7 @@ func TestRecent(t *testing.T) {
 
 	t.Run("LongerStretchIsKept", func(t *testing.T) {
 		t.Parallel()
-		r := new(recent)
+		r := newRecent(1 << 30)
 		for n := 1; n <= 5; n++ {
 			r.add(commitAt(n, start))
 		}
@@ -85,7 +85,7 @@ func TestRecent(t *testing.T) {
 
 	t.Run("TheLastMinutesStay", func(t *testing.T) {
 		t.Parallel()
-		r := new(recent)
+		r := newRecent(1 << 30)
 		const all = 5000
 		at := func(n int) time.Time { return start.Add(time.Duration(n) * 100 * time.Millisecond) }
 		for n := 1; n <= all; n++ {
@@ -114,17 +114,34 @@ func TestRecent(t *testing.T) {
 
 	t.Run("Bounded", func(t *testing.T) {
 		t.Parallel()
-		r := new(recent)
+		const most = 400 * (rememberedBytes + keyBytes)
+		r := newRecent(most)
 		r.find(key{command: "x"}, bound{}) // wants everything
-		for n := 1; n <= rememberMax+500; n++ {
+		for n := 1; n <= 2000; n++ {
+			r.add(commitAt(n, start)) // all at once: ids may be of the last minute
+		}
+		if len(r.items) != 400 || len(r.index) != 400 || r.bytes != most {
+			t.Error(len(r.items), len(r.index), r.bytes)
+		}
+		want(t, r, 1, bound{}, "[{16000 0}]")
+		r.join([]remembered{r.remember(commitAt(1600, start))}) // no room
+		want(t, r, 1, bound{}, "[{16000 0}]")
+		// What is older than a minute makes do with a quarter.
+		r.add(commitAt(2001, start.Add(rememberSurely+time.Second)))
+		if len(r.items) != 100 || r.bytes != most/4 {
+			t.Error(len(r.items), r.bytes)
+		}
+	})
+
+	t.Run("OneHashTwice", func(t *testing.T) {
+		t.Parallel()
+		r := newRecent(1 << 30)
+		for n := 1; n <= 3; n++ {
 			r.add(commitAt(n, start))
 		}
-		if len(r.items) != rememberMax || len(r.index) != rememberMax {
-			t.Error(len(r.items), len(r.index))
-		}
-		want(t, r, 1, bound{}, "[{5000 0}]")
-		r.join([]remembered{remember(commitAt(500, start))}) // no room
-		want(t, r, 1, bound{}, "[{5000 0}]")
+		r.note([]remembered{{sequence: 40, keys: []hashed{r.hash(key{command: "2"})}}})
+		want(t, r, 2, bound{}, "[{30 0}]") // both must be read
+		want(t, r, 3, bound{}, "30")
 	})
 }
 

@@ -28,10 +28,11 @@ const ReceiptTTLMin = time.Second
 
 // RepositoryConfig tunes a [Repository]. The zero value is a good one.
 type RepositoryConfig struct {
-	// CacheBytes bounds the memory for aggregates that were used lately: their
-	// encoded states, and what tells that a command was handled before, about 300
-	// bytes for each of the last commits. An aggregate may take a quarter of it.
-	// Defaults to [CacheBytesDefault].
+	// CacheBytes bounds the memory for aggregates that were used lately, the least
+	// recently used out first: about 800 bytes and the encoded state for each, and
+	// about 120 bytes for each of its commits of the last two minutes, by which
+	// repeated commands are found. An aggregate that is in use stays, and may take all
+	// of it. Defaults to [CacheBytesDefault].
 	CacheBytes int
 	// GroupBytes bounds the events of one commit of several commands, in bytes, and
 	// GroupLimit their number; those that came later wait for the next. A single
