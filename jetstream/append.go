@@ -37,7 +37,8 @@ type Write struct {
 //   - [*RefusedError]: not stored, the server will not have it.
 //   - [ErrUnavailable]: not stored, NATS did not take it before ctx ended.
 //   - [*UnknownError]: ctx ended while it may have been on its way.
-//   - [ErrStoreWentBack]: the store's last sequence stays below After's.
+//   - [ErrStoreWentBack]: not stored, the store's last sequence stays below After's,
+//     or an earlier append got a sequence that this store had seen before.
 //   - [*InvalidError]: the write was malformed and never sent.
 //
 // It costs one publish. A context without a deadline is bounded by
@@ -49,6 +50,10 @@ func (s *Store) Append(ctx context.Context, w Write) (Head, error) {
 	}
 	if err := w.validate(); err != nil {
 		return Head{}, err
+	}
+	if s.horizon.back.Load() {
+		return Head{}, fmt.Errorf("%s %q: %w: it gave out sequences a second time; find out what is lost, then open it anew",
+			w.Type, w.ID, ErrStoreWentBack)
 	}
 	names := eventNames(w.Decisions)
 	c := &Commit{
@@ -174,9 +179,13 @@ func denied(nc *nats.Conn, subject string) error {
 func (s *Store) publish(ctx context.Context, msg *nats.Msg) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, min(s.attempt, s.timeout))
 	defer cancel()
+	before := s.horizon.last.Load()
 	ack, err := wire.Publish(ctx, s.nc, msg)
 	if err == nil && ack.Stream != s.name {
 		return 0, fmt.Errorf("%w: stream %q answered for store %q", wire.ErrProtocol, ack.Stream, s.name)
+	}
+	if err == nil {
+		s.horizon.acked(before, ack.Sequence)
 	}
 	return ack.Sequence, err
 }

@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/rossby-go/rossby/internal/wire"
@@ -16,16 +17,22 @@ func (s *Store) At(ctx context.Context, typ, id string, sequence uint64) (*Commi
 	if err != nil {
 		return nil, err
 	}
-	for _, next := range []nextFunc{wire.DirectNext, wire.LeaderNext} {
-		m, err := retried(ctx, s, func(ctx context.Context) (wire.Message, error) {
-			return next(ctx, s.nc, s.name, subject, sequence)
-		})
-		if err == nil && m.Sequence == sequence {
-			return Decode(&m)
-		}
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("%s %q: commit at %d: %w", typ, id, sequence, err)
-		}
+	c, err := s.at(ctx, subject, sequence)
+	if err != nil {
+		return nil, fmt.Errorf("%s %q: commit at %d: %w", typ, id, sequence, err)
 	}
-	return nil, fmt.Errorf("%s %q: %w: no commit at %d", typ, id, ErrIncomplete, sequence)
+	return c, nil
+}
+
+func (s *Store) at(ctx context.Context, subject string, sequence uint64) (*Commit, error) {
+	m, err := s.message(ctx, sequence)
+	switch {
+	case errors.Is(err, wire.ErrNotFound):
+		return nil, fmt.Errorf("%w: there is no message", ErrIncomplete)
+	case err != nil:
+		return nil, err
+	case m.Subject != subject:
+		return nil, fmt.Errorf("%w: the message there is on %q", ErrIncomplete, m.Subject)
+	}
+	return Decode(&m)
 }

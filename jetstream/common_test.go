@@ -3,6 +3,7 @@ package jetstream_test
 import (
 	"context"
 	"errors"
+	"iter"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -62,8 +63,13 @@ func appendN(t testing.TB, s *jetstream.Store, id string, n int) []jetstream.Hea
 
 // history reads an aggregate's commits.
 func history(ctx context.Context, s *jetstream.Store, id string, r jetstream.Range) ([]*jetstream.Commit, error) {
+	return collect(s.History(ctx, "account", id, r))
+}
+
+// collect reads commits until there are no more, or an error.
+func collect(seq iter.Seq2[*jetstream.Commit, error]) ([]*jetstream.Commit, error) {
 	var commits []*jetstream.Commit
-	for c, err := range s.History(ctx, "account", id, r) {
+	for c, err := range seq {
 		if err != nil {
 			return commits, err
 		}

@@ -22,6 +22,8 @@ var (
 	// ErrStoreWentBack is returned when a store's last sequence on a subject stays
 	// below one that was acknowledged: the store lost commits or was restored.
 	ErrStoreWentBack = errors.New("the store has lost commits it had acknowledged")
+	// ErrDamaged is matched by every [*DamageError].
+	ErrDamaged = errors.New("the store was changed behind Rossby's back")
 	// ErrUnavailable is returned when NATS could not be reached and the write was
 	// surely not stored.
 	ErrUnavailable = errors.New("NATS is not available")
@@ -147,6 +149,61 @@ func (e *FormatError) Unwrap() error { return e.Cause }
 
 // Is matches [ErrFormat].
 func (e *FormatError) Is(target error) bool { return target == ErrFormat }
+
+// DamageKind is what is wrong with a store.
+type DamageKind string
+
+// The kinds of damage.
+const (
+	// DamageMissing is a hole: messages that the stream has lost or somebody deleted.
+	DamageMissing DamageKind = "missing"
+	// DamageChain is a commit that does not follow the one before it on its subject:
+	// commits between them are gone, or were written over, or stand in another order,
+	// or it was never written by Rossby.
+	DamageChain DamageKind = "chain"
+	// DamageUnreadable is a message that is no commit of a known format.
+	DamageUnreadable DamageKind = "unreadable"
+	// DamagePartition is a commit on a subject with another partition than its
+	// aggregate's, where no load looks for it.
+	DamagePartition DamageKind = "partition"
+	// DamageCopy is a first commit that stands in the store twice.
+	DamageCopy DamageKind = "copy"
+	// DamageTransaction is a transaction without one of its commits.
+	DamageTransaction DamageKind = "transaction"
+	// DamageEvent is an event that the schemas cannot decode.
+	DamageEvent DamageKind = "event"
+	// DamageGenesis is a first message that is not this store's.
+	DamageGenesis DamageKind = "genesis"
+	// DamageSettings is a stream whose settings may lose commits.
+	DamageSettings DamageKind = "settings"
+)
+
+// DamageError is one fault of a store, found by a read or by [Store.Verify].
+type DamageError struct {
+	Kind DamageKind
+	// Subject is that of the message with the fault, "" where none is left.
+	Subject string
+	// Sequence is that of the message, or the first of those that are missing.
+	// Through is the last one concerned: a read goes on after it.
+	Sequence, Through uint64
+	// Detail says what was found and what was due.
+	Detail string
+}
+
+// Error names the kind, the message and what is wrong.
+func (e *DamageError) Error() string {
+	where := fmt.Sprintf("message %d", e.Sequence)
+	if e.Through > e.Sequence {
+		where = fmt.Sprintf("messages %d to %d", e.Sequence, e.Through)
+	}
+	if e.Subject != "" {
+		where += fmt.Sprintf(" on %q", e.Subject)
+	}
+	return fmt.Sprintf("damaged store (%s): %s: %s", e.Kind, where, e.Detail)
+}
+
+// Is matches [ErrDamaged].
+func (e *DamageError) Is(target error) bool { return target == ErrDamaged }
 
 // UnknownEventError is an event whose name or version the schema does not know.
 type UnknownEventError struct {

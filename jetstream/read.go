@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
+	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
 
@@ -23,19 +23,6 @@ const (
 	Replica
 )
 
-// pageHistory is the page size for one aggregate's history: its commits lie far
-// apart, and the server stops the store's writers while it gathers a page.
-const pageHistory = 4
-
-// Pages of whole-store scans, whose messages lie side by side.
-const (
-	pageScan      = 256
-	pageScanBytes = 4 << 20
-)
-
-// staleReads is how many replicas may answer short before the leader is asked.
-const staleReads = 3
-
 // Last returns the aggregate's last commit in one direct get, whatever the length
 // of its history. An aggregate without commits is [ErrNotFound]; from a replica
 // that proves nothing.
@@ -44,11 +31,7 @@ func (s *Store) Last(ctx context.Context, typ, id string, from Source) (*Commit,
 	if err != nil {
 		return nil, err
 	}
-	get := wire.LeaderLast
-	if from == Replica {
-		get = wire.DirectLast
-	}
-	m, err := retried(ctx, s, func(ctx context.Context) (wire.Message, error) { return get(ctx, s.nc, s.name, subject) })
+	m, err := s.last(ctx, subject, from)
 	if errors.Is(err, wire.ErrNotFound) {
 		return nil, fmt.Errorf("%s %q: %w", typ, id, ErrNotFound)
 	}
@@ -84,198 +67,83 @@ func retried[T any](ctx context.Context, s *Store, read func(context.Context) (T
 	}
 }
 
-// Range bounds a read by stream sequences.
-type Range struct {
-	// After is where to begin: at the first commit beyond it.
-	After uint64
-	// To is the sequence of the last commit wanted, which must be there. Defaults
-	// to 0, the last commit that the leader has when the read begins.
-	To uint64
-}
-
-// History yields an aggregate's commits in order. It is complete: it ends with
-// the commit at r.To or with an error, [ErrIncomplete] when that commit could not
-// be reached. Each commit is checked to follow the one before; one that does not
-// is a [*FormatError]. An aggregate
-// without commits yields nothing.
-//
-// It reads a few commits at a time, so memory is bounded; each page costs a round
-// trip and the disk blocks that its commits lie in.
-func (s *Store) History(ctx context.Context, typ, id string, r Range) iter.Seq2[*Commit, error] {
-	return func(yield func(*Commit, error) bool) {
-		subject, err := s.Subject(typ, id)
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		var before *Commit
-		for m, err := range s.messages(ctx, subject, r, pageHistory, 1<<20) {
-			if err != nil {
-				yield(nil, fmt.Errorf("history of %s %q: %w", typ, id, err))
-				return
-			}
-			c, err := Decode(&m)
-			if err == nil {
-				err = follows(&m, c, before, r.After)
-			}
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			if !yield(c, nil) {
-				return
-			}
-			before = c
-		}
-	}
-}
-
-// follows checks that a commit continues the one before it in a history that
-// began after a sequence.
-func follows(m *wire.Message, c, before *Commit, after uint64) error {
-	switch {
-	case before == nil && after > 0, before == nil && c.Ordinal == 1:
-		return nil
-	case before == nil:
-		return formatError(m, fmt.Sprintf("the chain is broken: the first commit there is has ordinal %d", c.Ordinal), nil)
-	case c.Previous != before.CommitID || c.Ordinal != before.Ordinal+1:
-		return formatError(m, fmt.Sprintf(
-			"the chain is broken: it follows %q with ordinal %d, but commit %s with ordinal %d stands before it",
-			c.Previous, c.Ordinal, before.CommitID, before.Ordinal), nil)
-	case c.Version != before.Version+uint64(c.Events()): //nolint:gosec // a length
-		return formatError(m, fmt.Sprintf("the chain is broken: version %d with %d events follows version %d",
-			c.Version, c.Events(), before.Version), nil)
-	}
-	return nil
-}
-
-// Scan yields every commit of the store in order, or every commit of one
-// aggregate type. It is complete as [Store.History] is.
-func (s *Store) Scan(ctx context.Context, typ string, r Range) iter.Seq2[*Commit, error] {
-	return func(yield func(*Commit, error) bool) {
-		if typ != "" {
-			if err := ValidateName("aggregate type", typ); err != nil {
-				yield(nil, err)
-				return
-			}
-		}
-		for m, err := range s.messages(ctx, s.SubjectFilter(typ), r, pageScan, pageScanBytes) {
-			if err != nil {
-				yield(nil, fmt.Errorf("scan of store %q: %w", s.name, err))
-				return
-			}
-			if IsGenesis(&m) {
-				continue
-			}
-			c, err := Decode(&m)
-			if !yield(c, err) || err != nil {
-				return
-			}
-		}
-	}
-}
-
-// messages yields the messages of a range. A page that ends too early, because
-// its replica lags, is asked for again, in the end one message at a time from the
-// leader.
-func (s *Store) messages(
-	ctx context.Context, subject string, r Range, limit, bytes int,
-) iter.Seq2[wire.Message, error] {
-	return func(yield func(wire.Message, error) bool) {
-		if r.To == 0 {
-			last, err := retried(ctx, s, func(ctx context.Context) (wire.Message, error) {
-				return wire.LeaderLast(ctx, s.nc, s.name, subject)
-			})
-			if errors.Is(err, wire.ErrNotFound) {
-				return
-			}
-			if err != nil {
-				yield(wire.Message{}, err)
-				return
-			}
-			r.To = last.Sequence
-		}
-		short, wait := 0, newBackoff()
-		for from := r.After + 1; from <= r.To; {
-			page, err := s.page(ctx, subject, from, limit, bytes, short >= staleReads)
-			if err != nil {
-				yield(wire.Message{}, err)
-				return
-			}
-			short++
-			for _, m := range page {
-				if m.Sequence > r.To {
-					yield(wire.Message{}, fmt.Errorf("%w: there is no commit at %d, the next one is at %d",
-						ErrIncomplete, r.To, m.Sequence))
-					return
-				}
-				short = 0
-				if !yield(m, nil) || m.Sequence == r.To {
-					return
-				}
-				from = m.Sequence + 1
-			}
-			if short == 0 {
-				wait = newBackoff()
-				continue
-			}
-			stop := wait.next(ctx)
-			if stop != nil || short > 2*staleReads {
-				yield(wire.Message{}, errors.Join(
-					fmt.Errorf("%w: nothing at or after %d, wanted up to %d", ErrIncomplete, from, r.To), stop))
-				return
-			}
-		}
-	}
-}
-
-func (s *Store) page(
-	ctx context.Context, subject string, from uint64, limit, bytes int, leader bool,
-) ([]wire.Message, error) {
-	if leader {
-		m, err := retried(ctx, s, func(ctx context.Context) (wire.Message, error) {
-			return wire.LeaderNext(ctx, s.nc, s.name, subject, from)
-		})
-		if errors.Is(err, wire.ErrNotFound) {
-			return nil, nil
-		}
-		return []wire.Message{m}, err
-	}
-	p, err := retried(ctx, s, func(ctx context.Context) (wire.Page, error) {
-		return wire.Batch(ctx, s.nc, s.name, subject, from, limit, bytes)
-	})
-	return contiguous(p.Messages), err
-}
-
-// contiguous cuts a page where a message of it got lost on its way: an answer of
-// several messages may cross a connection between servers that breaks.
-func contiguous(page []wire.Message) []wire.Message {
-	before := "0"
-	for i := range page {
-		if header(page[i].Header, headerBefore) != before {
-			return page[:i]
-		}
-		before = header(page[i].Header, nats.JSSequence)
-	}
-	return page
-}
-
-// headerBefore is the sequence of the message before in an answer of several.
-const headerBefore = "Nats-Last-Sequence"
-
 // LastSequence is the sequence of the store's last commit, as the leader has it.
+// Returns [ErrStoreWentBack] when that stays below what this store has seen.
 func (s *Store) LastSequence(ctx context.Context) (uint64, error) {
-	m, err := retried(ctx, s, func(ctx context.Context) (wire.Message, error) {
-		return wire.LeaderLast(ctx, s.nc, s.name, s.SubjectFilter(""))
-	})
+	seq, err := s.head(ctx, s.horizon.last.Load())
 	if err != nil {
 		return 0, fmt.Errorf("head of store %q: %w", s.name, err)
 	}
-	return m.Sequence, nil
+	s.horizon.see(seq)
+	return seq, nil
 }
 
 // LastPosition is the position of the store's last commit, as the leader has it.
 func (s *Store) LastPosition(ctx context.Context) (Position, error) {
 	seq, err := s.LastSequence(ctx)
 	return s.Position(seq), err
+}
+
+// CheckPosition tells whether the store still has what a position stands for, which
+// a program kept from an earlier run. Returns [ErrStoreWentBack] when the store ends
+// before it, a [*ForeignPositionError] when it is another store's.
+func (s *Store) CheckPosition(ctx context.Context, p Position) error {
+	seq, err := s.Sequence(p)
+	if err != nil {
+		return err
+	}
+	return s.checkReached(ctx, seq)
+}
+
+func (s *Store) checkReached(ctx context.Context, sequence uint64) error {
+	if _, err := s.head(ctx, max(sequence, s.horizon.last.Load())); err != nil {
+		return fmt.Errorf("store %q: %w", s.name, err)
+	}
+	return nil
+}
+
+// head is the sequence of the last message, which is at least known. A leader that
+// was deposed and has not noticed may be behind for a while.
+func (s *Store) head(ctx context.Context, known uint64) (uint64, error) {
+	for behind, wait := 0, newBackoff(); ; {
+		m, err := s.last(ctx, wire.Everything, Leader)
+		if err != nil {
+			return 0, err
+		}
+		if m.Sequence >= known {
+			return m.Sequence, nil
+		}
+		if behind++; behind >= wentBackAfter {
+			return 0, fmt.Errorf("%w: its last sequence is %d where %d was known", ErrStoreWentBack, m.Sequence, known)
+		}
+		if stop := wait.next(ctx); stop != nil {
+			return 0, stop
+		}
+	}
+}
+
+// horizon is what a program has seen of a store: the newest sequence, which the
+// store must never fall behind.
+type horizon struct {
+	last atomic.Uint64
+	// back tells that the store gave out a sequence a second time.
+	back atomic.Bool
+}
+
+func (h *horizon) see(sequence uint64) {
+	for {
+		last := h.last.Load()
+		if sequence <= last || h.last.CompareAndSwap(last, sequence) {
+			return
+		}
+	}
+}
+
+// acked is told what had been seen before a commit was sent and the sequence that
+// it got.
+func (h *horizon) acked(before, sequence uint64) {
+	if sequence <= before {
+		h.back.Store(true)
+	}
+	h.see(sequence)
 }

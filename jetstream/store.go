@@ -31,6 +31,7 @@ type Store struct {
 	replicas   int
 	attempt    time.Duration
 	timeout    time.Duration
+	horizon    *horizon
 }
 
 const genesisSuffix = ".event._store.0.genesis"
@@ -127,6 +128,7 @@ func open(ctx context.Context, nc *nats.Conn, cfg Config, create bool) (*Store, 
 	return &Store{
 		nc: nc, name: cfg.Name, id: g.Store, prefix: cfg.Name + ".event.", partitions: g.Partitions,
 		codec: cdc, replicas: live.Replicas, attempt: cfg.AttemptTimeout, timeout: cfg.AppendTimeout,
+		horizon: new(horizon),
 	}, nil
 }
 

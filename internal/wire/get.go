@@ -34,7 +34,27 @@ func DirectLast(ctx context.Context, nc *nats.Conn, stream, subject string) (Mes
 // DirectNext returns the first message with a sequence of at least from whose
 // subject matches, from any replica. Errors are those of [DirectLast].
 func DirectNext(ctx context.Context, nc *nats.Conn, stream, subject string, from uint64) (Message, error) {
-	body, err := json.Marshal(getRequest{Seq: from, NextBySubj: subject})
+	return directGet(ctx, nc, stream, getRequest{Seq: from, NextBySubj: subject})
+}
+
+// DirectAt returns the message with a sequence, from any replica: the cheapest
+// get there is, as nothing is searched. Errors are those of [DirectLast].
+func DirectAt(ctx context.Context, nc *nats.Conn, stream string, sequence uint64) (Message, error) {
+	return directGet(ctx, nc, stream, getRequest{Seq: sequence})
+}
+
+// DirectSince returns the first message that was stored at a time or later, from
+// any replica. Errors are those of [DirectLast].
+func DirectSince(ctx context.Context, nc *nats.Conn, stream string, at time.Time) (Message, error) {
+	return directGet(ctx, nc, stream, getRequest{StartTime: &at, NextBySubj: Everything})
+}
+
+// Everything matches every subject. Servers answer it faster than a filter that
+// happens to match all of a stream.
+const Everything = ">"
+
+func directGet(ctx context.Context, nc *nats.Conn, stream string, req getRequest) (Message, error) {
+	body, err := json.Marshal(req)
 	if err != nil {
 		return Message{}, err
 	}
@@ -57,15 +77,25 @@ func LeaderNext(ctx context.Context, nc *nats.Conn, stream, subject string, from
 	return leader(ctx, nc, stream, getRequest{Seq: from, NextBySubj: subject})
 }
 
+// LeaderAt is [DirectAt] answered by the stream's leader.
+func LeaderAt(ctx context.Context, nc *nats.Conn, stream string, sequence uint64) (Message, error) {
+	return leader(ctx, nc, stream, getRequest{Seq: sequence})
+}
+
+// LeaderSince is [DirectSince] answered by the stream's leader.
+func LeaderSince(ctx context.Context, nc *nats.Conn, stream string, at time.Time) (Message, error) {
+	return leader(ctx, nc, stream, getRequest{StartTime: &at, NextBySubj: Everything})
+}
+
 // getRequest is the body of MSG.GET and DIRECT.GET requests.
 type getRequest struct {
-	Seq        uint64   `json:"seq,omitempty"`
-	LastBySubj string   `json:"last_by_subj,omitempty"`
-	NextBySubj string   `json:"next_by_subj,omitempty"`
-	Batch      int      `json:"batch,omitempty"`
-	MaxBytes   int      `json:"max_bytes,omitempty"`
-	MultiLast  []string `json:"multi_last,omitempty"`
-	UpToSeq    uint64   `json:"up_to_seq,omitempty"`
+	Seq        uint64     `json:"seq,omitempty"`
+	LastBySubj string     `json:"last_by_subj,omitempty"`
+	NextBySubj string     `json:"next_by_subj,omitempty"`
+	StartTime  *time.Time `json:"start_time,omitempty"`
+	Batch      int        `json:"batch,omitempty"`
+	MaxBytes   int        `json:"max_bytes,omitempty"`
+	MultiLast  []string   `json:"multi_last,omitempty"`
 }
 
 // leader sends a raw request because nats.go turns such reads into direct ones

@@ -1,0 +1,259 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/rossby-go/rossby/internal/wire"
+)
+
+// Pages of scans, whose messages lie side by side.
+const (
+	pageScan      = 256
+	pageScanBytes = 4 << 20
+)
+
+// staleReads is how many replicas may answer short before the leader is asked.
+const staleReads = 3
+
+// Scan yields every commit of the store, or every commit of one aggregate type. It
+// is complete as [Store.History] is. A scan of the whole store meets every message,
+// so it finds holes: a [*DamageError]. Whether each commit follows the one before
+// is not checked: see [Store.Verify].
+func (s *Store) Scan(ctx context.Context, typ string, r Range) iter.Seq2[*Commit, error] {
+	return func(yield func(*Commit, error) bool) {
+		err := r.validate(false)
+		if typ != "" {
+			err = errors.Join(ValidateName("aggregate type", typ), err)
+		}
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		for m, err := range s.scanned(ctx, typ, r) {
+			if err != nil {
+				yield(nil, fmt.Errorf("scan of store %q: %w", s.name, err))
+				return
+			}
+			if IsGenesis(&m) || !r.wantsMessage(&m) {
+				continue
+			}
+			c, err := Decode(&m)
+			if !yield(c, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+func (r *Range) wantsMessage(m *Message) bool { return len(r.Events) == 0 || r.wants(EventNames(m)) }
+
+// scanned yields the messages that a scan meets.
+func (s *Store) scanned(ctx context.Context, typ string, r Range) iter.Seq2[Message, error] {
+	return func(yield func(Message, error) bool) {
+		filter := wire.Everything
+		if typ != "" {
+			filter = s.SubjectFilter(typ)
+		}
+		b, err := s.span(ctx, filter, &r)
+		switch {
+		case err != nil:
+			yield(Message{}, err)
+		case b.end <= b.after:
+		case r.Backwards:
+			s.scanBack(ctx, filter, b, yield)
+		default:
+			s.messages(ctx, filter, b, pageScan, yield)
+		}
+	}
+}
+
+// span is what a scan reads: the matching messages after a sequence up to another.
+// The read is complete once it has come to the fence, which is a matching message.
+type span struct {
+	after, end, fence uint64
+	// exact tells that the fence is the end, which must be there.
+	exact bool
+}
+
+func (s *Store) span(ctx context.Context, filter string, r *Range) (b span, err error) {
+	if b.after, err = s.begin(ctx, r); err != nil {
+		return b, err
+	}
+	if r.To > 0 {
+		b.end, b.fence, b.exact = r.To, r.To, true
+		return b, nil
+	}
+	if !r.AsOf.IsZero() {
+		if b.end, err = s.asOf(ctx, r.AsOf); err != nil || b.end <= b.after {
+			return b, err
+		}
+		if b.end < math.MaxUint64 {
+			// A message beyond the end proves that there are no more before it.
+			m, err := s.firstFrom(ctx, filter, b.end+1)
+			if err == nil || !errors.Is(err, wire.ErrNotFound) {
+				b.fence = m.Sequence
+				return b, err
+			}
+		}
+	}
+	m, err := s.last(ctx, filter, r.From)
+	if errors.Is(err, wire.ErrNotFound) {
+		b.end = 0
+		return b, nil
+	}
+	if err != nil {
+		return b, err
+	}
+	if b.end == 0 || m.Sequence < b.end {
+		b.end = m.Sequence
+	}
+	b.fence = m.Sequence
+	if b.end <= b.after && b.after == r.After && r.After > 0 {
+		err = s.checkReached(ctx, r.After)
+	}
+	return b, err
+}
+
+// messages yields the messages of a span. A page that ends too early, because its
+// replica lags, is asked for again, in the end one message at a time from the
+// leader.
+func (s *Store) messages(
+	ctx context.Context, filter string, b span, limit int, yield func(Message, error) bool,
+) {
+	short, wait := 0, newBackoff()
+	for from := b.after + 1; from <= b.fence; {
+		page, err := s.page(ctx, filter, from, limit, short >= staleReads)
+		if err != nil {
+			yield(Message{}, err)
+			return
+		}
+		short++
+		for _, m := range page {
+			if m.Sequence > b.fence && b.exact {
+				yield(Message{}, fmt.Errorf("%w: there is no commit at %d, the next one is at %d", ErrIncomplete, b.end, m.Sequence))
+				return
+			}
+			if filter == wire.Everything && m.Sequence > from {
+				// Nothing is ever deleted. What the leader lacks is gone.
+				err := s.hole(ctx, from, min(m.Sequence, b.end+1))
+				if err != nil {
+					yield(Message{}, err)
+					return
+				}
+				break
+			}
+			short = 0
+			if m.Sequence > b.end || !yield(m, nil) || m.Sequence >= b.fence {
+				return
+			}
+			from = m.Sequence + 1
+		}
+		if short == 0 {
+			wait = newBackoff()
+			continue
+		}
+		stop := wait.next(ctx)
+		if stop != nil || short > 2*staleReads {
+			yield(Message{}, errors.Join(
+				fmt.Errorf("%w: nothing at or after %d, wanted up to %d", ErrIncomplete, from, b.end), stop))
+			return
+		}
+	}
+}
+
+// hole tells whether the leader, too, lacks what lies before a message.
+func (s *Store) hole(ctx context.Context, first, next uint64) error {
+	m, err := retried(ctx, s, func(ctx context.Context) (wire.Message, error) {
+		return wire.LeaderNext(ctx, s.nc, s.name, wire.Everything, first)
+	})
+	if err != nil && !errors.Is(err, wire.ErrNotFound) {
+		return err
+	}
+	if err == nil && m.Sequence == first {
+		return nil
+	}
+	if err == nil {
+		next = m.Sequence
+	}
+	return &DamageError{
+		Kind: DamageMissing, Sequence: first, Through: next - 1,
+		Detail: "nothing is there, though Rossby deletes nothing",
+	}
+}
+
+// scanBack yields the messages of a span from its end, which it reads a page at a
+// time, whatever their subjects: what is there is proved by what lies beside it.
+func (s *Store) scanBack(ctx context.Context, filter string, b span, yield func(Message, error) bool) {
+	prefix := strings.TrimSuffix(filter, wire.Everything)
+	first := true
+	for end := b.end; end > b.after; {
+		begin := max(b.after, end-min(end, pageScan))
+		page := make([]Message, 0, end-begin)
+		var fault error
+		s.messages(ctx, wire.Everything, span{after: begin, end: end, fence: end, exact: true}, pageScan,
+			func(m Message, err error) bool {
+				if fault = err; err == nil {
+					page = append(page, m)
+				}
+				return err == nil
+			})
+		if fault != nil {
+			yield(Message{}, fault)
+			return
+		}
+		slices.Reverse(page)
+		for _, m := range page {
+			matches := strings.HasPrefix(m.Subject, prefix)
+			if first && b.exact && !matches {
+				yield(Message{}, fmt.Errorf("%w: the message at %d is on %q", ErrIncomplete, m.Sequence, m.Subject))
+				return
+			}
+			first = false
+			if matches && !yield(m, nil) {
+				return
+			}
+		}
+		end = begin
+	}
+}
+
+// page reads messages from a sequence on, in order and without gaps.
+func (s *Store) page(ctx context.Context, filter string, from uint64, limit int, leader bool) ([]Message, error) {
+	if leader {
+		m, err := retried(ctx, s, func(ctx context.Context) (wire.Message, error) {
+			return wire.LeaderNext(ctx, s.nc, s.name, filter, from)
+		})
+		if errors.Is(err, wire.ErrNotFound) {
+			return nil, nil
+		}
+		return []Message{m}, err
+	}
+	p, err := retried(ctx, s, func(ctx context.Context) (wire.Page, error) {
+		return wire.Batch(ctx, s.nc, s.name, filter, from, limit, pageScanBytes)
+	})
+	return contiguous(p.Messages), err
+}
+
+// contiguous cuts a page where a message of it got lost on its way: an answer of
+// several messages may cross a connection between servers that breaks.
+func contiguous(page []Message) []Message {
+	before := "0"
+	for i := range page {
+		if header(page[i].Header, headerBefore) != before {
+			return page[:i]
+		}
+		before = header(page[i].Header, nats.JSSequence)
+	}
+	return page
+}
+
+// headerBefore is the sequence of the message before in an answer of several.
+const headerBefore = "Nats-Last-Sequence"
