@@ -37,7 +37,7 @@ func (r *Rehearsal) Handle(ctx context.Context, c *jetstream.Commit, attempt int
 			err = &follow.PanicError{Value: p, Stack: debug.Stack()}
 		}
 	}()
-	return r.table.Handle(ctx, r.store, c, 1, attempt)
+	return r.table.Handle(ctx, r.store, c, follow.Delivery{Epoch: 1, Attempt: attempt})
 }
 
 // RehearseTimer executes a due timer of a store in memory, on the target of its

@@ -18,6 +18,8 @@ import (
 type Delivery struct {
 	jetstream.Meta
 
+	// Store is the store's name.
+	Store string
 	// IdempotencyKey is the same on every attempt to deliver this event through
 	// this gateway: give it to the service.
 	IdempotencyKey string
@@ -29,6 +31,19 @@ type Delivery struct {
 
 	origin  *jetstream.Origin
 	gateway *definition
+	note    *string
+}
+
+// NoteMax is the longest note, in bytes.
+const NoteMax = 1 << 10
+
+// Note keeps a line about the delivery, such as the id that the service gave it,
+// for its [Outcome]; with the ledger, over crashes too. The last note counts;
+// beyond [NoteMax] it is cut.
+func (d Delivery) Note(text string) {
+	if d.note != nil {
+		*d.note = strings.ToValidUTF8(text[:min(len(text), NoteMax)], "")
+	}
 }
 
 // Command executes a command about the outcome, by request-reply with the

@@ -3,6 +3,9 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"time"
+
+	"github.com/rossby-go/rossby/internal/follow"
 )
 
 // ErrPermanent is matched by every error of [Permanent].
@@ -17,6 +20,11 @@ func Permanent(err error) error {
 	return fmt.Errorf("%w: %w", ErrPermanent, err)
 }
 
+// RetryAfter marks an error with which the destination said when to come back:
+// until then nothing goes there. It counts as an attempt. More than an hour is an
+// hour.
+func RetryAfter(err error, after time.Duration) error { return follow.RetryAfter(err, after) }
+
 // CommandError is a command of [Delivery.Command] that a service refused. Kinds
 // are those of docs/wire.md: "rejected", "not-found", "invalid" and so on.
 type CommandError struct {
@@ -27,9 +35,3 @@ type CommandError struct {
 func (e *CommandError) Error() string {
 	return fmt.Sprintf("command %s: %s %s: %s", e.Subject, e.Kind, e.Code, e.Reason)
 }
-
-// handlerError is what a handler returned, as opposed to what came before it.
-type handlerError struct{ err error }
-
-func (e *handlerError) Error() string { return e.err.Error() }
-func (e *handlerError) Unwrap() error { return e.err }

@@ -3,15 +3,19 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/rossby-go/rossby/internal/follow"
 	"github.com/rossby-go/rossby/jetstream"
@@ -24,6 +28,12 @@ type Event struct {
 	// Epoch grows with every change of owner, Attempt counts from 1.
 	Epoch   uint64
 	Attempt int
+	// Since is when the event's commit failed first, zero if it has not.
+	Since time.Time
+	// Sequence is that of the commit.
+	Sequence uint64
+	// Subject is the aggregate's.
+	Subject string
 	// Origin is where a copied event was stored first, nil for one that was not
 	// copied.
 	Origin *jetstream.Origin
@@ -34,9 +44,14 @@ type Handler func(ctx context.Context, e Event) error
 
 // Table holds the handlers by their events.
 type Table struct {
+	// Decide says what becomes of an event whose handler failed. It is optional;
+	// without it the engine's configuration decides, for the whole commit.
+	Decide func(f follow.Failure) follow.Verdict
+
 	schemas  map[string]*jetstream.Schema
 	handlers map[eventKey]Handler
 	decoder  *jetstream.Decoder
+	logger   *slog.Logger
 }
 
 // eventKey names an event: two aggregate types may share a Go type.
@@ -72,6 +87,11 @@ func (t *Table) Add(schema *jetstream.Schema, event reflect.Type, h Handler) err
 	return nil
 }
 
+// Handles tells whether the event has a handler.
+func (t *Table) Handles(schema *jetstream.Schema, event reflect.Type) bool {
+	return t.handlers[eventKey{schema.Type(), event}] != nil
+}
+
 // Build closes the table.
 func (t *Table) Build() error {
 	if len(t.handlers) == 0 {
@@ -91,6 +111,10 @@ func (t *Table) Configure(cfg *follow.Config, store *jetstream.Store, version in
 		cfg.Filter = store.SubjectFilter(types[0])
 	}
 	cfg.Skip = t.skipper()
+	t.logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
+	if t.Decide != nil {
+		cfg.Decide = t.verdict
+	}
 	cfg.Handle = func(ctx context.Context, d follow.Delivery) error { return t.handle(ctx, store, d) }
 }
 
@@ -149,27 +173,102 @@ func (t *Table) handle(ctx context.Context, store *jetstream.Store, d follow.Del
 	if err != nil {
 		return err
 	}
-	return t.Handle(ctx, store, c, d.Epoch, d.Attempt)
+	return t.Handle(ctx, store, c, d)
 }
 
 // Handle brings a commit's events to their handlers, up to the first that fails.
+// Of the delivery, its message is not needed.
 func (t *Table) Handle(
-	ctx context.Context, store jetstream.Positions, c *jetstream.Commit, epoch uint64, attempt int,
+	ctx context.Context, store jetstream.Positions, c *jetstream.Commit, d follow.Delivery,
 ) error {
+	if d.Done > 0 && d.Done >= c.Events() {
+		return nil // the rest was discarded, readable or not
+	}
 	events, err := t.decoder.Events(store, c)
 	if err != nil {
 		return err
 	}
-	for _, e := range events {
+	for i, e := range events {
+		at := index(c, e.EventID)
 		h := t.handlers[eventKey{e.Type, reflect.TypeOf(e.Event)}]
-		if h == nil {
+		if h == nil || at < d.Done {
 			continue
 		}
-		if err := h(ctx, Event{Recorded: e, Epoch: epoch, Attempt: attempt, Origin: c.Origin}); err != nil {
-			return fmt.Errorf("event %s (%s of %s %q, version %d): %w", e.EventID, e.Name, e.Type, e.ID, e.Version, err)
+		err := h(ctx, Event{
+			Recorded: e, Epoch: d.Epoch, Attempt: d.Attempt, Since: d.Since, Origin: c.Origin,
+			Sequence: c.Sequence, Subject: d.Subject,
+		})
+		if err == nil {
+			// An event that was upcast into several is done with the last of them.
+			if i+1 < len(events) && index(c, events[i+1].EventID) > at {
+				d.Step(at + 1)
+			}
+			continue
 		}
+		err = &EventError{
+			EventID: e.EventID, Name: e.Name, Type: e.Type, ID: e.ID, Version: e.Version, Event: at, Err: err,
+		}
+		if t.Decide == nil {
+			return err
+		}
+		v := t.Decide(follow.Failure{Message: d.Message, Attempt: d.Attempt, Since: d.Since, Err: err})
+		if v.Action != follow.SkipEvent || i+1 == len(events) {
+			return &judged{err, v}
+		}
+		// Only this event is skipped, not those stored with it.
+		t.logger.ErrorContext(ctx, "event skipped by policy", "error", err, "attempt", d.Attempt)
+		d.Step(at + 1)
 	}
 	return nil
+}
+
+// index is the place of an event among those of its commit. The ids of products
+// of upcasters have a further number behind it.
+func index(c *jetstream.Commit, eventID string) int {
+	text, _, _ := strings.Cut(strings.TrimPrefix(eventID, c.CommitID+"."), ".")
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// EventError is the failure of an event's handler.
+type EventError struct {
+	EventID, Name, Type, ID string
+	Version                 uint64
+	// Event is the event's place among those of its commit, from 0.
+	Event int
+	Err   error
+}
+
+// Error names the event.
+func (e *EventError) Error() string {
+	return fmt.Sprintf("event %s (%s of %s %q, version %d): %v", e.EventID, e.Name, e.Type, e.ID, e.Version, e.Err)
+}
+
+// Unwrap gives the handler's error.
+func (e *EventError) Unwrap() error { return e.Err }
+
+// judged is a failure whose verdict is known.
+type judged struct {
+	err     error
+	verdict follow.Verdict
+}
+
+func (e *judged) Error() string { return e.err.Error() }
+func (e *judged) Unwrap() error { return e.err }
+
+// verdict is the engine's policy of a table that decides by itself: what no
+// handler failed at cannot be read, or is tried again.
+func (t *Table) verdict(f follow.Failure) follow.Verdict {
+	if j, ok := errors.AsType[*judged](f.Err); ok {
+		return j.verdict
+	}
+	if Unreadable(f.Err) {
+		return follow.Verdict{Action: follow.Stop}
+	}
+	return t.Decide(f)
 }
 
 // Unreadable tells errors that no retry mends: the program is older than the

@@ -113,6 +113,29 @@ type Delivery struct {
 	Epoch uint64
 	// Attempt counts from 1, over restarts and owners too.
 	Attempt int
+	// Since is when the event failed first, zero if it has not.
+	Since time.Time
+	// Done is how many parts of the event earlier attempts have done, as they said
+	// with [Delivery.Step].
+	Done int
+
+	tenure *tenure
+	lane   *lane
+}
+
+// Step notes that n parts of the event are done, so that a later attempt, by
+// another owner too, can go on behind them. It is written with the record, within
+// moments; until then a crash repeats the part.
+func (d Delivery) Step(n int) {
+	if d.tenure == nil {
+		return
+	}
+	d.tenure.mu.Lock()
+	defer d.tenure.mu.Unlock()
+	// A handler that outlives its attempt has nothing to say any more.
+	if d.lane.state == laneRunning && d.lane.from <= d.Sequence && n > d.lane.step {
+		d.lane.step, d.tenure.table.dirty = n, true
+	}
 }
 
 // Failure is a failed attempt.

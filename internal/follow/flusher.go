@@ -69,20 +69,9 @@ func (t *tenure) snapshot(free bool) attempt {
 	if free {
 		r.Owner = ""
 	}
-	body := r.encode(t.table.lanes, true)
-	if int64(len(body)) > t.recordMax() {
-		body = r.encode(t.table.lanes, false)
-	}
+	body := r.encodeWithin(t.table.lanes, t.cfg.recordMax())
 	t.table.dirty = false
 	return attempt{body: body, rev: t.rev, flush: r.Flush, finished: t.finished, sent: time.Now()}
-}
-
-// recordMax is the largest record that the server takes, with room for headers.
-func (t *tenure) recordMax() int64 {
-	if limit := t.cfg.Conn.MaxPayload(); limit > 0 {
-		return limit - 1024
-	}
-	return 1<<20 - 1024
 }
 
 // recorded takes the result of a write that is known to have happened.

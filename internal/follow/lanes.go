@@ -36,7 +36,9 @@ type lane struct {
 	from, to  uint64
 	tries     int
 	since     time.Time // of the first failure of the event at from
+	step      int       // parts of the event at from that are done
 	notBefore time.Time
+	postponed bool // notBefore is this owner's affair, not the event's
 	err       string
 	state     laneState
 	index     int // in table.due
@@ -145,6 +147,7 @@ func (t *table) again(l *lane) {
 // done moves a running lane behind seq.
 func (t *table) done(l *lane, seq uint64) {
 	l.from, l.tries, l.misses, l.err, l.since = seq+1, 0, 0, "", time.Time{}
+	l.step = 0
 	t.dirty = true
 	if len(l.queue) > 0 {
 		l.queue[0] = wire.Message{}
@@ -184,7 +187,7 @@ func (t *table) wait(l *lane, now time.Time, d time.Duration) {
 	if d > laneWaitKept || l.tries >= laneTriesKept {
 		t.forget(l)
 	}
-	l.state, l.notBefore = laneWaiting, now.Add(d)
+	l.state, l.notBefore, l.postponed = laneWaiting, now.Add(d), false
 	heap.Push(&t.due, l)
 	t.dirty = true
 }

@@ -17,7 +17,10 @@ import (
 const recordFormat = 1
 
 // errorTextMax bounds a lane's error in the record.
-const errorTextMax = 160
+const errorTextMax = 320
+
+// errorTextShort is their bound in a record that would be too large with them.
+const errorTextShort = 80
 
 // record is the follower's one value on the server. It means: every followed
 // event up to Position is done, except those of a listed lane from From to To.
@@ -41,16 +44,37 @@ type laneRecord struct {
 	Tries     int    `json:"tries,omitempty"`
 	NotBefore int64  `json:"notBefore,omitempty"`
 	Since     int64  `json:"since,omitempty"`
+	Step      int    `json:"step,omitempty"`
 	Parked    bool   `json:"parked,omitempty"`
 	Error     string `json:"error,omitempty"`
 }
 
 // laneBytes estimates a lane's share of the encoded record, without the error.
-func laneBytes(key string) int { return len(key) + 132 }
+func laneBytes(key string) int { return len(key) + 144 }
+
+// recordMax is the largest record that the server takes, with room for headers.
+func (c *Config) recordMax() int64 {
+	if limit := c.Conn.MaxPayload(); limit > 0 {
+		return limit - 1024
+	}
+	return 1<<20 - 1024
+}
+
+// encodeWithin shortens the lanes' errors, in the end to nothing, until the record
+// is within the limit.
+func (r *record) encodeWithin(lanes map[string]*lane, limit int64) []byte {
+	var body []byte
+	for _, text := range []int{errorTextMax, errorTextShort, 0} {
+		if body = r.encode(lanes, text); int64(len(body)) <= limit {
+			break
+		}
+	}
+	return body
+}
 
 // encode writes the record without reflection: it is on the path of every flush
 // and lists every lane that has work.
-func (r *record) encode(lanes map[string]*lane, errorTexts bool) []byte {
+func (r *record) encode(lanes map[string]*lane, errorText int) []byte {
 	size := 256
 	for key := range lanes {
 		size += laneBytes(key)
@@ -80,15 +104,18 @@ func (r *record) encode(lanes map[string]*lane, errorTexts bool) []byte {
 			if !l.since.IsZero() {
 				b = strconv.AppendInt(append(b, `,"since":`...), l.since.UnixMilli(), 10)
 			}
-			if l.state == laneWaiting {
+			if l.state == laneWaiting && !l.postponed {
 				b = strconv.AppendInt(append(b, `,"notBefore":`...), l.notBefore.UnixMilli(), 10)
 			}
+		}
+		if l.step > 0 {
+			b = strconv.AppendInt(append(b, `,"step":`...), int64(l.step), 10)
 		}
 		if l.state == laneParked {
 			b = append(b, `,"parked":true`...)
 		}
-		if l.err != "" && errorTexts {
-			b = appendString(append(b, `,"error":`...), l.err)
+		if text := clip(l.err, errorText); text != "" {
+			b = appendString(append(b, `,"error":`...), text)
 		}
 		b = append(b, '}')
 	}
@@ -200,7 +227,7 @@ func (c *Config) check(r record) error {
 func lanesOf(r record, now time.Time) map[string]*lane {
 	lanes := make(map[string]*lane, len(r.Lanes))
 	for key, lr := range r.Lanes {
-		l := &lane{key: key, from: lr.From, to: lr.To, tries: lr.Tries, err: lr.Error, hole: true}
+		l := &lane{key: key, from: lr.From, to: lr.To, tries: lr.Tries, step: lr.Step, err: lr.Error, hole: true}
 		if lr.Since > 0 {
 			l.since = time.UnixMilli(lr.Since)
 		}

@@ -62,7 +62,7 @@ func (s *session) pull() error {
 	t.mu.Lock()
 	room := t.cfg.Window - t.table.queued - s.outstanding
 	lanes := len(t.table.lanes)
-	full := lanes+s.outstanding >= t.cfg.MaxLanes || int64(t.table.bytes) > t.recordMax()*3/4
+	full := lanes+s.outstanding >= t.cfg.MaxLanes || int64(t.table.bytes) > t.cfg.recordMax()*3/4
 	room = min(room, t.cfg.MaxLanes-lanes-s.outstanding)
 	wasFull := t.cursor.full
 	t.cursor.full = full && s.outstanding == 0

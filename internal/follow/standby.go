@@ -135,7 +135,7 @@ func (f *Follower) announce(ctx context.Context, r record, rev uint64) error {
 	f.cfg.Logger.Info("asking an owner of a lower version to give way",
 		"owner", r.Owner, "theirs", r.Version, "ours", f.cfg.Version)
 	r.Version, r.Definition = f.cfg.Version, f.cfg.Definition
-	body := r.encode(lanesOf(r, time.Now()), true)
+	body := r.encodeWithin(lanesOf(r, time.Now()), f.cfg.recordMax())
 	_, err := f.place.write(ctx, body, rev)
 	if wire.IsWrongLastSequence(err) {
 		return nil // the owner wrote first; look again
@@ -146,10 +146,7 @@ func (f *Follower) announce(ctx context.Context, r record, rev uint64) error {
 // take writes the record with this instance as the owner.
 func (f *Follower) take(ctx context.Context, r record, rev uint64) (*taken, error) {
 	sent := time.Now()
-	body := r.encode(lanesOf(r, sent), true)
-	if int64(len(body)) > f.cfg.Conn.MaxPayload()-1024 {
-		body = r.encode(lanesOf(r, sent), false)
-	}
+	body := r.encodeWithin(lanesOf(r, sent), f.cfg.recordMax())
 	next, ok, err := f.place.writeSure(ctx, r, body, rev)
 	if err != nil || !ok {
 		return nil, err

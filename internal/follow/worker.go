@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/rossby-go/rossby/internal/wire"
@@ -38,15 +39,17 @@ func (t *tenure) worker() {
 			continue
 		}
 		m = l.queue[0]
-		attempt, since := l.tries+1, l.since
+		d := Delivery{
+			Message: m, Epoch: t.epoch, Attempt: l.tries + 1, Since: l.since, Done: l.step, tenure: t, lane: l,
+		}
 		t.unrecorded++
 		t.mu.Unlock()
 		inHandler = true
-		err := t.call(Delivery{Message: m, Epoch: t.epoch, Attempt: attempt})
+		err := t.call(d)
 		var verdict Verdict
 		cut := err != nil && t.handlers.Err() != nil
 		if err != nil && !cut {
-			verdict, err = t.decide(Failure{Message: m, Attempt: attempt, Since: since, Err: err})
+			verdict, err = t.decide(Failure{Message: m, Attempt: d.Attempt, Since: d.Since, Err: err})
 		}
 		inHandler = false
 		t.mu.Lock()
@@ -100,8 +103,9 @@ func (t *tenure) roomMade() {
 // failed applies a verdict to a lane that ran; the mutex is held.
 func (t *tenure) failed(l *lane, m wire.Message, v Verdict, err error) {
 	if v.Action == Postpone {
-		l.err = clip(err.Error())
+		l.err = clip(err.Error(), errorTextMax)
 		t.table.wait(l, time.Now(), max(v.After, time.Millisecond))
+		l.postponed = true
 		kick(t.dueNow)
 		t.roomMade()
 		return
@@ -109,7 +113,7 @@ func (t *tenure) failed(l *lane, m wire.Message, v Verdict, err error) {
 	if l.tries++; l.since.IsZero() {
 		l.since = time.Now()
 	}
-	l.err = clip(err.Error())
+	l.err = clip(err.Error(), errorTextMax)
 	log := t.cfg.Logger.With("subject", m.Subject, "sequence", m.Sequence, "attempt", l.tries, "error", err)
 	if p, ok := errors.AsType[*PanicError](err); ok {
 		log = log.With("stack", string(p.Stack))
@@ -211,9 +215,10 @@ func (t *tenure) wakeDue() {
 	}
 }
 
-func clip(s string) string {
-	if len(s) > errorTextMax {
-		return s[:errorTextMax]
+// clip cuts a text without splitting a character.
+func clip(s string, most int) string {
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most], "")
 	}
 	return s
 }

@@ -1,0 +1,181 @@
+package gateway
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rossby-go/rossby/internal/dispatch"
+	"github.com/rossby-go/rossby/internal/wire"
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+// ledgerAttempts is how often an entry is written before it is given up.
+const ledgerAttempts = 2
+
+// ledger remembers the deliveries that were made, for some time. An owner looks
+// up only events up to the highest one that its predecessors entered: what lies
+// beyond was not made, or not entered.
+type ledger struct {
+	store   *jetstream.Store
+	gateway string
+	ttl     string
+	bucket  string
+
+	mu    sync.Mutex
+	bound bool // the bucket is known to be there
+	epoch uint64
+	// until is the highest sequence entered before this epoch; highest is also
+	// what was entered since.
+	until, highest uint64
+}
+
+// entry is what the ledger keeps of a delivery.
+type entry struct {
+	Event    string    `json:"event"`
+	Sequence uint64    `json:"sequence"`
+	Highest  uint64    `json:"highest"`
+	Note     string    `json:"note,omitempty"`
+	Time     time.Time `json:"time"`
+}
+
+func newLedger(store *jetstream.Store, gateway string, ttl time.Duration) *ledger {
+	return &ledger{
+		store: store, gateway: gateway, bucket: store.Name() + "__deliveries",
+		ttl: strconv.FormatInt(int64(ttl/time.Second), 10),
+	}
+}
+
+// subject is an entry's. Event ids may hold what no key may.
+func (l *ledger) subject(eventID string) string {
+	sum := sha256.Sum256([]byte(eventID))
+	return l.prefix() + base64.RawURLEncoding.EncodeToString(sum[:16])
+}
+
+func (l *ledger) prefix() string { return "$KV." + l.bucket + "." + l.gateway + "." }
+
+// find returns the entry of an event that was delivered.
+func (l *ledger) find(ctx context.Context, e dispatch.Event) (entry, bool, error) {
+	until, err := l.open(ctx, e.Epoch)
+	if err != nil || e.Sequence > until {
+		return entry{}, false, err
+	}
+	found, err := l.last(ctx, l.subject(e.EventID))
+	if errors.Is(err, wire.ErrNotFound) {
+		return entry{}, false, nil
+	}
+	return found, err == nil, err
+}
+
+// open learns, once an epoch, how far the predecessors came.
+func (l *ledger) open(ctx context.Context, epoch uint64) (until uint64, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.epoch == epoch {
+		return l.until, nil
+	}
+	found, err := l.last(ctx, l.prefix()+">")
+	if err != nil && !errors.Is(err, wire.ErrNotFound) {
+		return 0, err
+	}
+	l.epoch, l.until, l.highest = epoch, found.Highest, found.Highest
+	return l.until, nil
+}
+
+// last asks the leader: what was entered must be found. A missing bucket has no
+// entries.
+func (l *ledger) last(ctx context.Context, subject string) (entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, jetstream.AttemptTimeoutDefault)
+	defer cancel()
+	m, err := wire.LeaderLast(ctx, l.store.Conn(), "KV_"+l.bucket, subject)
+	if wire.Number(err) == wire.CodeStreamNotFound {
+		return entry{}, wire.ErrNotFound
+	}
+	if err != nil {
+		return entry{}, err
+	}
+	var e entry
+	if err := json.Unmarshal(m.Data, &e); err != nil {
+		return entry{}, fmt.Errorf("ledger entry %q: %w", subject, err)
+	}
+	return e, nil
+}
+
+// put enters a delivery that was made.
+func (l *ledger) put(ctx context.Context, e dispatch.Event, d Delivery) error {
+	l.mu.Lock()
+	l.highest = max(l.highest, e.Sequence)
+	body := entry{
+		Event: e.EventID, Sequence: e.Sequence, Highest: l.highest, Note: *d.note, Time: time.Now().UTC(),
+	}
+	l.mu.Unlock()
+	data, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	msg := nats.NewMsg(l.subject(e.EventID))
+	msg.Data, msg.Header = data, nats.Header{natsjs.MsgTTLHeader: []string{l.ttl}}
+	for range ledgerAttempts {
+		if err = l.try(ctx, msg); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func (l *ledger) try(ctx context.Context, msg *nats.Msg) error {
+	ctx, cancel := context.WithTimeout(ctx, jetstream.AttemptTimeoutDefault)
+	defer cancel()
+	if err := l.ensure(ctx); err != nil {
+		return err
+	}
+	_, err := wire.Publish(ctx, l.store.Conn(), msg)
+	if errors.Is(err, nats.ErrNoResponders) {
+		l.mu.Lock()
+		l.bound = false // somebody deleted the bucket
+		l.mu.Unlock()
+	}
+	return err
+}
+
+// ensure makes the bucket on first use. The helpers for buckets cannot set a time
+// to live for each message without leaving a marker for each.
+func (l *ledger) ensure(ctx context.Context) error {
+	l.mu.Lock()
+	bound := l.bound
+	l.mu.Unlock()
+	if bound {
+		return nil
+	}
+	js, err := natsjs.New(l.store.Conn())
+	if err != nil {
+		return err
+	}
+	if _, err = js.Stream(ctx, "KV_"+l.bucket); errors.Is(err, natsjs.ErrStreamNotFound) {
+		_, err = js.CreateStream(ctx, natsjs.StreamConfig{
+			Name: "KV_" + l.bucket, Subjects: []string{"$KV." + l.bucket + ".>"},
+			Description: "Rossby: deliveries of gateways", MaxMsgsPerSubject: 1, Discard: natsjs.DiscardNew,
+			Storage: natsjs.FileStorage, Replicas: l.store.Replicas(), AllowRollup: true, DenyDelete: true,
+			AllowDirect: true, AllowMsgTTL: true,
+		})
+		if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {
+			err = nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("bucket %q: %w", l.bucket, err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.bound = true
+	return nil
+}
