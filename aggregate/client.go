@@ -172,6 +172,7 @@ func (c *Client) send(ctx context.Context, id string, command any, call *call) (
 		case errors.Is(err, jetstream.ErrUnknownOutcome):
 			open = true
 		case errors.Is(err, jetstream.ErrUnavailable), errors.Is(err, ErrContended):
+			pause = c.shorten(ctx, pause)
 		case isBusy:
 			pause = cmp.Or(busy.RetryAfter, wait)
 		case open && errors.Is(err, ErrInternal):
@@ -179,7 +180,7 @@ func (c *Client) send(ctx context.Context, id string, command any, call *call) (
 		default:
 			return res, err
 		}
-		if c.pause(ctx, pause/2+rand.N(pause)) {
+		if c.pause(ctx, pause/2+rand.N(pause), open) {
 			continue
 		}
 		switch {
@@ -194,16 +195,21 @@ func (c *Client) send(ctx context.Context, id string, command any, call *call) (
 	}
 }
 
-// pauseLeast keeps the last attempts before a deadline apart.
-const pauseLeast = 5 * time.Millisecond
+// lastAttempt is the least time that an attempt is worth: one that is cut off turns
+// "nothing was done" into "unknown".
+const lastAttempt = 50 * time.Millisecond
 
 // pause waits before the next attempt, and tells whether there is time, and a
-// connection, for one: close to the deadline the pauses become shorter.
-func (c *Client) pause(ctx context.Context, d time.Duration) bool {
+// connection, for one.
+func (c *Client) pause(ctx context.Context, d time.Duration, open bool) bool {
 	if at, ok := ctx.Deadline(); ok {
-		d = min(d, time.Until(at)/2)
+		left := time.Until(at)
+		if !open && left < d+lastAttempt {
+			return false
+		}
+		d = min(d, left/2) // in the end more often: the answer is there, or nowhere
 	}
-	t := time.NewTimer(max(d, pauseLeast))
+	t := time.NewTimer(max(d, time.Millisecond))
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -211,6 +217,14 @@ func (c *Client) pause(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// shorten lets a service that comes back late still be found.
+func (c *Client) shorten(ctx context.Context, pause time.Duration) time.Duration {
+	if at, ok := ctx.Deadline(); ok {
+		return max(min(pause, time.Until(at)/3), time.Millisecond)
+	}
+	return pause
 }
 
 // attempt sends the command once. The service gives up when the attempt does, so
