@@ -23,6 +23,8 @@ import (
 type Target interface {
 	// TypeName is the name of the aggregate type.
 	TypeName() string
+	// Commands is [Type.Commands].
+	Commands() []CommandInfo
 	// Execute is [Repository.Execute].
 	Execute(ctx context.Context, id string, command any, opts ...CallOption) (Result, error)
 	// Create is [Repository.Create].
@@ -83,6 +85,9 @@ func NewClient[S any](nc *nats.Conn, store string, typ *Type[S], cfg ClientConfi
 
 // TypeName is the name of the aggregate type.
 func (c *Client) TypeName() string { return c.name }
+
+// Commands is [Type.Commands].
+func (c *Client) Commands() []CommandInfo { return c.def.commands() }
 
 func (c *Client) definition() *definition { return c.def }
 

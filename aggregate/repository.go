@@ -116,6 +116,9 @@ func newRepository[S any](store eventStore, typ *Type[S], cfg RepositoryConfig) 
 // TypeName is the name of the aggregate type.
 func (r *Repository[S]) TypeName() string { return r.typ.Name() }
 
+// Commands is [Type.Commands].
+func (r *Repository[S]) Commands() []CommandInfo { return r.typ.Commands() }
+
 func (r *Repository[S]) definition() *definition { return r.core.def }
 
 // Execute decides a command on the aggregate and stores what it led to. It costs

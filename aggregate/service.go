@@ -3,20 +3,15 @@ package aggregate
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
-	"github.com/rossby-go/rossby/internal/codec"
 	"github.com/rossby-go/rossby/internal/protocol"
-	"github.com/rossby-go/rossby/jetstream"
 )
 
 // Defaults of [ServiceConfig].
@@ -37,13 +32,13 @@ type ServiceConfig struct {
 	// Queue bounds the commands waiting or running; more are answered "busy".
 	// Defaults to [ServiceQueueDefault].
 	Queue int
-	// QueuePerID bounds those waiting for one aggregate. Defaults to
+	// QueuePerID bounds those for one aggregate. Defaults to
 	// [ServiceQueuePerIDDefault].
 	QueuePerID int
 	// Timeout bounds a command whose caller states no deadline, and every other
 	// one. Defaults to [ServiceTimeoutDefault].
 	Timeout time.Duration
-	// Workers is the number of commands decided at once. Defaults to
+	// Workers is the number of aggregates that are worked on at once. Defaults to
 	// [ServiceWorkersDefault].
 	Workers int
 }
@@ -61,7 +56,12 @@ func (c ServiceConfig) Validate() error {
 //	nats req bank.command.account.debit.a1 '{"cents":5}'
 //
 // Commands for different aggregates run in parallel, those for one in the order
-// they came. Several instances share the work.
+// they came; what waits for one is decided and stored together. Several instances
+// share the work.
+//
+// Every command that was taken is answered, within the time that its caller gave it
+// or Timeout: also when the service stops, and when a handler panics or does not
+// return.
 type Service struct {
 	core *core
 	cfg  ServiceConfig
@@ -72,6 +72,9 @@ type Service struct {
 func NewService[S any](repo *Repository[S], cfg ServiceConfig) (*Service, error) {
 	if repo == nil {
 		return nil, errors.New("command service: the repository is nil")
+	}
+	if repo.core.store.Conn() == nil {
+		return nil, errors.New("command service: the repository's store is in memory")
 	}
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -97,12 +100,13 @@ func (s *Service) Run(ctx context.Context) error {
 		return fmt.Errorf("command service %q: %w", name, err)
 	}
 	pool := newWorkers(s.cfg.Workers, s.cfg.Queue, s.cfg.QueuePerID)
+	metadata := s.metadata(ctx, store.Conn().MaxPayload())
 	// Requests outlive ctx: what was taken is answered.
 	base := context.WithoutCancel(ctx)
 	for command, h := range s.core.def.handlers { // under former names, too
 		subject := protocol.CommandSubject(store.Name(), s.core.typeName, command, "*")
 		err := svc.AddEndpoint(command, micro.HandlerFunc(func(req micro.Request) { s.take(base, pool, h, req) }),
-			micro.WithEndpointSubject(subject), micro.WithEndpointMetadata(map[string]string{"body": h.command.String()}))
+			micro.WithEndpointSubject(subject), micro.WithEndpointMetadata(metadata[h]))
 		if err != nil {
 			return errors.Join(fmt.Errorf("command service %q: endpoint %q: %w", name, command, err), svc.Stop())
 		}
@@ -143,117 +147,5 @@ func (s *Service) drained(ctx context.Context) {
 	select {
 	case <-done:
 	case <-t.C: // another subscription of the connection is slow
-	}
-}
-
-// incoming is a request in the hands of a worker. micro reads its own as soon as
-// its handler returns, so a worker must not answer through that.
-type incoming struct {
-	nc             *nats.Conn
-	subject, reply string
-	header         nats.Header
-	body           []byte
-	arrived        time.Time
-}
-
-// id is the aggregate's.
-func (m *incoming) id() string { return m.subject[strings.LastIndexByte(m.subject, '.')+1:] }
-
-func (m *incoming) respond(body []byte, header nats.Header) error {
-	if m.reply == "" {
-		return nil // nobody waits
-	}
-	return m.nc.PublishMsg(&nats.Msg{Subject: m.reply, Header: header, Data: body})
-}
-
-// take hands a request over to the workers: micro calls an endpoint's handler for
-// one request at a time.
-func (s *Service) take(ctx context.Context, pool *workers, h *handler, req micro.Request) {
-	m := &incoming{
-		nc: s.core.store.Conn(), subject: req.Subject(), reply: req.Reply(),
-		header: nats.Header(req.Headers()), body: req.Data(), arrived: time.Now(),
-	}
-	if err := pool.submit(m.id(), func() { s.serve(ctx, h, m) }); err != nil {
-		s.fail(ctx, m, err)
-	}
-}
-
-func (s *Service) serve(ctx context.Context, h *handler, m *incoming) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.fail(ctx, m, fmt.Errorf("command %q panicked: %v\n%s", h.name, p, debug.Stack()))
-		}
-	}()
-	res, cdc, err := s.execute(ctx, h, m)
-	if err != nil {
-		s.fail(ctx, m, err)
-		return
-	}
-	err = s.succeed(m, res, cdc)
-	if err != nil && len(res.Events) > 0 {
-		// It has happened, so the caller must hear of it: without the events, which
-		// do not fit into a reply.
-		res.Events = nil
-		err = s.succeed(m, res, cdc)
-	}
-	if err != nil {
-		s.cfg.Logger.WarnContext(ctx, "reply not sent", "subject", m.subject, "error", err)
-	}
-}
-
-// execute reads the request and executes its command.
-func (s *Service) execute(ctx context.Context, h *handler, m *incoming) (Result, codec.Codec, error) {
-	e, cdc, err := (&Encoded{
-		Name: h.name, ContentType: m.header.Get(protocol.HeaderContentType), Body: m.body,
-	}).normal()
-	if err != nil {
-		return Result{}, 0, err
-	}
-	c, err := callOf(m.header)
-	if err != nil {
-		return Result{}, 0, err
-	}
-	ctx, cancel, err := protocol.WithDeadline(ctx, m.header.Get(protocol.HeaderDeadline), m.arrived, s.cfg.Timeout)
-	if err != nil {
-		return Result{}, 0, &jetstream.InvalidError{
-			Field: "request", Value: m.subject, Reason: "has a bad header: " + err.Error(),
-		}
-	}
-	defer cancel()
-	command, err := h.decode(cdc, e.Body)
-	if err != nil {
-		return Result{}, 0, err
-	}
-	if c.commandID != "" {
-		c.hash = bodyHash(h.key, e.Body)
-	}
-	res, err := s.core.execute(ctx, m.id(),
-		request{call: c, name: h.name, create: h.create, decide: h.decide, command: command})
-	return res, cdc, err
-}
-
-func (s *Service) succeed(m *incoming, res Result, cdc codec.Codec) error {
-	body, err := encodeReply(res, cdc, s.core.def)
-	if err != nil {
-		return err
-	}
-	return m.respond(body, nats.Header{protocol.HeaderContentType: {cdc.ContentType()}})
-}
-
-func (s *Service) fail(ctx context.Context, m *incoming, err error) {
-	b := errorBody(err)
-	if b.Kind == protocol.KindInternal {
-		s.cfg.Logger.ErrorContext(ctx, "command failed", "subject", m.subject, "error", err)
-	}
-	body, err := json.Marshal(b)
-	if err == nil {
-		description := string(b.Kind)
-		if b.Code != "" {
-			description += ": " + b.Code
-		}
-		err = m.respond(body, nats.Header{micro.ErrorHeader: {description}, micro.ErrorCodeHeader: {b.Kind.Code()}})
-	}
-	if err != nil {
-		s.cfg.Logger.WarnContext(ctx, "error reply not sent", "subject", m.subject, "error", err)
 	}
 }

@@ -341,7 +341,7 @@ func TestServiceOrderBoundsAndStop(t *testing.T) {
 	must(t, repo, "a", begin{})
 	must(t, repo, "b", begin{})
 	must(t, repo, "c", begin{})
-	service := newService(t, repo, aggregate.ServiceConfig{Workers: 2, Queue: 6, QueuePerID: 3})
+	service := newService(t, repo, aggregate.ServiceConfig{Workers: 2, Queue: 5, QueuePerID: 3})
 	stop := run(t, service)
 	command := store.Name() + ".command.gated."
 	request(t, nc, command+"enter.a", "{}", nil) // it listens
@@ -372,8 +372,8 @@ func TestServiceOrderBoundsAndStop(t *testing.T) {
 			t.Fatal(code, kind)
 		}
 	}
-	// One runs, three wait, the fifth is too many for one aggregate.
-	for n := range 5 {
+	// One runs, two wait, the fourth is too many for one aggregate.
+	for n := range 4 {
 		send("a", n+1)
 	}
 	busy()
@@ -400,14 +400,14 @@ func TestServiceOrderBoundsAndStop(t *testing.T) {
 		close(stopped)
 	}()
 	close(gate)
-	for range 6 {
-		if code, _, _, _ := errorOf(t, next()); code != "" {
-			t.Error(code)
+	for range 5 {
+		if code, _, _, reason := errorOf(t, next()); code != "" {
+			t.Error(code, reason)
 		}
 	}
 	<-stopped
 	snap, err := repo.Load(t.Context(), "a")
-	if err != nil || fmt.Sprint(snap.State.N) != "[0 1 2 3 4]" {
+	if err != nil || fmt.Sprint(snap.State.N) != "[0 1 2 3]" {
 		t.Fatal(snap, err)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -272,18 +271,8 @@ func (t *Type[S]) Err() error { return t.err }
 // versions of the schema's events; a state stored under another one is not used.
 func (t *Type[S]) Fingerprint() string { return t.def.fingerprint }
 
-// Commands lists the names of the commands, sorted; former names are not among
-// them.
-func (t *Type[S]) Commands() []string {
-	names := make([]string, 0, len(t.def.handlers))
-	for name, h := range t.def.handlers {
-		if name == h.name {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
-}
+// Commands lists the commands, sorted by name; former names are not among them.
+func (t *Type[S]) Commands() []CommandInfo { return t.def.commands() }
 
 // lookup finds the handler of a command given as a struct or a pointer to one,
 // and returns the struct.

@@ -1,6 +1,8 @@
 package aggregate_test
 
 import (
+	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -58,8 +60,15 @@ func TestTypeMistakes(t *testing.T) {
 	if name := aggregate.New[account](nil).Name(); name != "" {
 		t.Error(name)
 	}
-	if repo.TypeName() != "account" || accounts.Schema() != events ||
-		strings.Join(accounts.Commands(), " ") != "credit debit fail move open" {
-		t.Error(repo.TypeName(), accounts.Commands())
+	var names []string
+	for _, c := range accounts.Commands() {
+		names = append(names, c.Name)
+		if c.Creates != (c.Name == "open") || !json.Valid(c.Schema) {
+			t.Errorf("%+v", c)
+		}
+	}
+	if repo.TypeName() != "account" || accounts.Schema() != events || strings.Join(names, " ") != "credit debit fail move open" ||
+		!reflect.DeepEqual(repo.Commands(), accounts.Commands()) {
+		t.Error(repo.TypeName(), names)
 	}
 }

@@ -1,69 +1,205 @@
 package aggregate
 
 import (
+	"fmt"
 	"sync"
+	"time"
 )
 
-// workers runs tasks: those of one key in the order they came, those of different
-// keys in parallel, never more than a bound at once, never more waiting than
-// another.
+// task is a command in the hands of [workers].
+type task interface {
+	base() *job
+	// enter gives the command its place among those for its aggregate, and returns
+	// soon.
+	enter()
+	// await returns when nothing of the command runs any more.
+	await()
+	// answer says what came of it.
+	answer()
+}
+
+// job is what workers know of a task.
+type job struct {
+	id    string
+	since time.Time
+	line  *line
+	// claimed tells that somebody answers it, or has.
+	claimed bool
+}
+
+func (j *job) base() *job { return j }
+
+// workers run the tasks of many aggregates at once, a bounded number of them, and
+// let those of one aggregate enter in the order in which they came. Once inside
+// they are together: what waits there is decided and stored at once. Never more
+// than a bound wait or run in all, and for one aggregate.
 type workers struct {
-	slots  chan struct{}
-	most   int // waiting or running, in all
-	perKey int
+	most, perID int
 
 	mu     sync.Mutex
-	queues map[string][]func()
-	count  int
 	closed bool
-	done   sync.WaitGroup
+	// free are the aggregates that may run beside those that do; ready are those
+	// that wait for others.
+	free  int
+	ready []*line
+	lines map[string]*line
+	count int
+	// lately is how long tasks have taken, a moving average.
+	lately time.Duration
+	// open are the tasks that are not answered.
+	open sync.WaitGroup
 }
 
-func newWorkers(parallel, most, perKey int) *workers {
-	return &workers{slots: make(chan struct{}, parallel), most: most, perKey: perKey, queues: map[string][]func(){}}
+// line are the tasks of one aggregate.
+type line struct {
+	count   int
+	waiting []task
+	// entering tells that one is about to.
+	entering bool
+	// slot tells that the aggregate is one of those that may run.
+	slot bool
 }
 
-// submit takes a task, or returns [ErrBusy].
-func (w *workers) submit(key string, task func()) error {
+func newWorkers(parallel, most, perID int) *workers {
+	return &workers{free: parallel, most: most, perID: perID, lines: map[string]*line{}}
+}
+
+// submit takes a task, or returns a [*BusyError]. A task that was taken is answered
+// once.
+func (w *workers) submit(id string, t task) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	queue, running := w.queues[key]
-	if w.closed || w.count >= w.most || len(queue) >= w.perKey {
-		return new(BusyError)
+	l := w.lines[id]
+	switch {
+	case w.closed:
+		return &BusyError{RetryAfter: retryAfterMin, Reason: "the service stops"}
+	case w.count >= w.most:
+		return w.busy(fmt.Sprintf("%d commands wait or run", w.count))
+	case l != nil && l.count >= w.perID:
+		return w.busy(fmt.Sprintf("%d commands for the aggregate wait or run", l.count))
 	}
 	w.count++
-	if running {
-		w.queues[key] = append(queue, task)
-		return nil
+	w.open.Add(1)
+	known := l != nil
+	if !known {
+		l = new(line)
+		w.lines[id] = l
 	}
-	w.queues[key] = nil
-	w.done.Go(func() { w.run(key, task) })
+	l.count++
+	j := t.base()
+	j.id, j.line, j.since = id, l, time.Now()
+	l.waiting = append(l.waiting, t)
+	switch {
+	case known:
+		w.next(l)
+	case w.free > 0:
+		w.free--
+		l.slot = true
+		w.next(l)
+	default:
+		l.entering = true // nobody, until it is its turn
+		w.ready = append(w.ready, l)
+	}
 	return nil
 }
 
-// run works off one key's tasks and ends with the last.
-func (w *workers) run(key string, task func()) {
-	for {
-		w.slots <- struct{}{}
-		task()
-		<-w.slots
-		w.mu.Lock()
-		w.count--
-		queue := w.queues[key]
-		if len(queue) == 0 {
-			delete(w.queues, key)
-			w.mu.Unlock()
-			return
-		}
-		task, w.queues[key] = queue[0], queue[1:]
-		w.mu.Unlock()
+// next lets the aggregate's next task enter, if there is one and none is about to.
+func (w *workers) next(l *line) {
+	if l.entering || len(l.waiting) == 0 {
+		return
+	}
+	t := l.waiting[0]
+	if l.waiting = l.waiting[1:]; len(l.waiting) == 0 {
+		l.waiting = nil
+	}
+	l.entering = true
+	go w.run(t)
+}
+
+// run is a task's goroutine.
+func (w *workers) run(t task) {
+	t.enter()
+	j := t.base()
+	w.mu.Lock()
+	j.line.entering = false
+	w.next(j.line)
+	w.mu.Unlock()
+	t.await()
+	if w.leave(j) {
+		t.answer()
+		w.open.Done()
 	}
 }
 
-// stop refuses new tasks and waits for those taken.
+// leave makes room, before the caller hears of its command and sends another. It
+// tells whether the task is to be answered still.
+func (w *workers) leave(j *job) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	l := j.line
+	w.count--
+	w.lately += (time.Since(j.since) - w.lately) / 8
+	if l.count--; l.count == 0 {
+		delete(w.lines, j.id)
+		w.release(l)
+	}
+	return j.claim()
+}
+
+// release passes an aggregate's slot on.
+func (w *workers) release(l *line) {
+	switch {
+	case !l.slot:
+	case len(w.ready) > 0:
+		first := w.ready[0]
+		w.ready = w.ready[1:]
+		first.slot, first.entering = true, false
+		w.next(first)
+	default:
+		w.free++
+	}
+	l.slot = false
+}
+
+func (j *job) claim() bool {
+	first := !j.claimed
+	j.claimed = true
+	return first
+}
+
+// giveUp answers a task that does not return, unless it has returned now, and lets
+// another aggregate run in its place. It counts until it returns.
+func (w *workers) giveUp(j *job, answer func()) {
+	w.mu.Lock()
+	claimed := j.claim()
+	if claimed {
+		w.release(j.line)
+	}
+	w.mu.Unlock()
+	if claimed {
+		answer()
+		w.open.Done()
+	}
+}
+
+// Bounds of what the callers of a busy service are told.
+const (
+	retryAfterMin = 10 * time.Millisecond
+	retryAfterMax = 2 * time.Second
+)
+
+// busy says when there may be room: when as much time has passed as commands take
+// now, those that fill the queues are gone.
+func (w *workers) busy(reason string) error {
+	return &BusyError{
+		RetryAfter: min(max(w.lately, retryAfterMin), retryAfterMax).Round(time.Millisecond), Reason: reason,
+	}
+}
+
+// stop refuses new tasks and waits until those taken are answered.
 func (w *workers) stop() {
 	w.mu.Lock()
 	w.closed = true
 	w.mu.Unlock()
-	w.done.Wait()
+	w.open.Wait()
 }

@@ -5,6 +5,7 @@ package protocol
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -133,18 +134,14 @@ func Deadline(ctx context.Context) string {
 	return strconv.FormatInt(max(time.Until(at).Milliseconds(), 1), 10) + "ms"
 }
 
-// WithDeadline bounds a request's context by its header, counted from when the
-// request arrived, and by a maximum.
-func WithDeadline(
-	ctx context.Context, header string, arrived time.Time, most time.Duration,
-) (context.Context, context.CancelFunc, error) {
-	if header != "" {
-		left, err := time.ParseDuration(header)
-		if err != nil || left <= 0 {
-			return nil, nil, fmt.Errorf("header %s %q is not a duration such as 2500ms", HeaderDeadline, header)
-		}
-		most = min(most, left)
+// Timeout reads [HeaderDeadline], with a maximum that holds without it, too.
+func Timeout(header string, most time.Duration) (time.Duration, error) {
+	if header == "" {
+		return most, nil
 	}
-	ctx, cancel := context.WithDeadline(ctx, arrived.Add(most))
-	return ctx, cancel, nil
+	left, err := time.ParseDuration(header)
+	if err != nil || left <= 0 {
+		return 0, errors.New("is not a duration such as 2500ms")
+	}
+	return min(most, left), nil
 }

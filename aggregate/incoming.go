@@ -1,0 +1,179 @@
+package aggregate
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/rossby-go/rossby/internal/codec"
+	"github.com/rossby-go/rossby/internal/protocol"
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+// overdueAfter is how long after its deadline a command is answered even though it
+// still runs: then a handler does not return.
+const overdueAfter = 500 * time.Millisecond
+
+// incoming is a request in the hands of the workers. micro reads its own as soon
+// as its handler returns, so a worker must not answer through that.
+type incoming struct {
+	job
+
+	ctx     context.Context //nolint:containedctx // a request's own
+	service *Service
+	pool    *workers
+	handler *handler
+	subject string
+	reply   string
+	header  nats.Header
+	body    []byte
+	codec   codec.Codec
+
+	cancel  context.CancelFunc
+	overdue *time.Timer
+	// wait returns what came of the command.
+	wait func() (Result, error)
+	res  Result
+	err  error
+}
+
+// take hands a request over to the workers: micro calls an endpoint's handler for
+// one request at a time.
+func (s *Service) take(ctx context.Context, pool *workers, h *handler, req micro.Request) {
+	m := &incoming{
+		ctx: ctx, service: s, pool: pool, handler: h, subject: req.Subject(), reply: req.Reply(),
+		header: nats.Header(req.Headers()), body: req.Data(),
+	}
+	if err := pool.submit(m.subject[strings.LastIndexByte(m.subject, '.')+1:], m); err != nil {
+		m.fail(err)
+	}
+}
+
+// enter reads the request and gives its command a place in the aggregate's line.
+func (m *incoming) enter() {
+	defer func() {
+		if p := recover(); p != nil {
+			m.err = fmt.Errorf("reading command %q panicked: %v\n%s", m.handler.name, p, debug.Stack())
+		}
+	}()
+	m.wait, m.err = m.read()
+}
+
+func (m *incoming) read() (wait func() (Result, error), err error) {
+	e, cdc, err := (&Encoded{
+		Name: m.handler.name, ContentType: m.header.Get(protocol.HeaderContentType), Body: m.body,
+	}).normal()
+	if err != nil {
+		return nil, err
+	}
+	m.codec = cdc
+	c, err := callOf(m.header)
+	if err != nil {
+		return nil, err
+	}
+	left, err := protocol.Timeout(m.header.Get(protocol.HeaderDeadline), m.service.cfg.Timeout)
+	if err != nil {
+		return nil, &jetstream.InvalidError{
+			Field: "header " + protocol.HeaderDeadline, Value: m.header.Get(protocol.HeaderDeadline), Reason: err.Error(),
+		}
+	}
+	m.ctx, m.cancel = context.WithDeadline(m.ctx, m.since.Add(left))
+	m.overdue = time.AfterFunc(time.Until(m.since.Add(left+overdueAfter)), m.giveUp)
+	h := m.handler
+	command, err := h.decode(cdc, e.Body)
+	if err != nil {
+		return nil, err
+	}
+	if c.commandID != "" {
+		c.hash = bodyHash(h.key, e.Body)
+	}
+	return m.service.core.enter(m.ctx, m.id,
+		request{call: c, name: h.name, create: h.create, decide: h.decide, command: command})
+}
+
+// giveUp answers a command whose handler does not return. Nothing of it is stored
+// once its time is over, but only its return would prove that.
+func (m *incoming) giveUp() {
+	m.pool.giveUp(&m.job, func() {
+		m.service.cfg.Logger.ErrorContext(m.ctx, "a command's handler does not return", "subject", m.subject)
+		m.fail(&jetstream.UnknownError{
+			Type: m.service.core.typeName, ID: m.id, Cause: fmt.Errorf("command %q does not return", m.handler.name),
+		})
+	})
+}
+
+// await waits for what comes of the command.
+func (m *incoming) await() {
+	defer func() {
+		if p := recover(); p != nil {
+			m.err = fmt.Errorf("command %q panicked: %v\n%s", m.handler.name, p, debug.Stack())
+		}
+		if m.cancel != nil {
+			m.cancel()
+			m.overdue.Stop()
+		}
+	}()
+	if m.err == nil {
+		m.res, m.err = m.wait()
+	}
+}
+
+func (m *incoming) answer() {
+	if m.err != nil {
+		m.fail(m.err)
+		return
+	}
+	m.succeed(m.res)
+}
+
+func (m *incoming) respond(body []byte, header nats.Header) error {
+	if m.reply == "" {
+		return nil // nobody waits
+	}
+	return m.service.core.store.Conn().PublishMsg(&nats.Msg{Subject: m.reply, Header: header, Data: body})
+}
+
+func (m *incoming) succeed(res Result) {
+	err := m.send(res)
+	if err != nil && len(res.Events) > 0 {
+		// It has happened, so the caller must hear of it: without the events, which
+		// do not fit into a reply.
+		res.Events = nil
+		err = m.send(res)
+	}
+	if err != nil {
+		m.service.cfg.Logger.WarnContext(m.ctx, "reply not sent", "subject", m.subject, "error", err)
+	}
+}
+
+func (m *incoming) send(res Result) error {
+	body, err := encodeReply(res, m.codec, m.service.core.def)
+	if err != nil {
+		return err
+	}
+	return m.respond(body, nats.Header{protocol.HeaderContentType: {m.codec.ContentType()}})
+}
+
+func (m *incoming) fail(err error) {
+	b := errorBody(err)
+	if b.Kind == protocol.KindInternal {
+		m.service.cfg.Logger.ErrorContext(m.ctx, "command failed", "subject", m.subject, "error", err)
+	}
+	body, err := json.Marshal(b)
+	if err == nil {
+		description := string(b.Kind)
+		if b.Code != "" {
+			description += ": " + b.Code
+		}
+		err = m.respond(body, nats.Header{micro.ErrorHeader: {description}, micro.ErrorCodeHeader: {b.Kind.Code()}})
+	}
+	if err != nil {
+		m.service.cfg.Logger.WarnContext(m.ctx, "error reply not sent", "subject", m.subject, "error", err)
+	}
+}
