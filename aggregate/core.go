@@ -71,52 +71,52 @@ type request struct {
 }
 
 func (r *core) executeCommand(ctx context.Context, id string, command any, c *call) (Result, error) {
-	wait, err := r.enterCommand(ctx, id, command, c)
+	h, command, err := r.def.resolve(command, c)
 	if err != nil {
 		return Result{}, err
 	}
-	return wait()
-}
-
-// enterCommand gives the command its place in the aggregate's line and returns at
-// once: commands are decided in the order of these calls. The function that it
-// returns must be called, from any goroutine; it returns what came of the command.
-func (r *core) enterCommand(
-	ctx context.Context, id string, command any, c *call,
-) (wait func() (Result, error), err error) {
-	h, command, err := r.def.resolve(command, c)
-	if err != nil {
-		return nil, err
-	}
-	return r.enter(ctx, id, request{call: c, name: h.name, create: h.create, decide: h.decide, command: command})
+	return r.execute(ctx, id, request{call: c, name: h.name, create: h.create, decide: h.decide, command: command})
 }
 
 func (r *core) execute(ctx context.Context, id string, req request) (Result, error) {
-	wait, err := r.enter(ctx, id, req)
+	t, err := r.line(ctx, id, req)
 	if err != nil {
 		return Result{}, err
 	}
-	return wait()
+	return r.wait(id, t)
 }
 
+// enter gives the command its place in the aggregate's line and returns at once:
+// commands are decided in the order of these calls. The function that it returns
+// must be called, from any goroutine; it returns what came of the command.
 func (r *core) enter(ctx context.Context, id string, req request) (wait func() (Result, error), err error) {
-	err = errors.Join(jetstream.ValidateID(id), req.call.validate(r.now()), checkInterceptors(req.call.interceptors, r.def.state))
+	t, err := r.line(ctx, id, req)
+	if err != nil {
+		return nil, err
+	}
+	return func() (Result, error) { return r.wait(id, t) }, nil
+}
+
+func (r *core) line(ctx context.Context, id string, req request) (*ticket, error) {
+	err := errors.Join(jetstream.ValidateID(id), req.call.validate(r.now()), checkInterceptors(req.call.interceptors, r.def.state))
 	if err != nil {
 		return nil, err
 	}
 	r.counters.commands.Add(1)
-	t := r.lanes.enter(ctx, id, req)
-	return func() (Result, error) {
-		if t.alone {
-			r.alone(id, t)
-		} else if res, left, err := t.wait(r.typeName, id); err != nil {
-			if left {
-				r.counters.withdrawn.Add(1)
-			}
-			return res, r.counted(err)
-		}
+	return r.lanes.enter(ctx, id, req), nil
+}
+
+// wait returns what came of the command; it works on it when nobody else does.
+func (r *core) wait(id string, t *ticket) (Result, error) {
+	if t.alone {
+		r.alone(id, t)
 		return t.res, r.counted(t.err)
-	}, nil
+	}
+	res, left, err := t.wait(r.typeName, id)
+	if left {
+		r.counters.withdrawn.Add(1)
+	}
+	return res, r.counted(err)
 }
 
 // counted counts how a command ended.

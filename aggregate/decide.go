@@ -23,45 +23,45 @@ func (d *decided) time() time.Time { return d.Decision.now }
 
 // decide runs the handler. A refusal is an outcome; err is a fault, which decides
 // nothing.
-func (r *core) decide(id string, req request, v *view, attempt int) (out *decided, err error) {
-	out = &decided{call: req.call, Interception: Interception{
+func (r *core) decide(id string, req request, v *view, attempt int, out *decided) error {
+	out.Interception = Interception{
 		Name: req.name, Command: req.command, Attempt: attempt, Decision: Decision{
 			ID: id, Version: v.head.Version, CommandID: req.call.commandID, Correlation: req.call.correlation,
 			Causation: req.call.causation, Metadata: maps.Clone(req.call.metadata), now: jetstream.MicroTime(r.now()),
 		},
-	}}
+	}
 	exists := v.head.Version > 0
 	switch want := req.call.expectVersion; {
 	case want != nil && *want != v.head.Version:
 		out.refusal = &VersionError{Type: r.typeName, ID: id, Expected: *want, Actual: v.head.Version}
-		return out, nil
+		return nil
 	case req.create && exists:
 		out.refusal = fmt.Errorf("%s %q: %w", r.typeName, id, ErrExists)
-		return out, nil
+		return nil
 	case !req.create && !exists:
 		out.refusal = fmt.Errorf("%s %q: %w", r.typeName, id, ErrNotFound)
-		return out, nil
+		return nil
 	}
 	out.Events, out.Err = r.ask(id, req, v, out)
 	if len(r.cfg.Interceptors)+len(req.call.interceptors) > 0 {
 		if err := r.intercept(id, out, v.state); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	err = out.Err
+	err := out.Err
 	switch {
 	case err == nil:
-		return out, nil
+		return nil
 	case errors.Is(err, ErrRejected):
 		if fault := checkRefusal(err); fault != nil {
-			return nil, fmt.Errorf("%s %q: command %q: %w", r.typeName, id, out.Name, fault)
+			return fmt.Errorf("%s %q: command %q: %w", r.typeName, id, out.Name, fault)
 		}
 	case errors.Is(err, ErrExists), errors.Is(err, ErrNotFound):
 	default:
-		return nil, fmt.Errorf("%s %q: command %q: %w", r.typeName, id, out.Name, err)
+		return fmt.Errorf("%s %q: command %q: %w", r.typeName, id, out.Name, err)
 	}
 	out.refusal, out.Events = err, nil
-	return out, nil
+	return nil
 }
 
 // checkRefusal refuses refusals that would not be the same when they are read

@@ -56,6 +56,20 @@ type group struct {
 	trace        string
 	events       int
 	bytes, names int
+	// A command alone needs room for one.
+	member1   [1]member
+	decision1 [1]jetstream.Decision
+	scratch   decided
+}
+
+func newGroup(v *view, commands int) *group {
+	g := &group{base: v, work: *v}
+	if commands == 1 {
+		g.members, g.decisions = g.member1[:0], g.decision1[:0]
+	} else {
+		g.members, g.decisions = make([]member, 0, commands), make([]jetstream.Decision, 0, commands)
+	}
+	return g
 }
 
 // member is one command of a group whose outcome hangs on the group's commit.
@@ -88,7 +102,7 @@ func (r *core) run(ctx context.Context, id string, tickets []*ticket) (rest []*t
 	}
 	r.bounds(id, tickets, v)
 	for attempt := 1; v != nil; attempt++ {
-		g := &group{base: v, work: *v}
+		g := newGroup(v, len(tickets))
 		n := r.decideAll(ctx, id, g, tickets, attempt)
 		tickets, rest = tickets[:n], slices.Concat(tickets[n:], rest)
 		v = r.settle(ctx, id, g, attempt)
@@ -161,7 +175,9 @@ func (r *core) decideOne(ctx context.Context, id string, g *group, t *ticket, at
 	if attempt > 1 {
 		r.counters.retries.Add(1)
 	}
-	d, err := r.decide(id, t.req, &g.work, attempt)
+	d := &g.scratch
+	*d = decided{call: c}
+	err := r.decide(id, t.req, &g.work, attempt, d)
 	if err != nil {
 		t.finish(Result{}, err)
 		return true
