@@ -25,7 +25,9 @@ const childPrefix = "-child="
 func runChild(args []string) error {
 	switch strings.TrimPrefix(args[0], childPrefix) {
 	case "server":
-		return serve(args[1])
+		return serve(args[1], args[2])
+	case "node":
+		return serveNode(args[1], args[2], args[3], args[4], args[5], args[6])
 	case "updater":
 		return update(args[1], args[2], args[3])
 	case "puller":
@@ -90,14 +92,14 @@ func orphaned() <-chan struct{} {
 }
 
 // serve runs a server until the parent is done with it.
-func serve(dir string) error {
+func serve(dir, fsync string) error {
 	done := orphaned()
 	stopProfile, err := childProfile("server")
 	if err != nil {
 		return err
 	}
 	srv, err := embedded.Start(embedded.Config{
-		Listen: "127.0.0.1:0", StoreDir: dir, LazySync: true, ReadyTimeout: time.Minute,
+		Listen: "127.0.0.1:0", StoreDir: dir, LazySync: fsync != fsyncAlways, ReadyTimeout: time.Minute,
 	})
 	if err != nil {
 		return err

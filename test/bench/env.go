@@ -29,9 +29,9 @@ type env struct {
 
 	row row
 
-	home   string
-	server *process
-	url    string
+	home    string
+	servers []*process
+	url     string
 
 	// nc is our side's connection, rawNC the other's.
 	nc, rawNC *nats.Conn
@@ -68,10 +68,12 @@ func newEnv(ctx context.Context, o options, w row) (_ *env, err error) {
 
 // startServer starts the server, connects both sides and opens the store.
 func (e *env) startServer(ctx context.Context) (err error) {
-	if e.server, err = start(ctx, "server", e.home); err != nil {
-		return err
+	if e.row.replicas > 1 {
+		err = e.startCluster(ctx)
+	} else {
+		err = e.startAlone(ctx)
 	}
-	if e.url, err = e.server.line(); err != nil {
+	if err != nil {
 		return err
 	}
 	if e.nc, err = jetstream.Connect(ctx, jetstream.ConnectConfig{URL: e.url}); err != nil {
@@ -83,7 +85,17 @@ func (e *env) startServer(ctx context.Context) (err error) {
 	if e.js, err = natsjs.New(e.rawNC); err != nil {
 		return err
 	}
-	e.store, err = jetstream.Open(ctx, e.nc, jetstream.Config{Name: storeName})
+	e.store, err = jetstream.Open(ctx, e.nc, jetstream.Config{Name: storeName, Replicas: e.row.replicas})
+	return err
+}
+
+func (e *env) startAlone(ctx context.Context) error {
+	p, err := start(ctx, "server", e.home, fsyncArg(e.row.fsync))
+	if err != nil {
+		return err
+	}
+	e.servers = append(e.servers, p)
+	e.url, err = p.line()
 	return err
 }
 
@@ -93,10 +105,10 @@ func (e *env) stopServer() (err error) {
 			nc.Close()
 		}
 	}
-	if e.server != nil {
-		err = e.server.stop()
+	for _, p := range e.servers {
+		err = errors.Join(err, p.stop())
 	}
-	e.nc, e.rawNC, e.server = nil, nil, nil
+	e.nc, e.rawNC, e.servers = nil, nil, nil
 	return err
 }
 

@@ -52,7 +52,11 @@ type row struct {
 	target float64
 	// full leaves the row to runs that name it or ask for all.
 	full bool
-	run  func(ctx context.Context, e *env) (*result, error)
+	// replicas is the number of servers, 1 unless set; fsync lets them sync every
+	// write.
+	replicas int
+	fsync    bool
+	run      func(ctx context.Context, e *env) (*result, error)
 }
 
 func rows() []row {
@@ -89,6 +93,22 @@ func rows() []row {
 		{
 			name: "bytes", target: 1.5, lower: true, run: bytesRow,
 			about: "size of a one-event commit with state; raw: the event and 250 bytes",
+		},
+		{
+			name: "hot-aggregate", target: 20, run: hotAggregate(256), replicas: clusterSize, fsync: true,
+			about: "256 clients, one aggregate, R3, fsync; raw: one writer's chain of PublishMsg",
+		},
+		{
+			name: "hot-r1", target: 10, run: hotAggregate(256), fsync: true,
+			about: "256 clients, one aggregate, R1, fsync; raw: one writer's chain of PublishMsg",
+		},
+		{
+			name: "round-robin", target: 0.8, full: true, run: spread(false),
+			about: "64 clients, 100 k aggregates in turn; raw: direct get and PublishMsg",
+		},
+		{
+			name: "zipf", target: 0.8, full: true, run: spread(true),
+			about: "64 clients, 100 k aggregates, a few of them most of the time; raw: PublishMsg",
 		},
 		{
 			name: "load-1m", target: 0.67, full: true, run: loadRow(1_000_000, 100_000),
