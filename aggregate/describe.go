@@ -1,9 +1,9 @@
 package aggregate
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -54,28 +54,23 @@ const (
 // it travels in one message: where the schemas would take more than half of one,
 // the largest are left out.
 func (s *Service) metadata(ctx context.Context, payload int64) map[*handler]map[string]string {
-	all := map[*handler]map[string]string{}
-	var largest []*handler
-	left := payload / 2
-	for name, h := range s.core.def.handlers {
+	all, size := map[*handler]map[string]string{}, map[*handler]int{}
+	left := int(payload / 2)
+	for _, h := range s.core.def.handlers { // under former names, too
 		m := map[string]string{metadataSchema: string(h.schema())}
 		if h.create {
 			m[metadataCreates] = "true"
 		}
 		all[h] = m
-		left -= int64(quotedSize(m[metadataSchema])) // once for each of its names
-		if name == h.name {
-			largest = append(largest, h)
-		}
+		size[h] += quotedSize(m[metadataSchema])
+		left -= quotedSize(m[metadataSchema])
 	}
-	slices.SortFunc(largest, func(a, b *handler) int {
-		return cmp.Compare(len(all[b][metadataSchema]), len(all[a][metadataSchema]))
-	})
+	largest := slices.SortedFunc(maps.Keys(all), func(a, b *handler) int { return size[b] - size[a] })
 	for _, h := range largest {
 		if left >= 0 {
 			break
 		}
-		left += int64(quotedSize(all[h][metadataSchema]))
+		left += size[h]
 		delete(all[h], metadataSchema)
 		s.cfg.Logger.WarnContext(ctx, "the command's schema is too large to be told", "command", h.name)
 	}

@@ -60,7 +60,7 @@ func TestTypeMistakes(t *testing.T) {
 	if name := aggregate.New[account](nil).Name(); name != "" {
 		t.Error(name)
 	}
-	var names []string
+	names := make([]string, 0, 5)
 	for _, c := range accounts.Commands() {
 		names = append(names, c.Name)
 		if c.Creates != (c.Name == "open") || !json.Valid(c.Schema) {

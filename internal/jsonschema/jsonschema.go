@@ -22,7 +22,7 @@ const Draft = "https://json-schema.org/draft/2020-12/schema"
 // absent one is read as its zero value; others are refused.
 func Of(t reflect.Type, title string) ([]byte, error) {
 	g := &generator{names: map[reflect.Type]string{}, defs: map[string]*schema{}}
-	g.count(t, map[reflect.Type]int{})
+	g.count(t, map[reflect.Type]bool{})
 	root := itself(t)
 	if root == nil {
 		root = g.object(t)
@@ -67,31 +67,28 @@ const (
 
 type generator struct {
 	// names are those of the structs that get a definition of their own, because
-	// they hold themselves.
+	// they occur more than once.
 	names map[reflect.Type]string
 	defs  map[string]*schema
 }
 
-// count finds the structs that hold themselves.
-func (g *generator) count(t reflect.Type, within map[reflect.Type]int) {
+// count finds the named structs that occur more than once, in themselves perhaps.
+func (g *generator) count(t reflect.Type, seen map[reflect.Type]bool) {
 	switch {
 	case t == timeType || itself(t) != nil:
 	case t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Array || t.Kind() == reflect.Map:
-		g.count(t.Elem(), within)
+		g.count(t.Elem(), seen)
 	case t.Kind() == reflect.Struct:
-		if within[t] > 0 {
+		if seen[t] {
 			if g.names[t] == "" {
 				g.names[t] = t.Name() + strconv.Itoa(len(g.names)+1)
 			}
 			return
 		}
-		within[t]++
-		for f := range t.Fields() {
-			if f.Tag.Get("json") != "-" {
-				g.count(f.Type, within)
-			}
+		seen[t] = t.Name() != ""
+		for _, f := range fieldsOf(t) {
+			g.count(f.typ, seen)
 		}
-		within[t]--
 	}
 }
 

@@ -169,6 +169,34 @@ func TestTheSchemaTakesWhatIsWritten(t *testing.T) {
 	}
 }
 
+type (
+	level1 struct{ A, B, C, D, E, F, G, H string }
+	level2 struct{ A, B, C, D, E, F, G, H level1 }
+	level3 struct{ A, B, C, D, E, F, G, H *level2 }
+	level4 struct{ A, B, C, D, E, F, G, H []level3 }
+)
+
+// What occurs often is described once.
+func TestTheSchemaIsAsLargeAsTheTypes(t *testing.T) {
+	t.Parallel()
+	text, err := jsonschema.Of(reflect.TypeFor[level4](), "deep")
+	if err != nil || len(text) > 3000 {
+		t.Error(len(text), err)
+	}
+	schema := compile(t, reflect.TypeFor[level4]())
+	for body, good := range map[string]bool{
+		`{"A":[{"B":{"C":{"D":"x"}},"A":null}],"H":[]}`: true, `{"A":[{"B":{"C":{"D":1}}}]}`: false,
+	} {
+		value, err := validator.UnmarshalJSON(strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := schema.Validate(value); (err == nil) != good {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
+}
+
 func TestRoots(t *testing.T) {
 	t.Parallel()
 	text, err := jsonschema.Of(reflect.TypeFor[struct {

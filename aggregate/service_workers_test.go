@@ -1,0 +1,236 @@
+package aggregate_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/rossby-go/rossby/aggregate"
+	"github.com/rossby-go/rossby/internal/natstest"
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+// publish sends a command without waiting for its reply.
+func publish(t testing.TB, nc *nats.Conn, subject, inbox, body string) {
+	t.Helper()
+	if err := nc.PublishMsg(&nats.Msg{Subject: subject, Reply: inbox, Data: []byte(body)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func replies(t testing.TB, nc *nats.Conn) (inbox string, next func() *nats.Msg) {
+	t.Helper()
+	inbox = nc.NewRespInbox()
+	sub, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inbox, func() *nats.Msg {
+		t.Helper()
+		m, err := sub.NextMsg(natstest.Patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+}
+
+// What waits for one aggregate is decided in the order it came, and stored
+// together, however few aggregates may run at once.
+func TestServiceLetsCommandsWaitTogether(t *testing.T) { // C48
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store := newStore(t, nc, jetstream.Config{})
+	entered, gate := make(chan int, 1000), make(chan struct{})
+	repo := repoOf(t, store, newGated(entered, gate))
+	must(t, repo, "a", begin{})
+	run(t, newService(t, repo, aggregate.ServiceConfig{Workers: 1}))
+	command := store.Name() + ".command.gated."
+	request(t, nc, command+"enter.a", "{}", nil) // it listens
+	inbox, next := replies(t, nc)
+	const n = 200
+	publish(t, nc, command+"pass.a", inbox, `{"n":1}`)
+	received(t, entered)
+	for i := 2; i <= n; i++ {
+		publish(t, nc, command+"pass.a", inbox, `{"n":`+strconv.Itoa(i)+`}`)
+	}
+	natstest.Eventually(t, "all of them wait in the repository", func() error {
+		if waiting := repo.Stats().Waiting; waiting != n-1 {
+			return fmt.Errorf("%d wait", waiting)
+		}
+		return nil
+	})
+	before := repo.Stats().Commits
+	close(gate)
+	for range n {
+		ok(t, next())
+	}
+	snap, err := repo.Load(t.Context(), "a")
+	if err != nil || snap.Version != n+1 {
+		t.Fatal(snap.Version, err)
+	}
+	for i, got := range snap.State.N {
+		if got != i {
+			t.Fatalf("%d stands in place %d", got, i)
+		}
+	}
+	if commits := repo.Stats().Commits - before; commits > n/10 {
+		t.Errorf("%d commits for %d commands", commits, n)
+	}
+}
+
+// A handler that does not return costs its own aggregate and nothing else: its
+// caller is told, others are served even where only one may run, and a stop ends.
+func TestServiceOutlivesAHandler(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store := newStore(t, nc, jetstream.Config{})
+	entered, gate := make(chan int, 10), make(chan struct{})
+	t.Cleanup(func() { close(gate) })
+	repo := repoOf(t, store, newGated(entered, gate))
+	must(t, repo, "a", begin{})
+	stop := run(t, newService(t, repo, aggregate.ServiceConfig{Workers: 1}))
+	command := store.Name() + ".command.gated."
+	request(t, nc, command+"enter.a", "{}", nil) // it listens
+	inbox, next := replies(t, nc)
+	send := func(command, timeout string) {
+		t.Helper()
+		err := nc.PublishMsg(&nats.Msg{
+			Subject: command, Reply: inbox, Header: h("Rossby-Timeout", timeout), Data: []byte("{}"),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(command+"pass.a", "20ms")
+	received(t, entered)
+	send(command+"pass.a", "10ms") // waits behind it, until its own time is over
+	send(command+"enter.b", "20s") // waits for a worker
+	seen := make([]string, 0, 3)
+	for range 3 {
+		m := next()
+		code, kind, _, reason := errorOf(t, m)
+		seen = append(seen, strings.TrimSpace(code+" "+kind))
+		if code == "504" && !strings.Contains(reason, "does not return") {
+			t.Error(reason)
+		}
+	}
+	// The one behind it hears at its own deadline, the one for b as soon as the
+	// handler is given up.
+	if got := strings.Join(seen, ", "); got != "503 unavailable, 504 unknown, " && got != "503 unavailable, , 504 unknown" {
+		t.Errorf("%q", got)
+	}
+	stop()
+}
+
+func TestServiceBusySaysWhen(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store := newStore(t, nc, jetstream.Config{})
+	entered, gate := make(chan int, 10), make(chan struct{})
+	repo := repoOf(t, store, newGated(entered, gate))
+	must(t, repo, "a", begin{})
+	run(t, newService(t, repo, aggregate.ServiceConfig{QueuePerID: 1}))
+	command := store.Name() + ".command.gated."
+	request(t, nc, command+"enter.a", "{}", nil) // it listens
+	inbox, next := replies(t, nc)
+	publish(t, nc, command+"pass.a", inbox, `{"n":1}`)
+	received(t, entered)
+	publish(t, nc, command+"pass.a", inbox, `{"n":2}`)
+	var b struct {
+		Kind       string `json:"kind"`
+		Reason     string `json:"reason"`
+		RetryAfter string `json:"retryAfter"`
+	}
+	if err := json.Unmarshal(next().Data, &b); err != nil {
+		t.Fatal(err)
+	}
+	after, err := time.ParseDuration(b.RetryAfter)
+	if b.Kind != "busy" || !strings.Contains(b.Reason, "for the aggregate") || err != nil || after <= 0 || after > 2*time.Second {
+		t.Errorf("%+v %v", b, err)
+	}
+	// A client waits it out.
+	done := make(chan error, 1)
+	go func() {
+		_, err := clientOf(t, nc, store.Name(), newGated(entered, gate)).Execute(t.Context(), "a", pass{3})
+		done <- err
+	}()
+	close(gate)
+	ok(t, next())
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+type (
+	// order is a command with most of what a command may have.
+	order struct {
+		Lines []struct {
+			SKU   string `json:"sku"`
+			Count uint16 `json:"count"`
+		} `json:"lines"`
+		Due   *time.Time        `json:"due,omitempty"`
+		Notes map[string]string `json:"notes,omitempty"`
+	}
+	ordered struct{}
+	orders  struct{}
+)
+
+// The endpoints tell what they take: a validator of others, given the schema,
+// agrees with the service about what is right.
+func TestServiceDescribesItsCommands(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store := newStore(t, nc, jetstream.Config{})
+	typ := aggregate.New[orders](jetstream.NewSchema("orders", jetstream.Event[ordered]("ordered")),
+		aggregate.Ignore[ordered](),
+		aggregate.Create("order", func(order, aggregate.Decision) ([]any, error) { return []any{ordered{}}, nil }),
+		aggregate.RenamedCommand("place", "order"),
+	)
+	run(t, newService(t, repoOf(t, store, typ), aggregate.ServiceConfig{}))
+	request(t, nc, store.Name()+".command.orders.order.a", "[]", nil) // it listens
+	var info micro.Info
+	if err := json.Unmarshal(request(t, nc, "$SRV.INFO."+store.Name()+"-orders", "", nil).Data, &info); err != nil {
+		t.Fatal(err)
+	}
+	if len(info.Endpoints) != 2 {
+		t.Fatalf("%+v", info)
+	}
+	for _, e := range info.Endpoints {
+		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader([]byte(e.Metadata["schema"])))
+		if err != nil || e.Metadata["creates"] != "true" {
+			t.Fatalf("%+v %v", e, err)
+		}
+		c := jsonschema.NewCompiler()
+		c.AssertFormat()
+		if err := c.AddResource("mem:///command.json", doc); err != nil {
+			t.Fatal(err)
+		}
+		schema, err := c.Compile("mem:///command.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, body := range []string{
+			`{}`, `{"lines":[{"sku":"a","count":2},{}],"due":"2026-05-04T03:02:01Z","notes":{"a":"b"}}`, `{"lines":null,"due":null}`,
+			`{"lines":[{"sku":"a","count":-1}]}`, `{"lines":{}}`, `{"due":"soon"}`, `{"notes":{"a":1}}`, `{"line":[]}`, `[]`,
+		} {
+			value, err := jsonschema.UnmarshalJSON(strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			invalid := schema.Validate(value)
+			m := request(t, nc, strings.Replace(e.Subject, "*", fmt.Sprint(e.Name, i), 1), body, nil)
+			if code, _, _, reason := errorOf(t, m); (code == "400") != (invalid != nil) || code != "" && code != "400" {
+				t.Errorf("%s: the service says %s %s, the schema %v", body, code, reason, invalid)
+			}
+		}
+	}
+}
