@@ -30,8 +30,9 @@ const (
 	// farCommits are so many that it is worth looking for a state harder.
 	farCommits = 64
 	// stepsBack is how many commits, one by one, are looked at for a state when
-	// there are more than farCommits to replay.
-	stepsBack = 16
+	// there are more than farCommits to replay; at most a shareBack of those.
+	stepsBack = 128
+	shareBack = 8
 )
 
 var (
@@ -75,9 +76,9 @@ func (r *core) stateAt(
 			bases = append(bases, b)
 		}
 	}
-	if last.State != nil && last.Ordinal-newest().head.Ordinal > farCommits {
+	if far := last.Ordinal - newest().head.Ordinal; last.State != nil && far > farCommits {
 		// Another program's state: ours may stand a few commits before.
-		if b, found := r.stepBack(ctx, id, last); found {
+		if b, found := r.stepBack(ctx, id, last, min(far/shareBack, stepsBack)); found {
 			bases = append(bases, b)
 		}
 	}
@@ -94,8 +95,9 @@ func (r *core) stateAt(
 }
 
 // stepBack looks for a state in the commits just before the last one.
-func (r *core) stepBack(ctx context.Context, id string, last *jetstream.Commit) (base, bool) {
-	for c, i := last, 0; i < stepsBack && c.PreviousSequence > 0; i++ {
+func (r *core) stepBack(ctx context.Context, id string, last *jetstream.Commit, steps uint64) (base, bool) {
+	c := last
+	for range steps {
 		before, err := r.store.At(ctx, r.typeName, id, c.PreviousSequence)
 		if err != nil || before.CommitID != c.Previous {
 			return base{}, false // the replay tells why

@@ -1,0 +1,538 @@
+package aggregate_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rossby-go/rossby/aggregate"
+	"github.com/rossby-go/rossby/internal/natstest"
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+type (
+	booked struct{ Cents int64 }
+	ledger struct {
+		Count, Sum int64
+		// Pad makes the state as large as the first booking says.
+		Pad string
+	}
+	// book makes as many events, of 1 cent.
+	book struct{ Times int }
+	// startLedger makes a ledger whose state is large.
+	startLedger struct{ Pad int }
+	begunLedger struct{ Pad int }
+)
+
+var ledgerEvents = jetstream.NewSchema("ledger", jetstream.Event[begunLedger]("started"), jetstream.Event[booked]("booked"))
+
+// newLedgers is a type whose second version of meaning counts double.
+func newLedgers(version int, more ...aggregate.Option) *aggregate.Type[ledger] {
+	return aggregate.New[ledger](ledgerEvents, append([]aggregate.Option{
+		aggregate.StateVersion(version),
+		aggregate.Apply(func(l *ledger, e begunLedger, _ jetstream.Meta) { l.Pad = strings.Repeat("x", e.Pad) }),
+		aggregate.Apply(func(l *ledger, e booked, _ jetstream.Meta) {
+			l.Count++
+			l.Sum += e.Cents * int64(version)
+		}),
+		aggregate.Create("start", func(c startLedger, _ aggregate.Decision) ([]any, error) { return []any{begunLedger(c)}, nil }),
+		aggregate.Handle("book", func(_ ledger, c book, _ aggregate.Decision) ([]any, error) {
+			out := make([]any, c.Times)
+			for i := range out {
+				out[i] = booked{1}
+			}
+			return out, nil
+		}),
+	}, more...)...)
+}
+
+// fill makes a ledger of so many commits after the first.
+func fill(t testing.TB, repo *aggregate.Repository[ledger], id string, pad, commits, each int) {
+	t.Helper()
+	must(t, repo, id, startLedger{pad})
+	for range commits {
+		must(t, repo, id, book{each})
+	}
+}
+
+// sums wants a ledger to be what its events make of it.
+func sums(t testing.TB, repo *aggregate.Repository[ledger], id string, count, sum int64) {
+	t.Helper()
+	snap, err := repo.Load(t.Context(), id)
+	if err != nil || snap.State.Count != count || snap.State.Sum != sum || snap.Version != uint64(count)+1 {
+		t.Errorf("%s: %d bookings, %d cents, version %d (%v); want %d bookings, %d cents",
+			id, snap.State.Count, snap.State.Sum, snap.Version, err, count, sum)
+	}
+}
+
+// requests counts what a connection sends meanwhile.
+func requests(nc *nats.Conn, f func()) int {
+	before := nc.Stats().OutMsgs
+	f()
+	return int(nc.Stats().OutMsgs - before)
+}
+
+// stateBucket is the bucket of states as an administrator sees it.
+type stateBucket struct {
+	js    natsjs.JetStream
+	store *jetstream.Store
+	name  string
+}
+
+func bucketOf(t testing.TB, store *jetstream.Store) *stateBucket {
+	t.Helper()
+	js, err := natsjs.New(store.Conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &stateBucket{js, store, store.Name() + "__state"}
+}
+
+func (b *stateBucket) subject(typ *aggregate.Type[ledger], id string) string {
+	return "$KV." + b.name + "." + typ.Name() + "." + typ.Fingerprint() + "." + id
+}
+
+// get returns what the bucket holds, nil for nothing.
+func (b *stateBucket) get(ctx context.Context, subject string) (*natsjs.RawStreamMsg, error) {
+	stream, err := b.js.Stream(ctx, "KV_"+b.name)
+	if err != nil {
+		return nil, err
+	}
+	return stream.GetLastMsgForSubject(ctx, subject)
+}
+
+// follows waits for a state that follows a commit with at least that ordinal.
+func (b *stateBucket) follows(t testing.TB, subject string, ordinal int) *natsjs.RawStreamMsg {
+	t.Helper()
+	var m *natsjs.RawStreamMsg
+	natstest.Eventually(t, "a state in the bucket", func() (err error) {
+		if m, err = b.get(t.Context(), subject); err != nil {
+			return err
+		}
+		f := strings.Fields(m.Header.Get("Rossby-Follows"))
+		if n, err := strconv.Atoi(f[2]); err != nil || n < ordinal {
+			return fmt.Errorf("it follows %v (%w)", f, err)
+		}
+		return nil
+	})
+	return m
+}
+
+// put writes a value; follows, unless empty, is what it says it follows, with a
+// checksum that is right.
+func (b *stateBucket) put(t testing.TB, subject, follows string, data []byte, change func(*nats.Msg)) {
+	t.Helper()
+	m := nats.NewMsg(subject)
+	m.Data = data
+	if follows != "" {
+		sum := crc32.Checksum(append([]byte(subject+"\n"+follows+"\n"), data...), crc32.MakeTable(crc32.Castagnoli))
+		m.Header.Set("Rossby-Format", "1")
+		m.Header.Set("Rossby-Follows", follows)
+		m.Header.Set("Rossby-Checksum", strconv.FormatUint(uint64(sum), 16))
+		m.Header.Set("Content-Type", b.store.Codec().ContentType())
+	}
+	if change != nil {
+		change(m)
+	}
+	if _, err := b.js.PublishMsg(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A state too large for its commits is kept beside them: a load is two gets when
+// it is the newest, and replays at most StateEvery commits when it is not. AC-A10,
+// with the stored state beside the events.
+func TestLargeStates(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, replicas int, connect func(...nats.Option) *nats.Conn) {
+		t.Helper()
+		store := newStore(t, connect(), jetstream.Config{Replicas: replicas})
+		typ := newLedgers(1)
+		fill(t, repoOf(t, store, typ), "l1", 16<<10, 200, 1)
+		bucket := bucketOf(t, store)
+		subject := bucket.subject(typ, "l1")
+		bucket.follows(t, subject, 192)
+		cold := reopen(t, connect(), store)
+		n := requests(cold.Conn(), func() { sums(t, repoOf(t, cold, typ), "l1", 200, 200) })
+		if n > 2+aggregate.StateEveryDefault/4+1 {
+			t.Errorf("a load took %d requests", n)
+		}
+		// With every state kept, nothing is replayed.
+		every, err := aggregate.NewRepository(store, typ, aggregate.RepositoryConfig{StateEvery: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		must(t, every, "l1", book{1})
+		bucket.follows(t, subject, 202)
+		if replicas == 1 { // a replica may lack it for a moment
+			if n := requests(cold.Conn(), func() { sums(t, repoOf(t, cold, typ), "l1", 201, 201) }); n != 2 {
+				t.Errorf("a load took %d requests", n)
+			}
+		}
+		info, err := bucket.js.KeyValue(t.Context(), bucket.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		status, err := info.Status(t.Context())
+		if err != nil || status.History() != 1 || status.TTL() != 0 || !status.IsCompressed() || status.Values() != 1 {
+			t.Errorf("%+v %v", status, err)
+		}
+	})
+}
+
+// AC-A10: after an update, a load takes the stored state and applies no event.
+func TestStoredStateIsLoaded(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, replicas int, connect func(...nats.Option) *nats.Conn) {
+		t.Helper()
+		store := newStore(t, connect(), jetstream.Config{Replicas: replicas})
+		repo := newRepo(t, store)
+		must(t, repo, "a1", open{100})
+		must(t, repo, "a1", debit{30})
+		cold := reopen(t, connect(), store)
+		if n := requests(cold.Conn(), func() { balance(t, newRepo(t, cold), "a1", 70, 2) }); n != 1 {
+			t.Errorf("a load took %d requests", n)
+		}
+	})
+}
+
+// While programs of two fingerprints change one aggregate in turn, each finds a
+// state of its own: in a commit a few steps back, or in the bucket. Only the first
+// load of a new program replays the history.
+func TestRollingDeploy(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, replicas int, connect func(...nats.Option) *nats.Conn) {
+		t.Helper()
+		const commits, each = 1250, 8 // 10,000 events
+		store := newStore(t, connect(), jetstream.Config{Replicas: replicas})
+		before, after := newLedgers(1), newLedgers(2)
+		fill(t, repoOf(t, store, before), "l1", 0, commits, each)
+		other := reopen(t, connect(), store)
+		count := int64(commits * each)
+		if n := requests(other.Conn(), func() { sums(t, repoOf(t, other, after), "l1", count, 2*count) }); n < commits/4 {
+			t.Errorf("the first load took %d requests: that is no replay", n)
+		}
+		bucket := bucketOf(t, store)
+		bucket.follows(t, bucket.subject(after, "l1"), commits)
+		const few = 40
+		for round := range 12 {
+			for version, typ := range []*aggregate.Type[ledger]{before, after} {
+				// A program that starts anew each time remembers nothing.
+				n := requests(other.Conn(), func() { must(t, repoOf(t, other, typ), "l1", book{1}) })
+				if count++; n > few {
+					t.Errorf("round %d, version %d: %d requests", round, version+1, n)
+				}
+			}
+			for version, typ := range []*aggregate.Type[ledger]{before, after} {
+				n := requests(other.Conn(), func() { sums(t, repoOf(t, other, typ), "l1", count, count*int64(version+1)) })
+				if n > few {
+					t.Errorf("round %d, version %d: a load took %d requests", round, version+1, n)
+				}
+			}
+		}
+		// The new programs alone for a while: an old one looks further back.
+		for range 100 {
+			must(t, repoOf(t, other, after), "l1", book{1})
+			count++
+		}
+		if n := requests(other.Conn(), func() { sums(t, repoOf(t, other, before), "l1", count, count) }); n > 2*commits/4/3 {
+			t.Errorf("a load took %d requests", n)
+		}
+	})
+}
+
+// Whatever is in the bucket, a load is right: what does not follow a commit of the
+// aggregate, or is not a state, is ignored.
+func TestBucketIsNeverBelieved(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store := newStore(t, nc, jetstream.Config{})
+	typ := newLedgers(1, aggregate.StateLimit(0))
+	repo := repoOf(t, store, typ)
+	fill(t, repo, "l1", 0, 40, 1)
+	fill(t, repo, "l2", 0, 20, 3)
+	bucket := bucketOf(t, store)
+	subject := bucket.subject(typ, "l1")
+	good := bucket.follows(t, subject, 32)
+	foreign := bucket.follows(t, bucket.subject(typ, "l2"), 16)
+	wrong, err := store.Codec().Encode(ledger{Count: 40, Sum: 4711})
+	if err != nil {
+		t.Fatal(err)
+	}
+	last, err := store.Last(t.Context(), "ledger", "l1", jetstream.Leader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := func(h jetstream.Head) string {
+		return fmt.Sprintf("%s %d %d %d", h.CommitID, h.Sequence, h.Ordinal, h.Version)
+	}
+	at := func(change func(*jetstream.Head)) string {
+		h := last.Head
+		change(&h)
+		return text(h)
+	}
+	load := func() ledger {
+		t.Helper()
+		snap, err := repoOf(t, store, typ).Load(t.Context(), "l1")
+		if err != nil {
+			t.Error(err)
+		}
+		return snap.State
+	}
+	// First that this test can tell: a forgery without a fault is believed.
+	bucket.put(t, subject, text(last.Head), wrong, nil)
+	if got := load(); got.Sum != 4711 {
+		t.Fatalf("the forgery is not believed: %+v", got)
+	}
+	before, err := store.At(t.Context(), "ledger", "l1", last.PreviousSequence)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bucket.put(t, subject, text(before.Head), wrong, nil)
+	if got := load(); got.Sum != 4712 {
+		t.Fatalf("the forgery is not believed: %+v", got)
+	}
+	for what, c := range map[string]struct {
+		follows string
+		data    []byte
+		change  func(*nats.Msg)
+	}{
+		"no state":           {"", []byte("hello"), nil},
+		"empty":              {"", nil, nil},
+		"a deletion":         {"", nil, func(m *nats.Msg) { m.Header.Set("KV-Operation", "DEL") }},
+		"bytes flipped":      {text(last.Head), wrong, func(m *nats.Msg) { m.Data = append([]byte{0x7f}, m.Data[1:]...) }},
+		"bytes cut":          {text(last.Head), wrong, func(m *nats.Msg) { m.Data = m.Data[:len(m.Data)-1] }},
+		"place changed":      {text(before.Head), wrong, func(m *nats.Msg) { m.Header.Set("Rossby-Follows", text(last.Head)) }},
+		"of another":         {foreign.Header.Get("Rossby-Follows"), foreign.Data, func(m *nats.Msg) { m.Header = foreign.Header }},
+		"another's, signed":  {foreign.Header.Get("Rossby-Follows"), foreign.Data, nil},
+		"another commit":     {at(func(h *jetstream.Head) { h.CommitID = "0123456789ab" }), wrong, nil},
+		"another sequence":   {at(func(h *jetstream.Head) { h.Sequence-- }), wrong, nil},
+		"another ordinal":    {at(func(h *jetstream.Head) { h.Ordinal-- }), wrong, nil},
+		"another version":    {at(func(h *jetstream.Head) { h.Version-- }), wrong, nil},
+		"beyond the end":     {at(func(h *jetstream.Head) { h.Sequence += 1000; h.Ordinal++; h.Version++ }), wrong, nil},
+		"a lost commit":      {at(func(h *jetstream.Head) { h.Sequence, h.Ordinal, h.CommitID = before.Sequence, before.Ordinal, "lost" }), wrong, nil},
+		"another format":     {text(last.Head), wrong, func(m *nats.Msg) { m.Header.Set("Rossby-Format", "2") }},
+		"another codec":      {text(last.Head), wrong, func(m *nats.Msg) { m.Header.Set("Content-Type", "application/json") }},
+		"no numbers":         {last.CommitID + " a b c", wrong, nil},
+		"too few numbers":    {last.CommitID + " 1", wrong, nil},
+		"numbers of nothing": {last.CommitID + " 0 0 0", wrong, nil},
+	} {
+		bucket.put(t, subject, c.follows, c.data, c.change)
+		if got := load(); got.Sum != 40 || got.Count != 40 {
+			t.Errorf("%s: %+v", what, got)
+		}
+		// A replica that seems to be behind what the bucket has seen is not believed.
+		if snap, err := repoOf(t, store, typ).Load(t.Context(), "l1", aggregate.Follower()); err != nil || snap.State.Sum != 40 {
+			t.Errorf("%s: a follower has %+v %v", what, snap, err)
+		}
+		bucket.put(t, subject, good.Header.Get("Rossby-Follows"), good.Data, nil)
+		if got := load(); got.Sum != 40 {
+			t.Errorf("after %s: %+v", what, got)
+		}
+	}
+	if err := bucket.js.DeleteKeyValue(t.Context(), bucket.name); err != nil {
+		t.Fatal(err)
+	}
+	if got := load(); got.Sum != 40 {
+		t.Errorf("without the bucket: %+v", got)
+	}
+	bucket.follows(t, subject, 41) // that load made it again
+	// A command decides on the right state, too, and nothing was lost.
+	must(t, repoOf(t, store, typ), "l1", book{1})
+	sums(t, repo, "l1", 41, 41)
+}
+
+// A store that was made anew under its old name finds the states of the old one.
+func TestBucketOfAStoreThatWentBack(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store := newStore(t, nc, jetstream.Config{})
+	typ := newLedgers(1, aggregate.StateLimit(0))
+	fill(t, repoOf(t, store, typ), "l1", 0, 50, 1)
+	bucket := bucketOf(t, store)
+	subject := bucket.subject(typ, "l1")
+	bucket.follows(t, subject, 48)
+	if err := bucket.js.DeleteStream(t.Context(), store.Name()); err != nil {
+		t.Fatal(err)
+	}
+	again := newStore(t, nc, jetstream.Config{Name: store.Name()})
+	repo := repoOf(t, again, typ)
+	fill(t, repo, "l1", 0, 10, 2)
+	sums(t, repoOf(t, again, typ), "l1", 20, 20)
+	for range 10 {
+		must(t, repo, "l1", book{1})
+	}
+	sums(t, repoOf(t, again, typ), "l1", 30, 30)
+	natstest.Eventually(t, "the old state is replaced", func() error {
+		m, err := bucket.get(t.Context(), subject)
+		if err == nil && !strings.Contains(m.Header.Get("Rossby-Follows"), " 16 ") {
+			err = errors.New(m.Header.Get("Rossby-Follows"))
+		}
+		return err
+	})
+}
+
+// logged is a logger and what it was given.
+type logged struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logged) lines() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Split(strings.TrimSpace(l.buf.String()), "\n")
+}
+
+// says waits for lines that hold the words, and wants so many.
+func (l *logged) says(t testing.TB, n int, words ...string) {
+	t.Helper()
+	count := func() (found int) {
+		for _, line := range l.lines() {
+			all := true
+			for _, w := range words {
+				all = all && strings.Contains(line, w)
+			}
+			if all {
+				found++
+			}
+		}
+		return found
+	}
+	natstest.Eventually(t, fmt.Sprint("the log says ", words), func() error {
+		if got := count(); got < n {
+			return fmt.Errorf("%d times: %q", got, l.lines())
+		}
+		return nil
+	})
+	if got := count(); got > n {
+		t.Errorf("the log says %q %d times", words, got)
+	}
+}
+
+// A program that may not use the bucket works without it, and says so once.
+func TestBucketDenied(t *testing.T) {
+	t.Parallel()
+	deny := func(subjects ...string) *server.Permissions {
+		return &server.Permissions{Publish: &server.SubjectPermission{Deny: subjects}}
+	}
+	srv, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir(),
+		Users: []*server.User{
+			{Username: "all", Password: "x"},
+			{Username: "create", Password: "x", Permissions: deny("$JS.API.STREAM.CREATE.*")},
+			{Username: "write", Password: "x", Permissions: deny("$KV.>")},
+			{Username: "read", Password: "x", Permissions: deny("$JS.API.DIRECT.GET.KV_read__state.>")},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.Start()
+	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
+	if !srv.ReadyForConnections(natstest.Patience) {
+		t.Fatal("not ready")
+	}
+	for _, user := range []string{"create", "write", "read"} {
+		t.Run(user, func(t *testing.T) {
+			t.Parallel()
+			log := new(logged)
+			typ := newLedgers(1, aggregate.StateLimit(0))
+			admin := newStore(t, natstest.Conn(t, srv.ClientURL(), nats.UserInfo("all", "x")), jetstream.Config{Name: user})
+			store := reopen(t, natstest.Conn(t, srv.ClientURL(), nats.UserInfo(user, "x")), admin)
+			repo := func() *aggregate.Repository[ledger] {
+				r, err := aggregate.NewRepository(store, typ, aggregate.RepositoryConfig{
+					Logger: slog.New(slog.NewTextHandler(log, nil)),
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return r
+			}
+			writer := repo()
+			fill(t, writer, "l1", 0, 60, 1)
+			words := []string{"bucket of states", "ermissions"}
+			if user == "read" {
+				bucket := bucketOf(t, admin)
+				bucket.follows(t, bucket.subject(typ, "l1"), 48)
+				cold := repo()
+				sums(t, cold, "l1", 60, 60)
+				log.says(t, 1, append(words, "what=read")...)
+				fill(t, cold, "l2", 0, 10, 1)
+				sums(t, cold, "l1", 60, 60)
+				log.says(t, 1, append(words, "what=read")...)
+				return
+			}
+			log.says(t, 1, append(words, "what=write")...)
+			for range 60 {
+				must(t, writer, "l1", book{1})
+			}
+			sums(t, repo(), "l1", 120, 120)
+			log.says(t, 1, "what=write", "bucket of states")
+		})
+	}
+}
+
+// A state that no message can hold is left out, which is said once.
+func TestStateBeyondMaxPayload(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store := newStore(t, nc, jetstream.Config{})
+	log := new(logged)
+	typ := newLedgers(1)
+	repo, err := aggregate.NewRepository(store, typ, aggregate.RepositoryConfig{
+		StateEvery: 1, Logger: slog.New(slog.NewTextHandler(log, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, repo, "l1", int(nc.MaxPayload()), 30, 1)
+	fill(t, repo, "l2", int(nc.MaxPayload()), 3, 1)
+	fill(t, repo, "l3", 4<<10, 3, 1) // others are kept
+	log.says(t, 1, "too large", "max_payload", "l1")
+	sums(t, repoOf(t, store, typ), "l1", 30, 30)
+	bucket := bucketOf(t, store)
+	bucket.follows(t, bucket.subject(typ, "l3"), 4)
+	if _, err := bucket.get(t.Context(), bucket.subject(typ, "l1")); !errors.Is(err, natsjs.ErrMsgNotFound) {
+		t.Error(err)
+	}
+}
+
+// Without a bucket, loads replay and no bucket is made.
+func TestNoBucket(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store := newStore(t, nc, jetstream.Config{})
+	typ := newLedgers(1, aggregate.StateLimit(0))
+	for range 2 {
+		repo, err := aggregate.NewRepository(store, typ, aggregate.RepositoryConfig{StateEvery: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := repo.Load(t.Context(), "l1"); errors.Is(err, aggregate.ErrNotFound) {
+			fill(t, repo, "l1", 0, 40, 1)
+		}
+		sums(t, repo, "l1", 40, 40)
+	}
+	bucket := bucketOf(t, store)
+	if _, err := bucket.js.KeyValue(t.Context(), bucket.name); !errors.Is(err, natsjs.ErrBucketNotFound) {
+		t.Error(err)
+	}
+}
