@@ -59,7 +59,7 @@ func (c Codec) Valid() bool { return c == Msgpack || c == JSON }
 const planBytes = 128
 
 // Encode writes v, whose type must have passed [Check]. Equal values give equal
-// bytes.
+// bytes. A value that holds itself is an error.
 func (c Codec) Encode(v any) ([]byte, error) {
 	if val := reflect.ValueOf(v); c == Msgpack && val.Kind() == reflect.Pointer && !val.IsNil() {
 		if p := shapeOf(val.Type().Elem()).plan; p != nil {
@@ -67,6 +67,11 @@ func (c Codec) Encode(v any) ([]byte, error) {
 		}
 	}
 	sh := shapeOf(reflect.TypeOf(v))
+	if sh.nests {
+		if err := checkDepth(reflect.ValueOf(v), 0); err != nil {
+			return nil, fmt.Errorf("%T is %w", v, err)
+		}
+	}
 	if sh.addr {
 		v = addressable(v)
 	}

@@ -21,6 +21,8 @@ type shape struct {
 	times bool
 	// addr: holds types whose pointers encode themselves, but whose values do not.
 	addr bool
+	// nests: holds values that may hold themselves.
+	nests bool
 	// plan writes and reads the type without the library; nil when it cannot.
 	plan *plan
 }
@@ -60,6 +62,7 @@ func shapeOf(t reflect.Type) shape {
 	if walk(t, "", map[reflect.Type]bool{}, &s) == nil {
 		s.plan = planOf(t)
 	}
+	s.nests = recursive(t, map[reflect.Type]bool{})
 	shapes.Store(t, s)
 	return s
 }
