@@ -17,6 +17,9 @@ var (
 	// ErrMigrationOutdated is returned by [Migration.Apply] when somebody changed the
 	// stream after the migration was planned: plan again.
 	ErrMigrationOutdated = errors.New("the stream was changed after the migration was planned: plan it again")
+	// ErrNotACopy is matched by a [*CopyError] whose store holds what the source of
+	// the copy does not.
+	ErrNotACopy = errors.New("the store is not a copy of the source")
 	// ErrServerTooOld is returned for servers before [OldestServer].
 	ErrServerTooOld = errors.New("nats-server is too old")
 	// ErrStoreWentBack is returned when a store's last sequence on a subject stays
@@ -104,6 +107,37 @@ func (e *RefusedError) Error() string {
 
 // Unwrap gives the server's reason.
 func (e *RefusedError) Unwrap() error { return e.Cause }
+
+// CopyError is a commit that cannot be appended as a copy. Everything before it in
+// the source is in the store, nothing after it.
+type CopyError struct {
+	// Store is the name of the store that was copied into.
+	Store string
+	// Sequence is the commit's in the source, 0 when the source lacks it.
+	Sequence           uint64
+	Type, ID, CommitID string
+	Reason             string
+	Cause              error
+}
+
+// Error names the commit and the reason.
+func (e *CopyError) Error() string {
+	text := fmt.Sprintf("copy into store %q: ", e.Store)
+	if e.CommitID != "" {
+		text += fmt.Sprintf("commit %s of %s %q ", e.CommitID, e.Type, e.ID)
+	}
+	if e.Sequence > 0 {
+		text += fmt.Sprintf("at %d of the source ", e.Sequence)
+	}
+	text += e.Reason
+	if e.Cause != nil {
+		text += ": " + e.Cause.Error()
+	}
+	return text
+}
+
+// Unwrap gives the cause.
+func (e *CopyError) Unwrap() error { return e.Cause }
 
 // SettingsError is a store that differs from what was asked for, or from what
 // keeps commits safe.

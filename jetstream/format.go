@@ -24,6 +24,7 @@ const (
 	headerFormat      = "Rossby-Format"
 	headerOrigin      = "Rossby-Origin"
 	headerTx          = "Rossby-Tx"
+	headerOriginTx    = "Rossby-Origin-Tx"
 	headerContentType = "Content-Type"
 	headerTrace       = "traceparent"
 	headerExpected    = nats.ExpectedLastSubjSeqHdr
@@ -76,7 +77,7 @@ func encodeCommit(subject string, c *Commit, cdc Codec) (*nats.Msg, error) {
 		set(headerTrace, c.TraceParent)
 	}
 	if o := c.Origin; o != nil {
-		set(headerOrigin, fmt.Sprintf("%s %d %s", o.Store, o.Sequence, o.Time.UTC().Format(time.RFC3339Nano)))
+		set(headerOrigin, originText(o))
 	}
 	if t := c.Tx; t != nil {
 		set(headerTx, fmt.Sprintf("%s %d/%d", t.ID, t.Index, t.Count))

@@ -68,6 +68,15 @@ func PublishBatch(ctx context.Context, nc *nats.Conn, msgs []*nats.Msg) (Ack, er
 	return ack(resp.Data)
 }
 
+// Answer reads the answer to a message that was published with a reply subject
+// instead of by [Publish]. Errors are those of [Publish].
+func Answer(msg *nats.Msg) (Ack, error) {
+	if len(msg.Data) == 0 && one(msg.Header, "Status") == "503" {
+		return Ack{}, nats.ErrNoResponders
+	}
+	return ack(msg.Data)
+}
+
 func ack(data []byte) (Ack, error) {
 	if a, ok := plainAck(data); ok {
 		return a, nil
