@@ -53,6 +53,10 @@ type Commit struct {
 	// State is the aggregate's state after the commit, when it is small enough to
 	// travel along.
 	State *State
+
+	// unguarded is set on commits that were stored without an expectation, as those
+	// are that another stream sources.
+	unguarded bool
 }
 
 // Events is the number of events in the commit.

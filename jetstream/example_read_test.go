@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -102,4 +103,30 @@ func ExampleStore_Scan() {
 	// Output:
 	// account a1 3
 	// account a1 4
+}
+
+func ExampleStore_Verify() {
+	ctx := context.Background()
+	store, stop := bank(ctx)
+	defer stop()
+	// Somebody who may publish to the stream does so, past Rossby.
+	subject, err := store.Subject("account", "a1")
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := store.Conn().Request(subject, []byte("by hand"), time.Second); err != nil {
+		log.Fatal(err)
+	}
+	var report jetstream.Verified
+	verification := jetstream.Verification{Progress: func(v jetstream.Verified) { report = v }}
+	for damage, err := range store.Verify(ctx, verification) {
+		if err != nil {
+			log.Fatal(err) // The rest of the store was not looked at.
+		}
+		fmt.Println(damage)
+	}
+	fmt.Println(report.Commits, "commits,", report.Findings, "finding")
+	// Output:
+	// damaged store (unreadable): message 6 on "bank.event.account.39.a1": format version "": this program reads version 1
+	// 4 commits, 1 finding
 }

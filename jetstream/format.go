@@ -174,7 +174,7 @@ func decodeHeaders(m *Message, c *Commit) error {
 		return formatError(m, "chain", err)
 	}
 	prev := header(m.Header, headerExpected)
-	if prev != "" {
+	if c.unguarded = prev == ""; !c.unguarded {
 		var err error
 		if c.PreviousSequence, err = strconv.ParseUint(prev, 10, 64); err != nil {
 			return formatError(m, "expected sequence", err)

@@ -158,10 +158,10 @@ func (h *history) lastUpTo(ctx context.Context, upTo uint64) (*Commit, error) {
 			m, err := h.firstFrom(ctx, h.subject, upTo+1)
 			if err == nil {
 				c, err := Decode(&m)
-				if err != nil || c.PreviousSequence == 0 {
+				if err != nil || c.Ordinal == 1 {
 					return nil, err
 				}
-				return h.at(ctx, h.subject, c.PreviousSequence)
+				return h.previous(ctx, c)
 			}
 			if !errors.Is(err, wire.ErrNotFound) {
 				return nil, err
@@ -202,7 +202,10 @@ func (h *history) afterVersion(ctx context.Context, end *Commit, after, version 
 // aggregates whose events come evenly.
 func (h *history) seek(ctx context.Context, hi *Commit, after, version uint64) (*Commit, error) {
 	lo, loVersion := after, uint64(0)
-	for i := 0; hi.PreviousSequence > lo; i++ {
+	for i := 0; ; i++ {
+		if err := h.linked(hi); err != nil || hi.PreviousSequence <= lo {
+			return hi, err
+		}
 		span := hi.PreviousSequence - lo
 		step := (span + 1) / 2
 		if i%2 == 0 && hi.Version > loVersion && version > loVersion {
@@ -227,16 +230,22 @@ func (h *history) seek(ctx context.Context, hi *Commit, after, version uint64) (
 			lo, loVersion = c.Sequence, c.Version
 		}
 	}
-	return hi, nil
 }
 
 // backwards walks the chain from its end.
 func (h *history) backwards(ctx context.Context, after uint64, c *Commit, yield func(*Commit, error) bool) {
 	for {
-		if !yield(c, nil) || c.PreviousSequence <= after && (after > 0 || c.Ordinal == 1) {
+		if !yield(c, nil) {
 			return
 		}
-		before, err := h.previous(ctx, c)
+		err := h.linked(c)
+		if err == nil && c.PreviousSequence <= after {
+			return
+		}
+		var before *Commit
+		if err == nil {
+			before, err = h.previous(ctx, c)
+		}
 		if err != nil {
 			yield(nil, err)
 			return
@@ -245,11 +254,23 @@ func (h *history) backwards(ctx context.Context, after uint64, c *Commit, yield 
 	}
 }
 
+// linked checks that a commit names the place of the one before, which the server
+// has checked when it stored the commit; the first one names none.
+func (h *history) linked(c *Commit) error {
+	switch {
+	case c.unguarded:
+		return chainError(c.Sequence, h.subject, "it was stored without an expectation")
+	case (c.Ordinal == 1) != (c.PreviousSequence == 0), c.PreviousSequence >= c.Sequence:
+		return chainError(c.Sequence, h.subject, fmt.Sprintf("it has ordinal %d and says that it follows one at %d",
+			c.Ordinal, c.PreviousSequence))
+	}
+	return nil
+}
+
 // previous is the commit before, which must be what c says it is.
 func (h *history) previous(ctx context.Context, c *Commit) (*Commit, error) {
-	if c.PreviousSequence == 0 || c.PreviousSequence >= c.Sequence {
-		return nil, chainError(c.Sequence, h.subject, fmt.Sprintf("it has ordinal %d and says that it follows one at %d",
-			c.Ordinal, c.PreviousSequence))
+	if err := h.linked(c); err != nil {
+		return nil, err
 	}
 	before, err := h.at(ctx, h.subject, c.PreviousSequence)
 	switch {
@@ -389,7 +410,10 @@ func (h *history) read(ctx context.Context, lo place, hi *Commit) ([]*Commit, er
 				return
 			}
 			var c *Commit
-			if c, s.err = Decode(&m); s.err != nil || c.PreviousSequence <= cut(i) {
+			if c, s.err = Decode(&m); s.err == nil {
+				s.err = h.linked(c)
+			}
+			if s.err != nil || c.PreviousSequence <= cut(i) {
 				return
 			}
 			if c, s.err = h.previous(ctx, c); s.err == nil {
@@ -413,7 +437,13 @@ func (h *history) read(ctx context.Context, lo place, hi *Commit) ([]*Commit, er
 // most are errBroken.
 func (h *history) walk(ctx context.Context, c *Commit, after, most uint64) ([]*Commit, error) {
 	commits, size := []*Commit{c}, c.size()
-	for c.PreviousSequence > after {
+	for {
+		if err := h.linked(c); err != nil {
+			return nil, err
+		}
+		if c.PreviousSequence <= after {
+			break
+		}
 		if uint64(len(commits)) >= most {
 			return nil, errBroken
 		}
@@ -480,7 +510,7 @@ func follows(subject string, c, before *Commit) error {
 		return nil
 	case before == nil:
 		return chainError(c.Sequence, subject, fmt.Sprintf("the first commit there is has ordinal %d", c.Ordinal))
-	case c.PreviousSequence != before.Sequence && c.PreviousSequence > 0:
+	case c.PreviousSequence != before.Sequence && !c.unguarded:
 		return chainError(c.Sequence, subject, fmt.Sprintf("it was stored after a commit at %d, but one at %d stands before it",
 			c.PreviousSequence, before.Sequence))
 	case c.Previous != before.CommitID || c.Ordinal != before.Ordinal+1:

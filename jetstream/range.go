@@ -162,5 +162,11 @@ func (s *Store) last(ctx context.Context, subject string, from Source) (wire.Mes
 	if from == Replica {
 		get = wire.DirectLast
 	}
-	return retried(ctx, s, func(ctx context.Context) (wire.Message, error) { return get(ctx, s.nc, s.name, subject) })
+	m, err := retried(ctx, s, func(ctx context.Context) (wire.Message, error) { return get(ctx, s.nc, s.name, subject) })
+	if subject == wire.Everything && errors.Is(err, wire.ErrNotFound) {
+		// A server that is asked for the last message of all looks in one place only:
+		// somebody may have deleted what was there.
+		return s.last(ctx, s.SubjectFilter(""), from)
+	}
+	return m, err
 }
