@@ -80,12 +80,26 @@ func UpdateFunc[S any](
 		return Result{}, err
 	}
 	if do.rehearse != nil {
-		e.Command = command
+		var err error
+		if e.Command, err = rehearsed(ctx, repo, id, command); err != nil {
+			return Result{}, err
+		}
 		if answered, err := do.rehearse.Answer(e); answered {
 			return Result{ID: id}, err
 		}
 	}
 	return repo.ExecuteFunc(ctx, id, command, opts...)
+}
+
+// rehearsed is the command that is computed from the state there is.
+func rehearsed[S any](
+	ctx context.Context, repo *Repository[S], id string, command func(state S, d Decision) (any, error),
+) (any, error) {
+	snap, err := repo.Load(ctx, id)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	return command(snap.State, Decision{ID: id, Version: snap.Version, now: repo.core.now()})
 }
 
 func (d *Do) execute(

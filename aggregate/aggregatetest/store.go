@@ -16,8 +16,10 @@ import (
 // Store is an event store in memory. It keeps what a store would keep, and has
 // nothing of the wire: no server, no replicas, no delay.
 type Store struct {
-	t   testing.TB
-	mem *memstore.Store
+	t        testing.TB
+	mem      *memstore.Store
+	targets  []aggregate.Target
+	reactors []*running
 }
 
 // NewStore makes an empty store.
@@ -31,6 +33,7 @@ func NewRepository[S any](s *Store, typ *aggregate.Type[S]) *aggregate.Repositor
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.targets = append(s.targets, repo)
 	return repo
 }
 
