@@ -104,7 +104,7 @@ func (r *core) walk(ctx context.Context, id string, k key, b bound, g gap, known
 		if indexOf(commit, k) >= 0 {
 			return commit, nil
 		}
-		if b.beyond(commit.Sequence, commit.Time.UnixNano()) {
+		if b.beyond(commit.Sequence, firstStored(commit)) {
 			return nil, nil //nolint:nilnil // neither found nor failed
 		}
 		next = commit.PreviousSequence

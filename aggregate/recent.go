@@ -99,13 +99,22 @@ const ambiguous = 0
 // remembered is what the search for duplicates needs of a commit.
 type remembered struct {
 	sequence, previous uint64
-	// at is when it was stored, in nanoseconds since 1970.
+	// at is when it was first stored, in nanoseconds since 1970.
 	at   int64
 	keys []hashed
 }
 
+// firstStored is when a commit was stored, in the store that it was copied from if
+// it was: what it holds was decided before.
+func firstStored(c *jetstream.Commit) int64 {
+	if c.Origin != nil {
+		return c.Origin.Time.UnixNano()
+	}
+	return c.Time.UnixNano()
+}
+
 func (r *recent) remember(c *jetstream.Commit) remembered {
-	m := remembered{sequence: c.Sequence, previous: c.PreviousSequence, at: c.Time.UnixNano()}
+	m := remembered{sequence: c.Sequence, previous: c.PreviousSequence, at: firstStored(c)}
 	for i := range c.Decisions {
 		if k := keyOf(&c.Decisions[i]); k != (key{}) {
 			if m.keys == nil {
