@@ -351,6 +351,7 @@ func (r *core) commit(ctx context.Context, id string, g *group) (jetstream.Head,
 	switch {
 	case err == nil:
 		r.counters.committed(len(g.decisions))
+		//nolint:contextcheck // what it starts does not wait, and outlives the request
 		r.appended(id, g.base, head, g.work.state, g.decisions, reconnects)
 		return head, nil
 	case errors.Is(err, jetstream.ErrUnknownOutcome) || errors.Is(err, jetstream.ErrStoreWentBack):

@@ -82,7 +82,7 @@ func (r *core) loadFresh(ctx context.Context, id string, from jetstream.Source) 
 	if err != nil {
 		return nil, err
 	}
-	r.keepState(id, &b)
+	r.keepState(id, &b) //nolint:contextcheck // it does not wait, and outlives the request
 	if e == nil {
 		e = r.cache.keep(id, newEntry(reconnects, r.cfg.CacheBytes))
 	}
@@ -161,7 +161,7 @@ func (r *core) appended(
 	if r.travels(state) {
 		b.kept = head.Ordinal
 	}
-	r.keepState(id, &b)
+	r.keepState(id, &b) //nolint:contextcheck // it does not wait, and outlives the request
 	e.set(&view{head: head, state: state, kept: b.kept, stored: at, recent: e.recent})
 	r.cache.charge(id, e)
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"slices"
 	"time"
@@ -20,7 +19,7 @@ const (
 	GroupLimitDefault  = 256
 	GroupBytesDefault  = 256 << 10
 	ReceiptTTLDefault  = 24 * time.Hour
-	StateEveryDefault  = 16
+	StateEveryDefault  = 8
 )
 
 // ReceiptTTLMin is the least time that command ids are remembered for.
@@ -217,27 +216,4 @@ func (r *Repository[S]) Load(ctx context.Context, id string, opts ...LoadOption)
 		ID: id, Version: v.head.Version, Position: r.core.store.Position(v.head.Sequence), StoredAt: v.stored,
 	}
 	return out, r.core.store.Codec().Decode(v.state, &out.State)
-}
-
-// History yields the aggregate's events, from the first to the last that the
-// leader has, complete or with an error. It reads a few commits at a time.
-func (r *Repository[S]) History(ctx context.Context, id string) iter.Seq2[jetstream.Recorded, error] {
-	return func(yield func(jetstream.Recorded, error) bool) {
-		for c, err := range r.core.store.History(ctx, r.typ.Name(), id, jetstream.Range{}) {
-			if err != nil {
-				yield(jetstream.Recorded{}, err)
-				return
-			}
-			events, err := r.core.decoder.Events(r.core.store, c)
-			if err != nil {
-				yield(jetstream.Recorded{}, err)
-				return
-			}
-			for _, e := range events {
-				if !yield(e, nil) {
-					return
-				}
-			}
-		}
-	}
 }

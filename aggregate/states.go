@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -25,14 +26,16 @@ func (b *base) older(last *jetstream.Head) bool {
 }
 
 const (
-	// fewCommits are read at once: no state in the bucket can make that cheaper.
-	fewCommits = 4
-	// farCommits are so many that it is worth looking for a state harder.
+	// fewCommits are not worth a look for a state: each costs about one get.
+	fewCommits = 2
+	// farCommits are so many that it is worth looking for one harder.
 	farCommits = 64
-	// stepsBack is how many commits, one by one, are looked at for a state when
-	// there are more than farCommits to replay; at most a shareBack of those.
+	// stepsBack is how many commits, the newest first, are looked at for a state of
+	// ours when the last one has another's; at most a part of those to replay.
 	stepsBack = 128
-	shareBack = 8
+	shareBack = 4
+	// bytesBack bounds what is in memory meanwhile.
+	bytesBack = 4 << 20
 )
 
 var (
@@ -76,10 +79,10 @@ func (r *core) stateAt(
 			bases = append(bases, b)
 		}
 	}
-	if far := last.Ordinal - newest().head.Ordinal; last.State != nil && far > farCommits {
+	if far := last.Ordinal - newest().head.Ordinal; last.State != nil && far > fewCommits {
 		// Another program's state: ours may stand a few commits before.
-		if b, found := r.stepBack(ctx, id, last, min(far/shareBack, stepsBack)); found {
-			bases = append(bases, b)
+		if b, found := r.stepBack(ctx, id, last, min(max(far/shareBack, 1), stepsBack)); found {
+			return b, nil
 		}
 	}
 	for {
@@ -94,20 +97,53 @@ func (r *core) stateAt(
 	}
 }
 
-// stepBack looks for a state in the commits just before the last one.
+// stepBack looks for a state in the commits just before the last one, and applies
+// those after it. What goes wrong here, the replay finds, too, and tells.
 func (r *core) stepBack(ctx context.Context, id string, last *jetstream.Commit, steps uint64) (base, bool) {
-	c := last
+	walked, size := []*jetstream.Commit{last}, 0
 	for range steps {
+		c := walked[len(walked)-1]
 		before, err := r.store.At(ctx, r.typeName, id, c.PreviousSequence)
-		if err != nil || before.CommitID != c.Previous {
-			return base{}, false // the replay tells why
+		if err != nil || !follows(c, &before.Head) {
+			return base{}, false
 		}
 		if data, ok := r.fits(before.State); ok {
-			return base{data, before.Head, before.Ordinal}, true
+			out := base{head: last.Head, kept: before.Ordinal}
+			out.data, err = r.applyBack(id, data, walked)
+			return out, err == nil
 		}
-		c = before
+		if size += dataSize(before); size > bytesBack {
+			return base{}, false
+		}
+		walked = append(walked, before)
 	}
 	return base{}, false
+}
+
+func dataSize(c *jetstream.Commit) (n int) {
+	for i := range c.Decisions {
+		for j := range c.Decisions[i].Events {
+			n += len(c.Decisions[i].Events[j].Data)
+		}
+	}
+	if c.State != nil {
+		n += len(c.State.Data)
+	}
+	return n
+}
+
+// applyBack applies commits that were read backwards to a state.
+func (r *core) applyBack(id string, data []byte, walked []*jetstream.Commit) ([]byte, error) {
+	state, err := r.decodeState(id, data)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range slices.Backward(walked) {
+		if err := r.applyCommit(state, c); err != nil {
+			return nil, err
+		}
+	}
+	return r.encodeState(id, state)
 }
 
 // replay applies the commits after a base, up to the last one. The first of them

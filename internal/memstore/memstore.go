@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -126,20 +127,36 @@ func (s *Store) At(_ context.Context, typ, id string, sequence uint64) (*jetstre
 	return nil, fmt.Errorf("%s %q: %w: no commit at %d", typ, id, jetstream.ErrIncomplete, sequence)
 }
 
-// History yields the aggregate's commits in the range.
+// History yields the aggregate's commits in the range. A version beyond the last is
+// [jetstream.ErrIncomplete].
 func (s *Store) History(
 	_ context.Context, typ, id string, r jetstream.Range,
 ) iter.Seq2[*jetstream.Commit, error] {
 	return func(yield func(*jetstream.Commit, error) bool) {
 		s.mu.Lock()
-		known := s.byID[aggregate{typ, id}]
+		known := slices.Clone(s.byID[aggregate{typ, id}])
 		s.mu.Unlock()
+		if n := len(known); r.UpToVersion > 0 && (n == 0 || known[n-1].Version < r.UpToVersion) {
+			yield(nil, fmt.Errorf("%s %q: %w: there is no version %d", typ, id, jetstream.ErrIncomplete, r.UpToVersion))
+			return
+		}
+		if r.Backwards {
+			slices.Reverse(known)
+		}
 		for _, c := range known {
-			if c.Sequence > r.After && (r.To == 0 || c.Sequence <= r.To) && !yield(c, nil) {
+			if within(c, &r) && !yield(c, nil) {
 				return
 			}
 		}
 	}
+}
+
+func within(c *jetstream.Commit, r *jetstream.Range) bool {
+	first := c.Version - uint64(c.Events()) //nolint:gosec // a length
+	return c.Sequence > r.After && !c.Time.Before(r.Since) && (r.AfterVersion == 0 || c.Version > r.AfterVersion) &&
+		(r.To == 0 || c.Sequence <= r.To) && (r.AsOf.IsZero() || !c.Time.After(r.AsOf)) &&
+		(r.UpToVersion == 0 || first < r.UpToVersion && (first > 0 || c.Version > 0)) &&
+		(len(r.Events) == 0 || slices.ContainsFunc(c.EventNames, func(n string) bool { return slices.Contains(r.Events, n) }))
 }
 
 // Commits are those after a sequence, in order.
