@@ -36,6 +36,17 @@ type Cluster struct {
 // end with the test.
 func RunCluster(t testing.TB) *Cluster {
 	t.Helper()
+	return runCluster(t, false)
+}
+
+// RunFsyncCluster is [RunCluster] with servers that sync every write.
+func RunFsyncCluster(t testing.TB) *Cluster {
+	t.Helper()
+	return runCluster(t, true)
+}
+
+func runCluster(t testing.TB, fsync bool) *Cluster {
+	t.Helper()
 	c := &Cluster{Servers: make([]*server.Server, nodes)}
 	routes := make([]*url.URL, nodes)
 	for i := range routes {
@@ -52,7 +63,7 @@ func RunCluster(t testing.TB) *Cluster {
 			Host:       "127.0.0.1", Port: port(t),
 			Cluster:   server.ClusterOpts{Name: name, Host: "127.0.0.1", Port: routePort},
 			Routes:    routes,
-			JetStream: true, StoreDir: t.TempDir(),
+			JetStream: true, StoreDir: t.TempDir(), SyncAlways: fsync,
 			NoSigs: true, NoLog: true,
 		})
 	}

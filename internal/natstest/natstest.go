@@ -20,7 +20,18 @@ const Patience = 30 * time.Second
 // lazily and keeps its data in a temporary directory; both end with the test.
 func Run(t testing.TB) *embedded.Server {
 	t.Helper()
-	srv, err := embedded.Start(embedded.Config{Listen: "127.0.0.1:0", LazySync: true, ReadyTimeout: Patience})
+	return run(t, true)
+}
+
+// RunFsync is [Run] with a server that syncs every write.
+func RunFsync(t testing.TB) *embedded.Server {
+	t.Helper()
+	return run(t, false)
+}
+
+func run(t testing.TB, lazy bool) *embedded.Server {
+	t.Helper()
+	srv, err := embedded.Start(embedded.Config{Listen: "127.0.0.1:0", LazySync: lazy, ReadyTimeout: Patience})
 	if err != nil {
 		t.Fatalf("natstest: start a server: %v", err)
 	}
