@@ -23,6 +23,7 @@ type core struct {
 	cache    *cache
 	receipts *receipts
 	states   *states
+	copied   copied
 	lanes    lanes
 	counters counters
 	newState func() any

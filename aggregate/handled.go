@@ -14,6 +14,8 @@ import (
 //     after its time when it stands in another store or was copied from there.
 //   - A command id of ours bears its time.
 //   - Any other id leaves a receipt with the aggregate's last commit at the time.
+//     In a store that was copied lately the receipts are those of the other store,
+//     so commits are searched for as long as a receipt would have lived.
 func (r *core) bound(ctx context.Context, id string, c *call, v *view) (bound, error) {
 	switch {
 	case c.trigger != nil && c.trigger.Position.IsZero() && !c.trigger.Time.IsZero():
@@ -35,7 +37,16 @@ func (r *core) bound(ctx context.Context, id string, c *call, v *view) (bound, e
 		return bound{since: at.Add(-commandSkew)}, nil
 	}
 	after, err := r.receipts.make(ctx, r.typeName, id, c.commandID, v.head.Sequence)
-	return bound{after: after}, err
+	if err != nil {
+		return bound{}, err
+	}
+	if at, ok, err := r.copied.until(ctx, r.store); err != nil {
+		return bound{}, err
+	} else if since := r.now().Add(-r.cfg.ReceiptTTL - commandSkew); ok && at.After(since) {
+		// The receipts of what was copied stayed with the store it came from.
+		return bound{since: since}, nil
+	}
+	return bound{after: after}, nil
 }
 
 // needsReceipt tells whether the call's id bears no time.

@@ -20,6 +20,9 @@ type eventStore interface {
 	// Conn is nil in memory.
 	Conn() *nats.Conn
 	History(ctx context.Context, typ, id string, r jetstream.Range) iter.Seq2[*jetstream.Commit, error]
+	LastSequence(ctx context.Context) (uint64, error)
+	// LastCopied is the newest commit that came from another store, or ErrNotFound.
+	LastCopied(ctx context.Context) (*jetstream.Commit, error)
 	Last(ctx context.Context, typ, id string, from jetstream.Source) (*jetstream.Commit, error)
 	Name() string
 	Position(sequence uint64) jetstream.Position

@@ -69,19 +69,6 @@ func (s *Store) selection(typ, id string) (filter string, limit int, err error) 
 	return wire.Everything, pageScan, nil
 }
 
-// LastCopied is the store's last commit as the leader has it: where a copy into
-// the store goes on. It is [ErrNotFound] for a store without commits.
-func (s *Store) LastCopied(ctx context.Context) (*Commit, error) {
-	m, err := s.leaderLast(ctx, wire.Everything)
-	if err != nil {
-		return nil, fmt.Errorf("last commit of store %q: %w", s.name, err)
-	}
-	if IsGenesis(&m) {
-		return nil, fmt.Errorf("last commit of store %q: %w", s.name, ErrNotFound)
-	}
-	return Decode(&m)
-}
-
 func (s *Store) leaderLast(ctx context.Context, subject string) (Message, error) {
 	m, err := s.last(ctx, subject, Leader)
 	if errors.Is(err, wire.ErrNotFound) {

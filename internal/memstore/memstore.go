@@ -115,6 +115,18 @@ func (s *Store) Last(_ context.Context, typ, id string, _ jetstream.Source) (*je
 	return known[len(known)-1], nil
 }
 
+// LastSequence is the sequence of the last commit.
+func (s *Store) LastSequence(context.Context) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return first + uint64(len(s.commits)), nil
+}
+
+// LastCopied is [jetstream.ErrNotFound]: nothing is copied into memory.
+func (s *Store) LastCopied(context.Context) (*jetstream.Commit, error) {
+	return nil, jetstream.ErrNotFound
+}
+
 // At is the aggregate's commit at a sequence, or [jetstream.ErrIncomplete].
 func (s *Store) At(_ context.Context, typ, id string, sequence uint64) (*jetstream.Commit, error) {
 	s.mu.Lock()
