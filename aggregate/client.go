@@ -256,7 +256,11 @@ func (c *Client) attempt(ctx context.Context, id, subject string, call *call, e 
 func (c *Client) reply(id string, msg *nats.Msg) (Result, error) {
 	code := msg.Header.Get(micro.ErrorCodeHeader)
 	if code == "" {
-		return decodeReply(msg.Data, c.def)
+		cdc, err := (&Encoded{ContentType: msg.Header.Get(protocol.HeaderContentType)}).codec()
+		if err != nil {
+			return Result{}, fmt.Errorf("reply: %w", err)
+		}
+		return decodeReply(msg.Data, cdc, c.def)
 	}
 	var b protocol.ErrorBody
 	if err := json.Unmarshal(msg.Data, &b); err != nil || b.Kind == "" {

@@ -56,12 +56,19 @@ func encodeReplyAs[E ~[]byte](res Result, cdc codec.Codec, d *definition) ([]byt
 	return cdc.Encode(out)
 }
 
-// decodeReply reads a JSON reply into typed events. A service may be newer than
-// this program, or older: events are upcast, and of those that the schema does not
-// know only the Meta is there. The command happened all the same.
-func decodeReply(data []byte, d *definition) (Result, error) {
-	var in wireReply[json.RawMessage]
-	if err := codec.JSON.Decode(data, &in); err != nil {
+// decodeReply reads a reply into typed events. A service may be newer than this
+// program, or older: events are upcast, and of those that the schema does not know
+// only the Meta is there. The command happened all the same.
+func decodeReply(data []byte, cdc codec.Codec, d *definition) (Result, error) {
+	if cdc == codec.JSON {
+		return decodeReplyAs[json.RawMessage](data, cdc, d)
+	}
+	return decodeReplyAs[[]byte](data, cdc, d)
+}
+
+func decodeReplyAs[E ~[]byte](data []byte, cdc codec.Codec, d *definition) (Result, error) {
+	var in wireReply[E]
+	if err := cdc.Decode(data, &in); err != nil {
 		return Result{}, fmt.Errorf("reply: %w", err)
 	}
 	res := Result{ID: in.ID, Version: in.Version, Position: in.Position, Duplicate: in.Duplicate}
@@ -70,7 +77,7 @@ func decodeReply(data []byte, d *definition) (Result, error) {
 			Type: d.schema.Type(), ID: in.ID, EventID: e.ID, Name: e.Name, Version: e.Version, Position: in.Position,
 		}}
 		events, err := d.schema.Decode(jetstream.EventData{
-			Name: e.Name, Version: max(e.SchemaVersion, 1), Codec: codec.JSON, Data: e.Data,
+			Name: e.Name, Version: max(e.SchemaVersion, 1), Codec: cdc, Data: e.Data,
 		})
 		if errors.Is(err, jetstream.ErrUnknownEvent) {
 			res.Events = append(res.Events, r)
