@@ -34,6 +34,9 @@ var (
 	ErrNotFound = errors.New("no message found")
 	// ErrTooMany is returned by [MultiLast] when more than 1024 subjects match.
 	ErrTooMany = errors.New("more than 1024 subjects match")
+	// ErrNotSent is returned for a batch whose last message was never sent: nothing
+	// of it will be stored.
+	ErrNotSent = errors.New("the batch was not sent")
 	// ErrProtocol is returned when an answer is not what the server documents.
 	ErrProtocol = errors.New("unexpected answer from the server")
 )
