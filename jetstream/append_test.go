@@ -28,6 +28,7 @@ type env struct {
 	at func(t testing.TB, stream string, i int) *nats.Conn
 	// stepDown makes a stream's leader resign; nil where there is nobody else.
 	stepDown func(t testing.TB, stream string)
+	cluster  *natstest.Cluster // nil on one server
 }
 
 // store opens a new store with short attempts.
@@ -44,34 +45,59 @@ func (e env) proxied(t *testing.T, s *jetstream.Store) (*proxy, *jetstream.Store
 	return p, open(t, nc, jetstream.Config{Name: s.Name(), AttemptTimeout: 500 * time.Millisecond})
 }
 
-func TestAppendR1(t *testing.T) {
-	t.Parallel()
+// r1 is one server, r3 are three.
+func r1(t *testing.T) env {
+	t.Helper()
 	srv := natstest.Run(t)
-	appendSuite(t, env{
+	return env{
 		replicas: 1, backend: srv.URL(),
 		connect: func(t testing.TB) *nats.Conn { t.Helper(); return natstest.Conn(t, srv.URL()) },
 		at:      func(t testing.TB, _ string, _ int) *nats.Conn { t.Helper(); return natstest.Conn(t, srv.URL()) },
-	})
+	}
 }
 
-func TestAppendR3(t *testing.T) {
-	t.Parallel()
+func r3(t *testing.T) env {
+	t.Helper()
 	c := natstest.RunCluster(t)
-	appendSuite(t, env{
-		replicas: 3, backend: c.URLs()[0],
+	return env{
+		replicas: 3, backend: c.URLs()[0], cluster: c,
 		connect:  func(t testing.TB) *nats.Conn { t.Helper(); return c.Conn(t) },
 		stepDown: c.StepDown,
 		at: func(t testing.TB, stream string, i int) *nats.Conn {
 			t.Helper()
 			return natstest.Conn(t, c.URLs()[(c.StreamLeader(stream)+i)%len(c.URLs())], nats.IgnoreDiscoveredServers())
 		},
-	})
+	}
 }
 
-// appendSuite are the promises of Append, on one server and on three alike.
-func appendSuite(t *testing.T, e env) {
+func TestAppendR1(t *testing.T) {
+	t.Parallel()
+	runSuite(t, r1(t), appendSuite(), expectSuite(), settleSuite(), txSuite(), keySuite())
+}
+
+func TestAppendR3(t *testing.T) {
+	t.Parallel()
+	runSuite(t, r3(t), appendSuite(), expectSuite(), settleSuite(), txSuite(), keySuite())
+}
+
+// suite are tests by name, run on one server and on three alike.
+type suite map[string]func(*testing.T, env)
+
+func runSuite(t *testing.T, e env, suites ...suite) {
 	t.Helper()
-	for name, test := range map[string]func(*testing.T, env){
+	for _, s := range suites {
+		for name, test := range s {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				test(t, e)
+			})
+		}
+	}
+}
+
+// appendSuite are the promises of Append.
+func appendSuite() suite {
+	return suite{
 		"Conflict":                 testConflict,
 		"OneOfManyCreates":         testOneOfManyCreates,
 		"WritersLoseNothing":       testWritersLoseNothing,
@@ -87,11 +113,6 @@ func appendSuite(t *testing.T, e env) {
 		"WentBack":                 testWentBack,
 		"StoredAsWritten":          testStoredAsWritten,
 		"ReadsReachWhatWasWritten": testReadsReachWhatWasWritten,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(t, e)
-		})
 	}
 }
 

@@ -43,6 +43,21 @@ var (
 	ErrIncomplete = errors.New("the read did not reach the commit it had to")
 )
 
+// KeyTakenError is a unique key that another aggregate has: nothing was stored.
+type KeyTakenError struct {
+	// Type and ID are the writer's aggregate.
+	Type, ID string
+	// Key is the key's name. Its value may be personal and is not repeated.
+	Key string
+	// Owner is who has the key.
+	Owner Owner
+}
+
+// Error names the key and both aggregates.
+func (e *KeyTakenError) Error() string {
+	return fmt.Sprintf("%s %q: key %q: its value is taken by %s %q", e.Type, e.ID, e.Key, e.Owner.Type, e.Owner.ID)
+}
+
 // InvalidError is a value that Rossby refuses.
 type InvalidError struct {
 	Field, Value, Reason string
@@ -64,20 +79,33 @@ type ConflictError struct {
 	// Expected is the sequence of the commit that the writer had seen last, Actual
 	// that of a commit found instead. 0 is none.
 	Expected, Actual uint64
+	// Expect is the write's, when that was what was not met; then Version is the
+	// aggregate's version at Actual. Nobody has to have written meanwhile.
+	Expect  Expectation
+	Version uint64
 }
 
-// Error names the aggregate and both sequences.
+// Error names the aggregate, what was expected and what was found.
 func (e *ConflictError) Error() string {
+	if e.Expect != (Expectation{}) {
+		return fmt.Sprintf("%s %q: conflict: expected %v, found version %d with the last commit at sequence %d",
+			e.Type, e.ID, e.Expect, e.Version, e.Actual)
+	}
 	return fmt.Sprintf("%s %q: conflict: expected its last commit at sequence %d, found one at %d",
 		e.Type, e.ID, e.Expected, e.Actual)
 }
 
 // UnknownError is an append whose context ended undecided. It may be stored
 // already or later, until somebody else writes to the aggregate. Sending the
-// command again with the same command id is safe.
+// command again with the same command id is safe; [Store.Settle] goes on until it
+// is decided, [Store.Abandon] decides it against being stored.
 type UnknownError struct {
+	// Type, ID and CommitID are those of the write's commit; of a transaction, of
+	// its first write's.
 	Type, ID, CommitID string
 	Cause              error
+
+	pending *pending // what was sent; nil for one that came over the wire
 }
 
 // Error names the aggregate and why nothing more is known.

@@ -17,7 +17,10 @@ var (
 
 // NewStoreForTest is a store that was never opened: it only names things.
 func NewStoreForTest(name, id string, partitions int) *Store {
-	return &Store{name: name, id: id, prefix: name + ".event.", partitions: partitions, replicas: 1, horizon: new(horizon)}
+	return &Store{
+		name: name, id: id, prefix: name + ".event.", partitions: partitions, replicas: 1,
+		keys: new(keyring), batches: make(chan struct{}, 1), horizon: new(horizon),
+	}
 }
 
 // Replicated is the store with three replicas.

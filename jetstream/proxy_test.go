@@ -1,13 +1,17 @@
 package jetstream_test
 
 import (
+	"bufio"
 	"errors"
 	"io"
 	"net"
 	"net/url"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/rossby-go/rossby/internal/natstest"
 )
@@ -16,9 +20,12 @@ import (
 type proxy struct {
 	listener net.Listener
 	backend  string
-	// loseReplies and loseRequests swallow bytes of one direction. A connection
-	// that lost some must be cut afterwards: the rest of it makes no sense.
+	// loseReplies and loseRequests swallow everything of one direction.
 	loseReplies, loseRequests atomic.Bool
+	// losePublishes swallows commits on their way and lets everything else through.
+	losePublishes atomic.Bool
+	// fate, unless nil, says what happens to each append: to a transaction as a whole.
+	fate atomic.Pointer[func() fate]
 	// lost counts the bytes that were swallowed.
 	lost atomic.Int64
 	// down lets nobody in.
@@ -66,8 +73,9 @@ func (p *proxy) accept() {
 			}
 			continue
 		}
-		p.wg.Go(func() { p.pipe(server, client, &p.loseRequests) })
-		p.wg.Go(func() { p.pipe(client, server, &p.loseReplies) })
+		l := &lane{mute: map[string]bool{}}
+		p.wg.Go(func() { p.requests(server, client, l) })
+		p.wg.Go(func() { p.answers(client, server, l) })
 	}
 }
 
@@ -84,20 +92,158 @@ func (p *proxy) add(conns ...net.Conn) bool {
 	return true
 }
 
-func (p *proxy) pipe(to io.WriteCloser, from io.ReadCloser, lose *atomic.Bool) {
-	defer func() { _, _ = to.Close(), from.Close() }()
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(buf)
-		if lose.Load() {
-			p.lost.Add(int64(n))
-		} else if _, err := to.Write(buf[:n]); err != nil {
-			return
+// fate is what happens to an append.
+type fate struct {
+	// lose swallows the request, mute the answer.
+	lose, mute bool
+	// delay holds the request back, while others overtake it.
+	delay time.Duration
+}
+
+// lane is one connection's appends: what becomes of each is decided once.
+type lane struct {
+	mu    sync.Mutex
+	batch string
+	last  fate
+	// mute are the inboxes whose next answer is swallowed.
+	mute map[string]bool
+}
+
+func (l *lane) decide(p *proxy, f *frame) fate {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	batch := f.header("Nats-Batch-Id")
+	if batch == "" || batch != l.batch {
+		l.batch, l.last = batch, fate{lose: p.losePublishes.Load()}
+		if next := p.fate.Load(); next != nil {
+			l.last = (*next)()
 		}
+	}
+	if l.last.mute && f.reply != "" {
+		l.mute[f.reply] = true
+	}
+	return l.last
+}
+
+func (l *lane) muted(subject string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer delete(l.mute, subject)
+	return l.mute[subject]
+}
+
+// requests carries what a client sends, frame by frame.
+func (p *proxy) requests(server, client net.Conn, l *lane) {
+	type late struct {
+		at    time.Time
+		bytes []byte
+	}
+	queue := make(chan late, 1<<14)
+	var mu sync.Mutex
+	send := func(b []byte) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		_, err := server.Write(b)
+		return err == nil
+	}
+	p.wg.Go(func() {
+		for f := range queue {
+			if wait := time.Until(f.at); wait > 0 {
+				<-time.After(wait)
+			}
+			if !send(f.bytes) {
+				for range queue {
+				}
+			}
+		}
+	})
+	defer close(queue)
+	defer func() { _, _ = server.Close(), client.Close() }()
+	r := bufio.NewReaderSize(client, 64<<10)
+	for {
+		f, err := readFrame(r)
 		if err != nil {
 			return
 		}
+		var what fate
+		if strings.Contains(f.subject, ".event.") && !strings.HasPrefix(f.subject, "$") {
+			what = l.decide(p, f)
+		}
+		switch {
+		case what.lose || p.loseRequests.Load():
+			p.lost.Add(int64(len(f.bytes)))
+		case what.delay > 0:
+			queue <- late{time.Now().Add(what.delay), f.bytes}
+		case !send(f.bytes):
+			return
+		}
 	}
+}
+
+// answers carries what the server sends.
+func (p *proxy) answers(client, server net.Conn, l *lane) {
+	defer func() { _, _ = client.Close(), server.Close() }()
+	r := bufio.NewReaderSize(server, 64<<10)
+	for {
+		f, err := readFrame(r)
+		if err != nil {
+			return
+		}
+		if p.loseReplies.Load() || f.subject != "" && l.muted(f.subject) {
+			p.lost.Add(int64(len(f.bytes)))
+			continue
+		}
+		if _, err := client.Write(f.bytes); err != nil {
+			return
+		}
+	}
+}
+
+// frame is a line of the protocol with what belongs to it.
+type frame struct {
+	subject, reply string
+	bytes          []byte
+}
+
+func readFrame(r *bufio.Reader) (*frame, error) {
+	line, err := r.ReadBytes('\n')
+	if err != nil {
+		return nil, err
+	}
+	f := &frame{bytes: line}
+	parts := strings.Fields(string(line))
+	if len(parts) < 3 {
+		return f, nil
+	}
+	sizes := 1 // the numbers at the end of the line
+	switch strings.ToUpper(parts[0]) {
+	case "HPUB", "HMSG":
+		sizes = 2
+	case "PUB", "MSG":
+	default:
+		return f, nil
+	}
+	f.subject = parts[1]
+	if strings.HasSuffix(strings.ToUpper(parts[0]), "PUB") && len(parts) == 3+sizes {
+		f.reply = parts[2]
+	}
+	size, err := strconv.Atoi(parts[len(parts)-1])
+	if err != nil {
+		return nil, err
+	}
+	f.bytes = append(f.bytes, make([]byte, size+2)...)
+	_, err = io.ReadFull(r, f.bytes[len(line):])
+	return f, err
+}
+
+// header is one of the frame's.
+func (f *frame) header(name string) string {
+	_, rest, found := strings.Cut(string(f.bytes), name+": ")
+	if !found {
+		return ""
+	}
+	value, _, _ := strings.Cut(rest, "\r")
+	return value
 }
 
 // cut ends every connection.
@@ -110,11 +256,13 @@ func (p *proxy) cut() {
 	}
 }
 
-// heal ends the connections that lost something and loses no more.
+// heal ends the connections, which lost something, and loses no more.
 func (p *proxy) heal() {
 	p.cut()
 	p.loseReplies.Store(false)
 	p.loseRequests.Store(false)
+	p.losePublishes.Store(false)
+	p.fate.Store(nil)
 	p.down.Store(false)
 }
 

@@ -32,7 +32,13 @@ type Store struct {
 	attempt    time.Duration
 	timeout    time.Duration
 	horizon    *horizon
+	keys       *keyring
+	batches    chan struct{} // a place for each transaction under way
 }
+
+// maxBatches is how many transactions a store has under way: the server takes 50,
+// of all programs together, and on one server does them one by one anyway.
+const maxBatches = 16
 
 const genesisSuffix = ".event._store.0.genesis"
 
@@ -128,6 +134,7 @@ func open(ctx context.Context, nc *nats.Conn, cfg Config, create bool) (*Store, 
 	return &Store{
 		nc: nc, name: cfg.Name, id: g.Store, prefix: cfg.Name + ".event.", partitions: g.Partitions,
 		codec: cdc, replicas: live.Replicas, attempt: cfg.AttemptTimeout, timeout: cfg.AppendTimeout,
+		keys: new(keyring), batches: make(chan struct{}, maxBatches),
 		horizon: new(horizon),
 	}, nil
 }

@@ -17,7 +17,7 @@ const maxToken = 256
 // validate refuses what could be stored but not be read again, or not be read as
 // what it was: the format is for ever, so a malformed commit would be, too.
 func (w *Write) validate() error {
-	if err := w.After.validate(); err != nil {
+	if err := firstError(w.After.validate(), w.Expect.validate(w), w.validateKeys()); err != nil {
 		return err
 	}
 	if n := len(w.Decisions); n == 0 || n > MaxDecisions {
