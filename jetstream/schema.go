@@ -24,6 +24,7 @@ type Schema struct {
 	byName  map[string]*eventDef
 	byType  map[reflect.Type]*eventDef
 	renamed map[string]string
+	removed map[string]bool
 	err     error
 }
 
@@ -58,7 +59,7 @@ type EventOption func(*eventDef) error
 func NewSchema(aggregateType string, opts ...SchemaOption) *Schema {
 	s := &Schema{
 		name: aggregateType, byName: map[string]*eventDef{}, byType: map[reflect.Type]*eventDef{},
-		renamed: map[string]string{},
+		renamed: map[string]string{}, removed: map[string]bool{},
 	}
 	errs := []error{ValidateName("aggregate type", aggregateType)}
 	for _, o := range opts {
@@ -72,6 +73,11 @@ func NewSchema(aggregateType string, opts ...SchemaOption) *Schema {
 		}
 		if s.byName[old] != nil {
 			errs = append(errs, &InvalidError{Field: "renamed event", Value: old, Reason: "is declared as an event, too"})
+		}
+	}
+	for name := range s.removed {
+		if _, renamed := s.renamed[name]; renamed || s.byName[name] != nil {
+			errs = append(errs, &InvalidError{Field: "removed event", Value: name, Reason: "is declared as an event, too"})
 		}
 	}
 	if len(s.byName) == 0 {
@@ -118,6 +124,16 @@ func Renamed(old, name string) SchemaOption {
 		}
 		s.renamed[old] = name
 		return validateWireName(old)
+	}
+}
+
+// Removed declares that there is no such event any more, and that those stored
+// mean nothing now: they are read as if they were not there, but versions count
+// them. A program that knows neither the event nor its removal stops at one.
+func Removed(name string) SchemaOption {
+	return func(s *Schema) error {
+		s.removed[name] = true
+		return validateWireName(name)
 	}
 }
 
@@ -279,6 +295,9 @@ func (s *Schema) Encode(event any, cdc Codec) (EventData, error) {
 // give none or several. Returns an [*UnknownEventError] for a name or a version
 // that the schema lacks, [ErrErased] for encrypted data.
 func (s *Schema) Decode(e EventData) ([]any, error) {
+	if s.removed[e.Name] {
+		return nil, nil
+	}
 	name := e.Name
 	if now, ok := s.renamed[name]; ok {
 		name = now
