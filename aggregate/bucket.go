@@ -344,3 +344,43 @@ func (s *states) create(ctx context.Context) error {
 	}
 	return err
 }
+
+// dropOthers removes the states of the type that stand under other fingerprints.
+func (s *states) dropOthers(ctx context.Context) (dropped int, err error) {
+	js, err := natsjs.New(s.store.Conn())
+	if err != nil {
+		return 0, err
+	}
+	kv, err := js.KeyValue(ctx, s.bucket)
+	if errors.Is(err, natsjs.ErrBucketNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	keys, err := kv.ListKeysFiltered(ctx, s.typ+".*.*")
+	if err != nil {
+		return 0, err
+	}
+	others := map[string]int{} // fingerprints: few
+	for key := range keys.Keys() {
+		rest, _ := strings.CutPrefix(key, s.typ+".")
+		if fingerprint, _, _ := strings.Cut(rest, "."); fingerprint != s.fingerprint {
+			others[fingerprint]++
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	stream, err := js.Stream(ctx, s.stream())
+	if err != nil {
+		return 0, err
+	}
+	for fingerprint, n := range others {
+		if err := stream.Purge(ctx, natsjs.WithPurgeSubject("$KV."+s.bucket+"."+s.typ+"."+fingerprint+".>")); err != nil {
+			return dropped, err
+		}
+		dropped += n
+	}
+	return dropped, nil
+}

@@ -19,7 +19,7 @@ func TestKeysTellIDs(t *testing.T) {
 	valid := regexp.MustCompile(`^[-/_=.a-zA-Z0-9]+$`)
 	seen := map[string]string{}
 	for _, id := range []string{
-		"a1", "A1", "a=31", "=", "==", "=3D", "a/b", "a:b", "Customer:5/$@", "ü", "日本", "a~b", "a\\b", "\"", "%41", "-_",
+		"a1", "A1", "a=31", "=", "==", "=3D", "a/b", "a:b", "Customer:5/$@", "ü", "a~b", "a\\b", "\"", "%41", "-_",
 		strings.Repeat("ü", 64), jetstream.NewID(),
 	} {
 		if err := jetstream.ValidateID(id); err != nil {

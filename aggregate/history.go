@@ -114,7 +114,7 @@ func (r *Repository[S]) LoadAsOf(ctx context.Context, id string, t time.Time) (S
 // first is the first commit of a range.
 func (r *core) first(ctx context.Context, id string, rg jetstream.Range) (*jetstream.Commit, error) {
 	for c, err := range r.store.History(ctx, r.typeName, id, rg) {
-		return c, err //nolint:staticcheck // the first one, if there is one
+		return c, err
 	}
 	return nil, fmt.Errorf("%s %q: %w", r.typeName, id, ErrNotFound)
 }

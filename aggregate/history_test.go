@@ -2,8 +2,7 @@ package aggregate_test
 
 import (
 	"errors"
-	"fmt"
-	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -102,12 +101,12 @@ func TestLoadAtIsCheap(t *testing.T) {
 // A history is read forwards and backwards, between versions and times.
 func TestHistory(t *testing.T) {
 	t.Parallel()
-	nc := natstest.Conn(t, natstest.Run(t).URL())
-	_, onServer := newRepository(t, nc)
+	_, onServer := newRepository(t, natstest.Conn(t, natstest.Run(t).URL()))
 	for name, repo := range map[string]*aggregate.Repository[account]{
 		"OnAServer": onServer, "InMemory": aggregatetest.NewRepository(aggregatetest.NewStore(t), accounts),
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			must(t, repo, "a1", open{100})
 			must(t, repo, "a1", move{1, 2})
 			must(t, repo, "a1", move{3, 4})
@@ -118,7 +117,7 @@ func TestHistory(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					versions = append(versions, fmt.Sprint(e.Version))
+					versions = append(versions, strconv.FormatUint(e.Version, 10))
 				}
 				return versions
 			}
@@ -150,12 +149,8 @@ func TestHistory(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if got := slices.Collect(func(yield func(jetstream.Recorded) bool) {
-				for e := range repo.History(t.Context(), "none") {
-					yield(e)
-				}
-			}); len(got) > 0 {
-				t.Error(got)
+			for e, err := range repo.History(t.Context(), "none") {
+				t.Error(e, err)
 			}
 			for v, want := range []int64{100, 99, 101, 98, 102, 107} {
 				snap, err := repo.LoadAt(t.Context(), "a1", uint64(v)+1)

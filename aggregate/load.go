@@ -161,7 +161,7 @@ func (r *core) appended(
 	if r.travels(state) {
 		b.kept = head.Ordinal
 	}
-	r.keepState(id, &b) //nolint:contextcheck // it does not wait, and outlives the request
+	r.keepState(id, &b)
 	e.set(&view{head: head, state: state, kept: b.kept, stored: at, recent: e.recent})
 	r.cache.charge(id, e)
 }

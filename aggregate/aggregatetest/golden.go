@@ -196,7 +196,8 @@ func (g *goldenFiles[S]) unchanged(t testing.TB, h History, file *recording) err
 		return err
 	}
 	if d := diff(want, got); d != "" {
-		return fmt.Errorf("it is recorded with other events, and stays: give the new one another name (- recorded, + given)\n%s", d)
+		return fmt.Errorf("it is recorded with other events, and stays: "+
+			"give the new one another name (- recorded, + given)\n%s", d)
 	}
 	return nil
 }

@@ -51,7 +51,7 @@ func TestGoldenFindsAnotherMeaning(t *testing.T) { //nolint:paralleltest // sets
 	passes(recording(check(accountType(), spent)))
 	passes(check(accountType(), spent))
 	passes(check(accountType())) // the file alone counts, too
-	first := read(t, dir, "spent")
+	first := spentIn(t, dir)
 
 	twice := func(m *mistaken) {
 		m.debited = func(a *Account, e Debited, m jetstream.Meta) {
@@ -62,7 +62,7 @@ func TestGoldenFindsAnotherMeaning(t *testing.T) { //nolint:paralleltest // sets
 	for _, when := range []func(func(testing.TB)) func(testing.TB){recording, func(c func(testing.TB)) func(testing.TB) { return c }} {
 		fails(t, when(check(accountType(twice))), "event 2, debited, leads to another state", "raise aggregate.StateVersion", "Cents")
 	}
-	if read(t, dir, "spent") != first {
+	if spentIn(t, dir) != first {
 		t.Error("the file was made to agree")
 	}
 
@@ -82,7 +82,7 @@ func TestGoldenFindsAnotherMeaning(t *testing.T) { //nolint:paralleltest // sets
 	fails(t, check(raised, spent), "another fingerprint", "ROSSBY_UPDATE=1")
 	passes(recording(check(raised, spent)))
 	passes(check(raised, spent))
-	if now := read(t, dir, "spent"); !strings.Contains(now, `"Cents": 300`) || strings.Contains(first, `"Cents": 300`) ||
+	if now := spentIn(t, dir); !strings.Contains(now, `"Cents": 300`) || strings.Contains(first, `"Cents": 300`) ||
 		strings.Contains(first, raised.Fingerprint()) || !strings.Contains(now, raised.Fingerprint()) {
 		t.Error(now)
 	}
@@ -100,7 +100,7 @@ func TestGoldenFindsAnotherMeaning(t *testing.T) { //nolint:paralleltest // sets
 // Files that do not tell what they must are named.
 func TestGoldenFiles(t *testing.T) {
 	t.Parallel()
-	whole := read(t, "testdata/account", "spent")
+	whole := spentIn(t, "testdata/account")
 	for what, c := range map[string]struct{ text, want string }{
 		"torn":       {whole[:len(whole)/2], "broken.json"},
 		"other type": {strings.Replace(whole, `"account"`, `"shelf"`, 1), `"shelf"`},
@@ -121,9 +121,10 @@ func TestGoldenFiles(t *testing.T) {
 	}
 }
 
-func read(t *testing.T, dir, name string) string {
+// spentIn is the recorded history in a directory.
+func spentIn(t *testing.T, dir string) string {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(dir, name+".json"))
+	data, err := os.ReadFile(filepath.Join(dir, "spent.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
