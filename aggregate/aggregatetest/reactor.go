@@ -131,6 +131,9 @@ func (r *Reaction) Fails(target error) *Reaction {
 	return r
 }
 
+// Err is what the handler returned.
+func (r *Reaction) Err() error { return r.err }
+
 func diffEffects(want, got []Effect) string {
 	if len(want) == 0 && len(got) == 0 {
 		return ""

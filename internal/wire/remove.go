@@ -15,9 +15,13 @@ func Delete(ctx context.Context, nc *nats.Conn, stream string, sequence uint64) 
 }
 
 // Purge removes the messages of a subject filter up to a sequence, which is
-// removed, too.
+// removed, too; all of them with 0.
 func Purge(ctx context.Context, nc *nats.Conn, stream, filter string, upTo uint64) error {
-	return remove(ctx, nc, "$JS.API.STREAM.PURGE."+stream, map[string]any{"filter": filter, "seq": upTo + 1})
+	request := map[string]any{"filter": filter}
+	if upTo > 0 {
+		request["seq"] = upTo + 1
+	}
+	return remove(ctx, nc, "$JS.API.STREAM.PURGE."+stream, request)
 }
 
 func remove(ctx context.Context, nc *nats.Conn, subject string, request map[string]any) error {
