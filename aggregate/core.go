@@ -84,7 +84,7 @@ func (r *core) execute(ctx context.Context, id string, req request) (Result, err
 	if err != nil {
 		return Result{}, err
 	}
-	return r.wait(id, t)
+	return r.wait(id, t) //nolint:contextcheck // the ticket has it
 }
 
 // enter gives the command its place in the aggregate's line and returns at once:
@@ -95,11 +95,12 @@ func (r *core) enter(ctx context.Context, id string, req request) (wait func() (
 	if err != nil {
 		return nil, err
 	}
-	return func() (Result, error) { return r.wait(id, t) }, nil
+	return func() (Result, error) { return r.wait(id, t) }, nil //nolint:contextcheck // the ticket has it
 }
 
 func (r *core) line(ctx context.Context, id string, req request) (*ticket, error) {
-	err := errors.Join(jetstream.ValidateID(id), req.call.validate(r.now()), checkInterceptors(req.call.interceptors, r.def.state))
+	err := errors.Join(jetstream.ValidateID(id), req.call.validate(r.now()),
+		checkInterceptors(req.call.interceptors, r.def.state))
 	if err != nil {
 		return nil, err
 	}

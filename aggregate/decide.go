@@ -19,7 +19,7 @@ type decided struct {
 	refusal error
 }
 
-func (d *decided) time() time.Time { return d.Decision.now }
+func (d *decided) time() time.Time { return d.now }
 
 // decide runs the handler. A refusal is an outcome; err is a fault, which decides
 // nothing.

@@ -27,7 +27,7 @@ const (
 func (r *core) alone(id string, t *ticket) {
 	defer func() {
 		if next := r.lanes.next(id, r.cfg.GroupLimit); next != nil {
-			go r.work(id, next)
+			go r.work(id, next) //nolint:contextcheck // theirs, not the first one's
 		}
 	}()
 	r.run(t.ctx, id, []*ticket{t})
@@ -239,7 +239,7 @@ func (r *core) add(id string, g *group, m *member, d *decided, k key) (fits bool
 	g.decisions = append(g.decisions, dec)
 	g.events += len(dec.Events)
 	g.work.state = state
-	g.work.head.Version += uint64(len(dec.Events)) //nolint:gosec // a length
+	g.work.head.Version += uint64(len(dec.Events))
 	m.version, m.place, m.recorded = g.work.head.Version, len(g.decisions), recorded
 	if k != (key{}) {
 		if g.keys == nil {

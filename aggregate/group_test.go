@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -34,7 +35,7 @@ func onBoth(t *testing.T, f func(t *testing.T, replicas int, connect func(...nat
 
 // asked is a command that waits in line.
 type asked struct {
-	ctx     context.Context //nolint:containedctx // for one call
+	ctx     context.Context
 	command any
 	// compute, unless nil, is what ExecuteFunc is called with.
 	compute func(account, aggregate.Decision) (any, error)
@@ -338,7 +339,7 @@ func TestGroupContexts(t *testing.T) {
 						cancel()
 						leaves(t, repo)
 					}
-					return debit{a.Cents}, nil
+					return debit(a), nil
 				}},
 			)
 			if !errors.Is(got[0].err, jetstream.ErrUnavailable) || got[1].err != nil || got[1].res.Events[0].Event != (debited{100}) || tries != 2 {
@@ -488,7 +489,7 @@ func TestGroupBounds(t *testing.T) {
 			}
 			must(t, repo, "n1", start{})
 			calls := make([]asked, 10)
-			text := func(i int) string { return fmt.Sprint(i) + strings.Repeat(" ", 1000) }
+			text := func(i int) string { return strconv.Itoa(i) + strings.Repeat(" ", 1000) }
 			for i := range calls {
 				calls[i].command = scribble{text(i)}
 			}

@@ -118,7 +118,7 @@ func TestImpatientClients(t *testing.T) {
 		t.Helper()
 		const processes, clients, each = 2, 24, 12
 		store := newStore(t, connect(0), jetstream.Config{Replicas: replicas})
-		var repos []*aggregate.Repository[account]
+		repos := make([]*aggregate.Repository[account], 0, processes)
 		for i := range processes {
 			repos = append(repos, newRepo(t, reopen(t, connect(i), store)))
 		}

@@ -86,9 +86,10 @@ func TestReceiptTTL(t *testing.T) {
 		nc := connect()
 		store := newStore(t, nc, jetstream.Config{Replicas: replicas})
 		repo := newRepo(t, store)
-		brief, err := aggregate.NewRepository(store, accounts, aggregate.RepositoryConfig{ReceiptTTL: 500 * time.Millisecond})
+		_, err := aggregate.NewRepository(store, accounts, aggregate.RepositoryConfig{ReceiptTTL: 500 * time.Millisecond})
 		invalid(t, err, "ReceiptTTL")
-		if brief, err = aggregate.NewRepository(store, accounts, aggregate.RepositoryConfig{ReceiptTTL: time.Second}); err != nil {
+		brief, err := aggregate.NewRepository(store, accounts, aggregate.RepositoryConfig{ReceiptTTL: time.Second})
+		if err != nil {
 			t.Fatal(err)
 		}
 		must(t, repo, "a1", open{100})

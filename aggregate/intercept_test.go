@@ -21,7 +21,7 @@ func intercepted(t *testing.T, store *jetstream.Store, by ...aggregate.Intercept
 }
 
 func eventsOf(r aggregate.Result) []any {
-	var out []any
+	out := make([]any, 0, len(r.Events))
 	for _, e := range r.Events {
 		out = append(out, e.Event)
 	}
@@ -74,7 +74,7 @@ func TestInterceptors(t *testing.T) { // A22, A23, AC-A18
 		repo := intercepted(t, store, aggregate.Intercept(func(a account, i aggregate.Interception) ([]any, error) {
 			switch {
 			case errors.Is(i.Err, aggregate.ErrRejected):
-				return []any{debited{a.Cents}}, nil // what there is
+				return []any{debited(a)}, nil // what there is
 			case errors.Is(i.Err, errPlain):
 				return nil, aggregate.Reject("plain", "a fault made a refusal")
 			case i.Err != nil && strings.Contains(i.Err.Error(), "on purpose"):

@@ -20,7 +20,7 @@ type lanes struct {
 
 // ticket is a command's place in line.
 type ticket struct {
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // of one call, which somebody else may work on
 	req request
 	// bound is how far back the command can have been handled already.
 	bound   bound

@@ -17,7 +17,7 @@ func TestCacheCountsWhatItTakes(t *testing.T) { //nolint:paralleltest // measure
 		runtime.GC()
 		runtime.GC()
 		runtime.ReadMemStats(&m)
-		return int(m.HeapAlloc) //nolint:gosec // far below
+		return int(m.HeapAlloc)
 	}
 	for _, c := range []struct {
 		name                              string
@@ -43,7 +43,7 @@ func TestCacheCountsWhatItTakes(t *testing.T) { //nolint:paralleltest // measure
 					decisions[k].CommandID = jetstream.NewCommandID()
 				}
 				e.recent.add(&jetstream.Commit{
-					Head: jetstream.Head{Sequence: uint64(n)}, PreviousSequence: uint64(n - 1), Time: now, //nolint:gosec // positive
+					Head: jetstream.Head{Sequence: uint64(n)}, PreviousSequence: uint64(n - 1), Time: now,
 					Decisions: decisions,
 				})
 			}

@@ -152,7 +152,7 @@ func TestLanesLeaveNothing(t *testing.T) {
 	if !first.alone || !l.enter(t.Context(), "b", request{}).alone {
 		t.Error("a free aggregate was not given")
 	}
-	var waiting []*ticket
+	waiting := make([]*ticket, 0, 5)
 	for range 5 {
 		waiting = append(waiting, l.enter(t.Context(), "a", request{}))
 	}

@@ -67,7 +67,8 @@ func (r *core) stats() Stats {
 	s := Stats{
 		Commands: c.commands.Load(), Commits: c.commits.Load(), Decisions: c.decisions.Load(),
 		Conflicts: c.conflicts.Load(), Retries: c.retries.Load(), Duplicates: c.duplicates.Load(),
-		Refusals: c.refusals.Load(), Unknown: c.unknown.Load(), Withdrawn: c.withdrawn.Load(), CacheHits: c.hits.Load(), CacheMisses: c.misses.Load(),
+		Refusals: c.refusals.Load(), Unknown: c.unknown.Load(), Withdrawn: c.withdrawn.Load(),
+		CacheHits: c.hits.Load(), CacheMisses: c.misses.Load(),
 		Waiting: r.lanes.length(),
 	}
 	for i := range s.Groups {

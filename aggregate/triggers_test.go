@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -48,7 +49,7 @@ func TestTriggersAreSearchedAfterTheEvent(t *testing.T) { // C17, C22
 			store := newStore(t, nc, jetstream.Config{Replicas: replicas})
 			cold := func() *aggregate.Repository[account] { return repoOf(t, store, typ) }
 			repo := cold()
-			var costs []uint64
+			costs := make([]uint64, 0, 2)
 			for _, history := range []int{10, 1500} {
 				id := fmt.Sprint("a", history)
 				must(t, repo, id, open{0})
@@ -222,7 +223,7 @@ func copyCommits(t *testing.T, from, to *jetstream.Store, id string) {
 			}
 		}
 		msg.Header["Rossby-Origin"] = []string{fmt.Sprintf("%s %d %s", from.ID(), c.Sequence, c.Time.Format(time.RFC3339Nano))}
-		msg.Header[nats.ExpectedLastSubjSeqHdr] = []string{fmt.Sprint(last)}
+		msg.Header[nats.ExpectedLastSubjSeqHdr] = []string{strconv.FormatUint(last, 10)}
 		if _, err := to.Conn().RequestMsg(msg, natstest.Patience); err != nil {
 			t.Fatal(err)
 		}

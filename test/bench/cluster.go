@@ -33,7 +33,8 @@ func (e *env) startCluster(ctx context.Context) error {
 		if err := os.MkdirAll(dir, 0o750); err != nil {
 			return err
 		}
-		p, err := start(ctx, "node", dir, strconv.Itoa(i), addresses[i], addresses[clusterSize+i], routes, fsyncArg(e.row.fsync))
+		p, err := start(ctx, "node", dir, strconv.Itoa(i), addresses[i], addresses[clusterSize+i], routes,
+			fsyncArg(e.row.fsync))
 		if err != nil {
 			return err
 		}

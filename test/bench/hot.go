@@ -109,7 +109,8 @@ func noteHot(
 	if ids {
 		with = " with command ids"
 	}
-	r.notef("%d clients%s: %.0f commands/s, %.1f a commit; waited p50 %.1f ms, p99 %.1f ms, most %.1f ms; %.0f allocs each",
+	r.notef("%d clients%s: %.0f commands/s, %.1f a commit; "+
+		"waited p50 %.1f ms, p99 %.1f ms, most %.1f ms; %.0f allocs each",
 		clients, with, float64(n)/d.Seconds(), float64(s.Decisions-before.Decisions)/float64(s.Commits-before.Commits),
 		median(waits)/1e6, quantile(waits, 0.99)/1e6, quantile(waits, 1)/1e6, float64(end.Mallocs-start.Mallocs)/float64(n))
 	return nil
@@ -121,7 +122,8 @@ func checkHot(ctx context.Context, repo *aggregate.Repository[state], credits in
 	if err != nil {
 		return err
 	}
-	if want := 1000 + int64(credits)*someCredit.Cents; snap.State.Cents != want || snap.Version != uint64(credits)+1 {
+	want := 1000 + int64(credits)*someCredit.Cents
+	if snap.State.Cents != want || snap.Version != uint64(credits)+1 { //nolint:gosec // a count
 		return fmt.Errorf("%d cents at version %d after %d credits, want %d", snap.State.Cents, snap.Version, credits, want)
 	}
 	return nil
@@ -131,14 +133,13 @@ func checkHot(ctx context.Context, repo *aggregate.Repository[state], credits in
 // of the time. The raw side loads and publishes as executeUncached's does, or only
 // publishes; it gives each aggregate to one writer, since it could not share one.
 func spread(zipf bool) func(context.Context, *env) (*result, error) {
-	const clients = 64
 	return func(ctx context.Context, e *env) (*result, error) {
 		aggregates := e.scaled(100_000)
 		repo, err := e.repository(0)
 		if err != nil {
 			return nil, err
 		}
-		err = parallel(ctx, clients, aggregates, func(ctx context.Context, _, i int) error {
+		err = parallel(ctx, aggregates, func(ctx context.Context, _, i int) error {
 			_, err := repo.Create(ctx, aggregateID(i), someOpen)
 			return err
 		})
@@ -153,7 +154,7 @@ func spread(zipf bool) func(context.Context, *env) (*result, error) {
 			return nil, err
 		}
 		raw := e.rawWriter(msg, aggregates)
-		if err := parallel(ctx, clients, aggregates, func(ctx context.Context, _, i int) error {
+		if err := parallel(ctx, aggregates, func(ctx context.Context, _, i int) error {
 			return raw.publish(ctx, i)
 		}); err != nil {
 			return nil, err
@@ -163,25 +164,25 @@ func spread(zipf bool) func(context.Context, *env) (*result, error) {
 			pick = byZipf(aggregates)
 		}
 		before := repo.Stats()
-		p := e.plan(40, 64*60)
-		p.ops = max(p.ops, 2*clients)
+		p := e.plan(40, spreadClients*60)
+		p.ops = max(p.ops, 2*spreadClients)
 		r, err := measure(ctx, e, p,
 			contender{"ours", func(ctx context.Context, n int) (time.Duration, error) {
 				order := pick(n)
 				begin := time.Now()
-				err := parallel(ctx, clients, n, func(ctx context.Context, _, i int) error {
+				err := parallel(ctx, n, func(ctx context.Context, _, i int) error {
 					_, err := repo.Execute(ctx, aggregateID(order[i]), someCredit)
 					return err
 				})
 				return time.Since(begin), err
 			}},
 			contender{"raw", func(ctx context.Context, n int) (time.Duration, error) {
-				shares := make([][]int, clients)
+				shares := make([][]int, spreadClients)
 				for _, i := range pick(n) {
-					shares[i%clients] = append(shares[i%clients], i)
+					shares[i%spreadClients] = append(shares[i%spreadClients], i)
 				}
 				begin := time.Now()
-				err := parallel(ctx, clients, clients, func(ctx context.Context, _, share int) error {
+				err := parallel(ctx, spreadClients, func(ctx context.Context, _, share int) error {
 					for _, i := range shares[share] {
 						if !zipf { // ours has to load, too
 							if _, err := directGet(e.rawNC, rawName, raw.messages[i].Subject); err != nil {
@@ -208,14 +209,17 @@ func spread(zipf bool) func(context.Context, *env) (*result, error) {
 	}
 }
 
-// parallel does n operations by so many clients.
-func parallel(ctx context.Context, clients, n int, op func(ctx context.Context, client, i int) error) error {
+// spreadClients is the number of clients of spread.
+const spreadClients = 64
+
+// parallel does n operations by them.
+func parallel(ctx context.Context, n int, op func(ctx context.Context, client, i int) error) error {
 	var (
 		wg   sync.WaitGroup
 		next atomic.Int64
 	)
-	errs := make([]error, clients)
-	for c := range clients {
+	errs := make([]error, spreadClients)
+	for c := range spreadClients {
 		wg.Go(func() {
 			for i := int(next.Add(1)) - 1; i < n && errs[c] == nil; i = int(next.Add(1)) - 1 {
 				errs[c] = op(ctx, c, i)
