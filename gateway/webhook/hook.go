@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	standard "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"github.com/rossby-go/rossby/gateway"
+	"github.com/rossby-go/rossby/gateway/cloudevent"
 )
 
 // The headers of Standard Webhooks.
@@ -108,9 +110,9 @@ func Send[E any](h *Hook) func(ctx context.Context, event E, d gateway.Delivery)
 }
 
 func (h *Hook) request(ctx context.Context, event any, d gateway.Delivery) (*http.Request, error) {
-	e, err := h.event(event, d)
+	e, err := cloudevent.New(event, d, h.cfg.Source, h.cfg.TypePrefix)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("webhook: %w", err)
 	}
 	header := http.Header{}
 	for name, values := range h.cfg.Header {
@@ -118,7 +120,7 @@ func (h *Hook) request(ctx context.Context, event any, d gateway.Delivery) (*htt
 			header.Add(name, v)
 		}
 	}
-	body, err := e.write(h.cfg.Mode, header)
+	body, err := write(e, h.cfg.Mode, header)
 	if err != nil {
 		return nil, fmt.Errorf("webhook: event %s: %w", d.EventID, err)
 	}
@@ -132,12 +134,23 @@ func (h *Hook) request(ctx context.Context, event any, d gateway.Delivery) (*htt
 	}
 	req.Header = header
 	if d.TraceParent != "" {
-		header.Set("Traceparent", escape(d.TraceParent))
+		header.Set("Traceparent", cloudevent.Escape(d.TraceParent))
 	}
 	// The signature's parts are separated by dots, so the id must not hold one.
 	id := strings.ReplaceAll(d.IdempotencyKey, ".", "~")
 	header.Set("Idempotency-Key", id)
 	return req, h.sign(header, id, body)
+}
+
+// write gives body and headers in the mode.
+func write(e cloudevent.Event, mode Mode, header http.Header) ([]byte, error) {
+	if mode == Structured {
+		header.Set("Content-Type", cloudevent.ContentType+"; charset=utf-8")
+		return json.Marshal(e)
+	}
+	header.Set("Content-Type", e.DataContentType)
+	e.WriteHeaders(header.Set)
+	return e.Data, nil
 }
 
 // sign sets the headers of Standard Webhooks.

@@ -3,17 +3,16 @@ package webhook
 import (
 	"bytes"
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"strconv"
 	"time"
 
 	standard "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"github.com/rossby-go/rossby/gateway/cloudevent"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -152,55 +151,6 @@ func (r *Receiver) Handler(handle func(req *http.Request, m Message) error) http
 
 // Event reads the message's CloudEvent, in either mode, given the request's
 // headers. Returns a [*jetstream.InvalidError].
-func (m Message) Event(header http.Header) (Event, error) {
-	media, _, err := mime.ParseMediaType(header.Get("Content-Type"))
-	if err != nil {
-		return Event{}, &jetstream.InvalidError{
-			Field: "Content-Type", Value: header.Get("Content-Type"), Reason: "is not a media type",
-		}
-	}
-	var e Event
-	if media == "application/cloudevents+json" {
-		if err := json.Unmarshal(m.Body, &e); err != nil {
-			return Event{}, &jetstream.InvalidError{Field: "body", Value: shown(m.Body), Reason: "is not a CloudEvent: " + err.Error()}
-		}
-	} else if e, err = fromHeaders(header, m.Body); err != nil {
-		return Event{}, err
-	}
-	if e.SpecVersion != "1.0" || e.ID == "" || e.Source == "" || e.Type == "" {
-		return Event{}, &jetstream.InvalidError{
-			Field: "CloudEvent", Value: e.ID, Reason: "lacks specversion 1.0, id, source or type",
-		}
-	}
-	return e, nil
-}
-
-// fromHeaders reads the binary mode.
-func fromHeaders(header http.Header, body []byte) (Event, error) {
-	e := Event{DataContentType: header.Get("Content-Type"), Data: body}
-	var version, at string
-	for name, to := range map[string]*string{
-		"specversion": &e.SpecVersion, "id": &e.ID, "source": &e.Source, "type": &e.Type, "subject": &e.Subject,
-		"time": &at, "aggregateversion": &version, "correlationid": &e.Correlation, "causationid": &e.Causation,
-		"traceparent": &e.TraceParent,
-	} {
-		text := header.Get("ce-" + name)
-		plain, err := unescape(text)
-		if err != nil {
-			return Event{}, &jetstream.InvalidError{Field: "ce-" + name, Value: text, Reason: "is not percent-encoded"}
-		}
-		*to = plain
-	}
-	var err error
-	if at != "" {
-		if e.Time, err = time.Parse(time.RFC3339Nano, at); err != nil {
-			return Event{}, &jetstream.InvalidError{Field: "ce-time", Value: at, Reason: "is not a time"}
-		}
-	}
-	if version != "" {
-		if e.Version, err = strconv.ParseUint(version, 10, 64); err != nil {
-			return Event{}, &jetstream.InvalidError{Field: "ce-aggregateversion", Value: version, Reason: "is not a version"}
-		}
-	}
-	return e, nil
+func (m Message) Event(header http.Header) (cloudevent.Event, error) {
+	return cloudevent.Read(header.Get("Content-Type"), header.Get, m.Body)
 }

@@ -14,6 +14,7 @@ import (
 
 	standard "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"github.com/rossby-go/rossby/gateway/cloudevent"
 	"github.com/rossby-go/rossby/gateway/webhook"
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -40,7 +41,7 @@ func (r request) again(change func(*http.Request)) *http.Request {
 // Webhooks, in both modes and while a secret is replaced.
 func TestSenderAndReceiverAgree(t *testing.T) {
 	t.Parallel()
-	want := webhook.Event{
+	want := cloudevent.Event{
 		SpecVersion: "1.0", ID: "AbC-_123.0", Source: "/bank", Type: "com.example.account.opened", Subject: "a/1 \"ü\"",
 		Time: delivery().Time, Version: 7, Correlation: "c 1", Causation: "x%1", TraceParent: delivery().TraceParent,
 		DataContentType: "application/json", Data: []byte(`{"owner":"Ada","cents":700}`),
