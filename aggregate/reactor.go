@@ -49,6 +49,9 @@ type ReactorConfig struct {
 	Timeout time.Duration
 	// TTL is how long a dead instance keeps its place. Defaults to 3 s.
 	TTL time.Duration
+	// Unknown is what happens to events that the schema lacks, before Policies are
+	// asked. Defaults to jetstream.StopOnUnknown.
+	Unknown jetstream.UnknownPolicy
 	// Logger defaults to slog.Default().
 	Logger *slog.Logger
 }
@@ -63,7 +66,14 @@ func (c ReactorConfig) Validate() error {
 	}
 	return errors.Join(append(errs, notNegative("Version", c.Version), notNegative("Concurrency", c.Concurrency),
 		notNegative("MinBackoff", c.MinBackoff), notNegative("MaxBackoff", c.MaxBackoff),
-		notNegative("Timeout", c.Timeout), follow.ValidatePolicies(c.Policies))...)
+		notNegative("Timeout", c.Timeout), follow.ValidatePolicies(c.Policies), knownPolicy(c.Unknown))...)
+}
+
+func knownPolicy(p jetstream.UnknownPolicy) error {
+	if p.Valid() {
+		return nil
+	}
+	return &jetstream.InvalidError{Field: "Unknown", Value: p.String(), Reason: "is not known"}
 }
 
 // Reactor follows events and executes commands in answer: Eventuate's event
@@ -117,6 +127,7 @@ func NewReactor(store *jetstream.Store, name string, cfg ReactorConfig, handlers
 		return nil, errors.New("reactor: the store is nil")
 	}
 	def := &reactorDef{name: name, timers: natsTimers{store}, table: dispatch.NewTable()}
+	def.table.Unknown = cfg.Unknown
 	if err := errors.Join(jetstream.ValidateName("reactor name", name), cfg.Validate(), def.build(handlers)); err != nil {
 		return nil, err
 	}

@@ -58,6 +58,9 @@ type Config struct {
 	TTL time.Duration
 	// Timeout bounds the context of one delivery. Defaults to [TimeoutDefault].
 	Timeout time.Duration
+	// Unknown is what happens to events that the schema lacks, before Policies are
+	// asked. Defaults to jetstream.StopOnUnknown.
+	Unknown jetstream.UnknownPolicy
 	// Version is the version of the gateway's definition: raise it with every
 	// change of the events it handles. Defaults to 1.
 	Version int
@@ -96,6 +99,9 @@ func (c Config) Validate() error {
 		errs = append(errs, &jetstream.InvalidError{
 			Field: "LedgerTTL", Value: c.LedgerTTL.String(), Reason: "is below a second, the servers' least",
 		})
+	}
+	if !c.Unknown.Valid() {
+		errs = append(errs, &jetstream.InvalidError{Field: "Unknown", Value: c.Unknown.String(), Reason: "is not known"})
 	}
 	if lo, hi := c.MinBackoff, cmp.Or(c.MaxBackoff, MaxBackoffDefault); hi > 0 && lo > hi {
 		errs = append(errs, &jetstream.InvalidError{

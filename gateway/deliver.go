@@ -40,7 +40,7 @@ func newDefinition(store *jetstream.Store, name string, cfg Config) *definition 
 	}
 	def.policies = append(slices.Clone(cfg.Policies),
 		Policy{Is: func(err error) bool { return errors.Is(err, ErrPermanent) }, Attempts: 1})
-	def.table.Decide = def.decide
+	def.table.Decide, def.table.Unknown = def.decide, cfg.Unknown
 	if cfg.LedgerTTL > 0 {
 		def.ledger = newLedger(store, name, cfg.LedgerTTL)
 	}

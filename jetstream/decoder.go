@@ -16,9 +16,30 @@ const (
 	// StopOnUnknown returns an [*UnknownEventError]: the program is older than the
 	// writer, and what it does not know it must not count as done. The default.
 	StopOnUnknown UnknownPolicy = iota
-	// SkipUnknown leaves the event out.
+	// SkipUnknown leaves the event out, and keeps those that it was stored with. For
+	// readers that miss nothing by it.
 	SkipUnknown
+	// ParkUnknown lets the events of the aggregate wait, from this one on, until a
+	// person resumes them, and goes on with the other aggregates. For reactors and
+	// gateways; to a [Decoder] it is [StopOnUnknown].
+	ParkUnknown
 )
+
+// Valid tells whether p is one of the policies.
+func (p UnknownPolicy) Valid() bool { return p <= ParkUnknown }
+
+// String is the policy's name.
+func (p UnknownPolicy) String() string {
+	switch p {
+	case StopOnUnknown:
+		return "stop"
+	case SkipUnknown:
+		return "skip"
+	case ParkUnknown:
+		return "park"
+	}
+	return fmt.Sprintf("policy(%d)", uint8(p))
+}
 
 // Decoder turns commits into typed events. It is immutable and may be shared.
 type Decoder struct {
@@ -31,6 +52,9 @@ type Decoder struct {
 func NewDecoder(policy UnknownPolicy, schemas ...*Schema) (*Decoder, error) {
 	d := &Decoder{schemas: map[string]*Schema{}, policy: policy}
 	var errs []error
+	if !policy.Valid() {
+		errs = append(errs, &InvalidError{Field: "unknown policy", Value: policy.String(), Reason: "is not known"})
+	}
 	for _, s := range schemas {
 		if s == nil {
 			errs = append(errs, errors.New("a schema is nil"))
@@ -85,13 +109,10 @@ func (d *Decoder) Events(s Positions, c *Commit) ([]Recorded, error) {
 			id := c.EventID(i)
 			for j, event := range events {
 				m := Meta{
-					Type: c.Type, ID: c.ID, EventID: id, Name: e.Name, Version: first + uint64(i) + 1,
-					Position: s.Position(c.Sequence), Time: dec.Time, StoredAt: c.Time,
+					Type: c.Type, ID: c.ID, EventID: id, Name: schema.CurrentName(e.Name),
+					Version: first + uint64(i) + 1, Position: s.Position(c.Sequence), Time: dec.Time, StoredAt: c.Time,
 					Correlation: dec.CorrelationID(), Causation: dec.CausationID(), TraceParent: dec.TraceParent,
 					Metadata: dec.Metadata,
-				}
-				if now, ok := schema.renamed[e.Name]; ok {
-					m.Name = now
 				}
 				if e.Version < schema.byName[m.Name].version {
 					if n, ok := schema.NameOf(reflect.TypeOf(event)); ok {

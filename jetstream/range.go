@@ -43,7 +43,8 @@ type Range struct {
 	// is read from all replicas, and completely, either way.
 	From Source
 	// Events keeps commits that hold at least one of these events, by the names they
-	// are stored under. Defaults to all commits, those without events, too.
+	// are stored under; [Schema.StoredNames] knows those of renamed events. Defaults to
+	// all commits, those without events, too.
 	Events []string
 }
 

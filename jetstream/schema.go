@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/rossby-go/rossby/internal/codec"
 )
@@ -29,18 +28,21 @@ type Schema struct {
 }
 
 type eventDef struct {
-	name    string
-	typ     reflect.Type
+	name string
+	// typ is nil for an event that is retired.
+	typ reflect.Type
+	// version is the current one; that of a retired event was never stored.
 	version int
 	// upcasters[i] turns version i+1 into version i+2.
 	upcasters []upcaster
 }
 
-// upcaster turns one old event into any number of newer ones.
-type upcaster struct {
-	from reflect.Type
-	to   reflect.Type // nil when the function may return anything
-	call func(old any) ([]any, error)
+// stored is the last version that may be stored.
+func (d *eventDef) stored() int {
+	if d.typ == nil {
+		return d.version - 1
+	}
+	return d.version
 }
 
 // SchemaOption declares a part of a [Schema].
@@ -63,24 +65,14 @@ func NewSchema(aggregateType string, opts ...SchemaOption) *Schema {
 	}
 	errs := []error{ValidateName("aggregate type", aggregateType)}
 	for _, o := range opts {
+		if o == nil {
+			errs = append(errs, errors.New("an option is nil"))
+			continue
+		}
 		errs = append(errs, o(s))
 	}
-	for old, name := range s.renamed {
-		if s.byName[name] == nil {
-			errs = append(errs, &InvalidError{
-				Field: "renamed event", Value: old, Reason: "leads to " + strconv.Quote(name) + ", which is not declared",
-			})
-		}
-		if s.byName[old] != nil {
-			errs = append(errs, &InvalidError{Field: "renamed event", Value: old, Reason: "is declared as an event, too"})
-		}
-	}
-	for name := range s.removed {
-		if _, renamed := s.renamed[name]; renamed || s.byName[name] != nil {
-			errs = append(errs, &InvalidError{Field: "removed event", Value: name, Reason: "is declared as an event, too"})
-		}
-	}
-	if len(s.byName) == 0 {
+	errs = append(errs, s.checkRenamed(), s.checkRetired(), s.checkRemoved())
+	if len(s.byType) == 0 {
 		errs = append(errs, errors.New("no events are declared"))
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -89,14 +81,65 @@ func NewSchema(aggregateType string, opts ...SchemaOption) *Schema {
 	return s
 }
 
+// checkRenamed makes every old name lead straight to the current one.
+func (s *Schema) checkRenamed() error {
+	var errs []error
+	names := map[string]string{}
+	for _, old := range slices.Sorted(maps.Keys(s.renamed)) {
+		name, steps := s.renamed[old], 0
+		for s.renamed[name] != "" && steps < len(s.renamed) {
+			name = s.renamed[name]
+			steps++
+		}
+		switch {
+		case steps == len(s.renamed):
+			errs = append(errs, &InvalidError{Field: "renamed event", Value: old, Reason: "leads back to itself"})
+		case s.byName[old] != nil:
+			errs = append(errs, &InvalidError{Field: "renamed event", Value: old, Reason: "is declared as an event, too"})
+		case s.byName[name] == nil && !s.removed[name]:
+			errs = append(errs, &InvalidError{
+				Field: "renamed event", Value: old, Reason: "leads to " + strconv.Quote(name) + ", which is not declared",
+			})
+		}
+		names[old] = name
+	}
+	s.renamed = names
+	return errors.Join(errs...)
+}
+
+// checkRetired finds retired events that become no event of the schema. That of
+// [UpcastMany] shows only when it is called.
+func (s *Schema) checkRetired() error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(s.byName)) {
+		d := s.byName[name]
+		if d.typ != nil || len(d.upcasters) == 0 {
+			continue
+		}
+		if to := d.upcasters[len(d.upcasters)-1].to; to != nil && s.byType[to] == nil {
+			errs = append(errs, &InvalidError{
+				Field: "retired event", Value: name, Reason: "becomes " + to.String() + ", which is no event of the schema",
+			})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Schema) checkRemoved() error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(s.removed)) {
+		if s.renamed[name] != "" || s.byName[name] != nil {
+			errs = append(errs, &InvalidError{Field: "removed event", Value: name, Reason: "is declared as an event, too"})
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Event declares an event, the struct T, under the name it is stored with.
 func Event[T any](name string, opts ...EventOption) SchemaOption {
 	return func(s *Schema) error {
 		d := &eventDef{name: name, typ: reflect.TypeFor[T](), version: 1}
-		errs := []error{validateWireName(name)}
-		for _, o := range opts {
-			errs = append(errs, o(d))
-		}
+		errs := []error{validateWireName(name), d.apply(opts)}
 		if d.typ.Kind() != reflect.Struct {
 			errs = append(errs, &InvalidError{Field: "event type", Value: d.typ.String(), Reason: "is not a struct"})
 		} else {
@@ -104,7 +147,7 @@ func Event[T any](name string, opts ...EventOption) SchemaOption {
 		}
 		errs = append(errs, d.checkUpcasters())
 		if s.byName[name] != nil {
-			errs = append(errs, &InvalidError{Field: "event name", Value: name, Reason: "is declared twice"})
+			errs = append(errs, declaredTwice(name))
 		}
 		if other := s.byType[d.typ]; other != nil {
 			errs = append(errs, &InvalidError{
@@ -116,7 +159,48 @@ func Event[T any](name string, opts ...EventOption) SchemaOption {
 	}
 }
 
-// Renamed declares that events stored as old are now called name.
+func declaredTwice(name string) error {
+	return &InvalidError{Field: "event name", Value: name, Reason: "is declared twice"}
+}
+
+func (d *eventDef) apply(opts []EventOption) error {
+	var errs []error
+	for _, o := range opts {
+		if o == nil {
+			errs = append(errs, fmt.Errorf("an option of event %q is nil", d.name))
+			continue
+		}
+		errs = append(errs, o(d))
+	}
+	return errors.Join(errs...)
+}
+
+// Retired declares an event that is no longer written but may be stored. It has
+// no Go type of its own any more: its upcasters, one for each version that was
+// stored, make current events of the schema of it, or none. [Version] is the last
+// one that was stored.
+//
+//	jetstream.Retired("moved", jetstream.UpcastMany(func(e Moved) []any {
+//		return []any{Left{From: e.From}, Arrived{To: e.To}}
+//	})),
+func Retired(name string, opts ...EventOption) SchemaOption {
+	return func(s *Schema) error {
+		d := &eventDef{name: name, version: 1}
+		errs := []error{validateWireName(name), d.apply(opts)}
+		d.version++
+		errs = append(errs, d.checkUpcasters())
+		if s.byName[name] != nil {
+			errs = append(errs, declaredTwice(name))
+		}
+		s.byName[name] = d
+		return errors.Join(errs...)
+	}
+}
+
+// Renamed declares that events stored as old are now called name, which may have
+// been renamed again: declare each step, or lead old straight to the name of
+// today. Versions are counted on across names: the first upcaster of the event
+// gets its version 1, whatever it was called then.
 func Renamed(old, name string) SchemaOption {
 	return func(s *Schema) error {
 		if _, twice := s.renamed[old]; twice {
@@ -149,91 +233,24 @@ func Version(n int) EventOption {
 	}
 }
 
-// Upcast turns an event of the version before into the next one. Upcasters run
-// whenever an old event is read and must be pure.
-func Upcast[From, To any](convert func(From) To) EventOption {
-	return func(d *eventDef) error {
-		d.upcasters = append(d.upcasters, upcaster{
-			from: reflect.TypeFor[From](), to: reflect.TypeFor[To](),
-			call: func(old any) ([]any, error) {
-				from, ok := old.(From)
-				if !ok {
-					return nil, fmt.Errorf("upcaster wants %T, got %T", from, old)
-				}
-				return []any{convert(from)}, nil
-			},
-		})
-		return checkUpcaster[From](convert == nil)
-	}
-}
-
-// UpcastMany turns an event of the version before into none or several of the
-// schema's current events.
-func UpcastMany[From any](convert func(From) []any) EventOption {
-	return func(d *eventDef) error {
-		d.upcasters = append(d.upcasters, upcaster{
-			from: reflect.TypeFor[From](),
-			call: func(old any) ([]any, error) {
-				from, ok := old.(From)
-				if !ok {
-					return nil, fmt.Errorf("upcaster wants %T, got %T", from, old)
-				}
-				made := convert(from)
-				events := make([]any, 0, len(made))
-				for _, event := range made {
-					// Pointers are as good as values here as they are in Encode.
-					if v := reflect.ValueOf(event); v.Kind() == reflect.Pointer && !v.IsNil() {
-						event = v.Elem().Interface()
-					}
-					events = append(events, event)
-				}
-				return events, nil
-			},
-		})
-		return checkUpcaster[From](convert == nil)
-	}
-}
-
-func checkUpcaster[From any](missing bool) error {
-	from := reflect.TypeFor[From]()
-	if missing {
-		return &InvalidError{Field: "upcaster", Value: from.String(), Reason: "is a nil function"}
-	}
-	return codec.Check(from)
-}
-
-func (d *eventDef) checkUpcasters() error {
-	if len(d.upcasters) != d.version-1 {
-		return &InvalidError{
-			Field: "event version", Value: strconv.Itoa(d.version),
-			Reason: fmt.Sprintf("of %q needs %d upcasters, declared are %d", d.name, d.version-1, len(d.upcasters)),
-		}
-	}
-	for i, u := range d.upcasters {
-		next := d.typ
-		if i+1 < len(d.upcasters) {
-			next = d.upcasters[i+1].from
-		}
-		if u.to != nil && u.to != next {
-			return &InvalidError{
-				Field: "upcaster", Value: strconv.Itoa(i + 1),
-				Reason: fmt.Sprintf("of %q makes %s, but version %d is %s", d.name, u.to, i+2, next),
-			}
-		}
-	}
-	return nil
-}
-
 // Type is the aggregate type.
 func (s *Schema) Type() string { return s.name }
 
 // Err returns every mistake in the definition, joined.
 func (s *Schema) Err() error { return s.err }
 
-// Names lists the current event names, sorted.
-func (s *Schema) Names() []string { return slices.Sorted(maps.Keys(s.byName)) }
+// Names lists the names of the events that may be written, sorted.
+func (s *Schema) Names() []string {
+	names := make([]string, 0, len(s.byType))
+	for _, d := range s.byType {
+		names = append(names, d.name)
+	}
+	slices.Sort(names)
+	return names
+}
 
-// GoType is the Go type of an event, nil for a name that is not declared.
+// GoType is the Go type of an event, nil for a name that is not declared or is
+// retired.
 func (s *Schema) GoType(name string) reflect.Type {
 	if d := s.byName[name]; d != nil {
 		return d.typ
@@ -250,135 +267,79 @@ func (s *Schema) NameOf(t reflect.Type) (string, bool) {
 	return "", false
 }
 
-// WireNames lists every name under which an event may be stored, old ones too,
-// sorted.
+// WireNames lists every name under which an event may be stored, those of renamed,
+// retired and removed events too, sorted.
 func (s *Schema) WireNames() []string {
 	names := slices.AppendSeq(slices.Collect(maps.Keys(s.byName)), maps.Keys(s.renamed))
+	names = slices.AppendSeq(names, maps.Keys(s.removed))
 	slices.Sort(names)
 	return names
+}
+
+// CurrentName is the name that a stored event's name has become; an unknown one
+// is returned as it is.
+func (s *Schema) CurrentName(stored string) string {
+	if now, ok := s.renamed[stored]; ok {
+		return now
+	}
+	return stored
+}
+
+// StoredNames lists every name under which something may be stored that is read
+// as one of the named events: their own, those they had before, and those of
+// events whose upcasters may make them. Sorted. Filters such as [Range.Events] take
+// it.
+func (s *Schema) StoredNames(events ...string) []string {
+	sources := map[string]bool{}
+	for name, d := range s.byName {
+		if slices.Contains(events, name) && d.typ != nil {
+			sources[name] = true
+		}
+		for _, u := range d.upcasters {
+			// A function that returns anything may return any event.
+			if u.to == nil || s.byType[u.to] != nil && slices.Contains(events, s.byType[u.to].name) {
+				sources[name] = true
+			}
+		}
+	}
+	names := make([]string, 0, len(sources))
+	for _, stored := range s.WireNames() {
+		if sources[s.CurrentName(stored)] {
+			names = append(names, stored)
+		}
+	}
+	return names
+}
+
+// Versions are the Go types of the versions that may be stored under a name, from
+// version 1 on: what the upcasters take, then the current type. nil for a name that
+// the schema lacks. Tests of a schema use it.
+func (s *Schema) Versions(stored string) []reflect.Type {
+	d := s.byName[s.CurrentName(stored)]
+	if d == nil {
+		return nil
+	}
+	types := make([]reflect.Type, 0, d.stored())
+	for _, u := range d.upcasters {
+		types = append(types, u.from)
+	}
+	if d.typ != nil {
+		types = append(types, d.typ)
+	}
+	return types
 }
 
 // Signature is the schema's event names and versions as text: it changes when,
 // and only when, one of them does.
 func (s *Schema) Signature() string {
-	names := s.Names()
+	names := slices.Sorted(maps.Keys(s.byName))
 	parts := append(make([]string, 0, 1+len(names)), s.name)
 	for _, name := range names {
-		parts = append(parts, name+"="+strconv.Itoa(s.byName[name].version))
+		version := "retired"
+		if d := s.byName[name]; d.typ != nil {
+			version = strconv.Itoa(d.version)
+		}
+		parts = append(parts, name+"="+version)
 	}
 	return strings.Join(parts, ",")
-}
-
-// Encode writes an event of the schema, a struct or a pointer to one. An event
-// that is not declared is an [*UnknownEventError].
-func (s *Schema) Encode(event any, cdc Codec) (EventData, error) {
-	v := reflect.ValueOf(event)
-	if v.Kind() == reflect.Pointer && !v.IsNil() {
-		v = v.Elem()
-		event = v.Interface()
-	}
-	if !v.IsValid() {
-		return EventData{}, &UnknownEventError{Type: s.name, Name: "nil"}
-	}
-	d := s.byType[v.Type()]
-	if d == nil {
-		return EventData{}, &UnknownEventError{Type: s.name, Name: v.Type().String()}
-	}
-	data, err := cdc.Encode(event)
-	if err != nil {
-		return EventData{}, fmt.Errorf("encode event %q of %q: %w", d.name, s.name, err)
-	}
-	return EventData{Name: d.name, Version: d.version, Codec: cdc, Data: data}, nil
-}
-
-// Decode reads a stored event and brings it to the current version, which may
-// give none or several. Returns an [*UnknownEventError] for a name or a version
-// that the schema lacks, [ErrErased] for encrypted data.
-func (s *Schema) Decode(e EventData) ([]any, error) {
-	if s.removed[e.Name] {
-		return nil, nil
-	}
-	name := e.Name
-	if now, ok := s.renamed[name]; ok {
-		name = now
-	}
-	d := s.byName[name]
-	if d == nil || e.Version > d.version || e.Version < 1 {
-		return nil, &UnknownEventError{Type: s.name, Name: e.Name, Version: e.Version}
-	}
-	if e.KeyRef != "" {
-		return nil, fmt.Errorf("event %q of %q: %w", e.Name, s.name, ErrErased)
-	}
-	typ := d.typ
-	if e.Version < d.version {
-		typ = d.upcasters[e.Version-1].from
-	}
-	ptr := reflect.New(typ)
-	if err := e.Codec.Decode(e.Data, ptr.Interface()); err != nil {
-		return nil, fmt.Errorf("decode event %q version %d of %q: %w", e.Name, e.Version, s.name, err)
-	}
-	events := []any{ptr.Elem().Interface()}
-	for v := e.Version; v < d.version; v++ {
-		next := make([]any, 0, len(events))
-		for _, old := range events {
-			up, err := s.upcast(d, v, old)
-			if err != nil {
-				return nil, err
-			}
-			next = append(next, up...)
-		}
-		events = next
-	}
-	if e.Version < d.version {
-		for _, event := range events {
-			if s.byType[reflect.TypeOf(event)] == nil {
-				return nil, fmt.Errorf("upcasters of %q from version %d made a %T, which is no event of the schema of %q",
-					d.name, e.Version, event, s.name)
-			}
-		}
-	}
-	return events, nil
-}
-
-// upcast leaves alone what an earlier upcaster already made current.
-func (s *Schema) upcast(d *eventDef, version int, old any) (events []any, err error) {
-	u := d.upcasters[version-1]
-	if reflect.TypeOf(old) != u.from && s.byType[reflect.TypeOf(old)] != nil {
-		return []any{old}, nil
-	}
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("upcaster of %q from version %d panicked: %v", d.name, version, r)
-		}
-	}()
-	return u.call(old)
-}
-
-// Meta stands beside an event wherever one is given to user code.
-type Meta struct {
-	// Type and ID name the aggregate.
-	Type, ID string
-	// EventID is globally unique and never changes: the key of whatever the event
-	// causes.
-	EventID string
-	// Name is the event's wire name.
-	Name string
-	// Version is the aggregate's version with this event, Position its place in
-	// the store.
-	Version  uint64
-	Position Position
-	// Time is when it was decided, StoredAt when the server stored it; both UTC.
-	Time, StoredAt time.Time
-	// Correlation names the conversation, Causation the message that led to the
-	// event: a command id, or the id of the event that was reacted to.
-	Correlation, Causation, TraceParent string
-	// Metadata is what the command carried; do not change it.
-	Metadata map[string]string
-}
-
-// Recorded is a stored event, brought to its current version.
-type Recorded struct {
-	Meta
-
-	Event any
 }

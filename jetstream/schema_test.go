@@ -253,14 +253,14 @@ func TestDecoderEvents(t *testing.T) {
 		EventNames: []string{"credited", "charged", "charged", "deposited", "charged"},
 		Decisions: []jetstream.Decision{
 			{
-				CommandID: "1", Time: decidedAt, Correlation: "co", Causation: "ca", TraceParent: "own", Metadata: map[string]string{"u": "ann"},
+				CommandID: "1", Time: decidedAt, Correlation: "co", Causation: "ca", Metadata: map[string]string{"u": "ann"},
 				Events: []jetstream.EventData{
 					encodeAs(t, credit{Cents: 1}, "credited", 3),
 					encodeAs(t, split{Cents: []int64{2, 3, 4}}, "charged", 1),
 				},
 			},
 			trig,
-			{CommandID: "2", Events: []jetstream.EventData{
+			{CommandID: "2", TraceParent: "own", Events: []jetstream.EventData{
 				encodeAs(t, split{}, "charged", 1),
 				encodeAs(t, creditV1{Euros: 5}, "deposited", 1),
 				encodeAs(t, fee{6}, "charged", 2),
@@ -282,13 +282,13 @@ func TestDecoderEvents(t *testing.T) {
 		trace    string
 	}
 	want := []row{
-		{"c9.0", "credited", 11, credit{Cents: 1}, "own"},
-		{"c9.1", "charged", 12, fee{2}, "own"},
-		{"c9.1.1", "credited", 12, credit{Cents: 3}, "own"},
-		{"c9.1.2", "charged", 12, fee{4}, "own"},
+		{"c9.0", "credited", 11, credit{Cents: 1}, "of the commit"},
+		{"c9.1", "charged", 12, fee{2}, "of the commit"},
+		{"c9.1.1", "credited", 12, credit{Cents: 3}, "of the commit"},
+		{"c9.1.2", "charged", 12, fee{4}, "of the commit"},
 		// c9.2 was upcast to nothing; its version is used up all the same.
-		{"c9.3", "credited", 14, credit{Cents: 500, Note: "was 2"}, "of the commit"},
-		{"c9.4", "charged", 15, fee{6}, "of the commit"},
+		{"c9.3", "credited", 14, credit{Cents: 500, Note: "was 2"}, "own"},
+		{"c9.4", "charged", 15, fee{6}, "own"},
 	}
 	rows := make([]row, 0, len(got))
 	for _, r := range got {

@@ -58,7 +58,8 @@ type UpdaterConfig struct {
 	PageBytes int
 	// PageEvents bounds the events of a page. Defaults to [PageEventsDefault].
 	PageEvents int
-	// Unknown is what happens to events that the schema lacks. Defaults to
+	// Unknown is what happens to events that the schema lacks: stop or skip. A view
+	// cannot park events, since it reads all of them in order. Defaults to
 	// jetstream.StopOnUnknown.
 	Unknown jetstream.UnknownPolicy
 	// Window is the largest number of messages asked for ahead when catching up.
@@ -85,7 +86,7 @@ func (c UpdaterConfig) Validate() error {
 		errs = append(errs, fmt.Errorf("UpdaterConfig.OnError %d is not known", c.OnError))
 	}
 	if c.Unknown > jetstream.SkipUnknown {
-		errs = append(errs, fmt.Errorf("UpdaterConfig.Unknown %d is not known", c.Unknown))
+		errs = append(errs, fmt.Errorf("UpdaterConfig.Unknown %v is neither stop nor skip", c.Unknown))
 	}
 	return errors.Join(errs...)
 }

@@ -252,16 +252,23 @@ func (c *core) types() []string {
 }
 
 // ignorable are, by aggregate type, the stored event names that no handler can
-// be interested in: they need not be decoded. Only events that were never upcast
-// are in it, since an upcaster may turn one event into others.
+// be interested in: they need not be decoded. Names of before a renaming, and of
+// events that an upcaster may turn into handled ones, are not in it.
 func (c *core) ignorable() map[string]map[string]bool {
 	out := map[string]map[string]bool{}
 	for _, s := range c.schemas {
-		names := map[string]bool{}
-		for name, version := range versions(s) {
-			if version == 1 && c.routes[s.GoType(name)] == nil {
-				names[name] = true
+		var handled []string
+		for _, name := range s.Names() {
+			if c.routes[s.GoType(name)] != nil {
+				handled = append(handled, name)
 			}
+		}
+		names := map[string]bool{}
+		for _, name := range s.WireNames() {
+			names[name] = true
+		}
+		for _, name := range s.StoredNames(handled...) {
+			delete(names, name)
 		}
 		out[s.Type()] = names
 	}

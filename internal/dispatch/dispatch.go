@@ -47,6 +47,8 @@ type Table struct {
 	// Decide says what becomes of an event whose handler failed. It is optional;
 	// without it the engine's configuration decides, for the whole commit.
 	Decide func(f follow.Failure) follow.Verdict
+	// Unknown is what becomes of events that the schema lacks. Set it before Build.
+	Unknown jetstream.UnknownPolicy
 
 	schemas  map[string]*jetstream.Schema
 	handlers map[eventKey]Handler
@@ -98,7 +100,7 @@ func (t *Table) Build() error {
 		return errors.New("no handlers are declared")
 	}
 	var err error
-	t.decoder, err = jetstream.NewDecoder(jetstream.StopOnUnknown, slices.Collect(maps.Values(t.schemas))...)
+	t.decoder, err = jetstream.NewDecoder(t.Unknown, slices.Collect(maps.Values(t.schemas))...)
 	return err
 }
 
@@ -115,7 +117,24 @@ func (t *Table) Configure(cfg *follow.Config, store *jetstream.Store, version in
 	if t.Decide != nil {
 		cfg.Decide = t.verdict
 	}
+	if t.Unknown == jetstream.ParkUnknown {
+		cfg.Decide = parkUnknown(cfg.Decide)
+	}
 	cfg.Handle = func(ctx context.Context, d follow.Delivery) error { return t.handle(ctx, store, d) }
+}
+
+// parkUnknown parks events that the schema lacks. What a handler failed to read
+// is another matter.
+func parkUnknown(decide func(follow.Failure) follow.Verdict) func(follow.Failure) follow.Verdict {
+	if decide == nil {
+		decide = follow.Backoff(follow.BackoffMinDefault, follow.BackoffMaxDefault)
+	}
+	return func(f follow.Failure) follow.Verdict {
+		if _, handled := errors.AsType[*EventError](f.Err); !handled && errors.Is(f.Err, jetstream.ErrUnknownEvent) {
+			return follow.Verdict{Action: follow.Park}
+		}
+		return decide(f)
+	}
 }
 
 // definition changes with the events that are handled and with their versions,
@@ -140,7 +159,8 @@ func (t *Table) definition() string {
 
 // skipper tells from a message's subject and header alone that no handler wants
 // it. Events that the schema does not know are not skipped: the handler stops at
-// them. Nor are those that an upcaster may turn into others.
+// them. Nor are those that were renamed or that an upcaster may turn into handled
+// ones.
 func (t *Table) skipper() func(m *jetstream.Message) bool {
 	type names struct{ known, wanted map[string]bool }
 	byType := map[string]names{}
@@ -148,7 +168,15 @@ func (t *Table) skipper() func(m *jetstream.Message) bool {
 		n := names{known: map[string]bool{}, wanted: map[string]bool{}}
 		for _, wire := range s.WireNames() {
 			n.known[wire] = true
-			n.wanted[wire] = s.Upcasts(wire) || t.handlers[eventKey{typ, s.GoType(s.CurrentName(wire))}] != nil
+		}
+		var handled []string
+		for _, name := range s.Names() {
+			if t.handlers[eventKey{typ, s.GoType(name)}] != nil {
+				handled = append(handled, name)
+			}
+		}
+		for _, wire := range s.StoredNames(handled...) {
+			n.wanted[wire] = true
 		}
 		byType[typ] = n
 	}
