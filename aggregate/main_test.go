@@ -14,5 +14,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, crashing(p))
 		os.Exit(1)
 	}
+	if url := os.Getenv(servingEnv); url != "" {
+		// A process that TestServicesAreKilled starts, to kill it.
+		fmt.Fprintln(os.Stderr, serving(url, os.Getenv(servingEnvStore)))
+		os.Exit(1)
+	}
 	natstest.VerifyTestMain(m)
 }
