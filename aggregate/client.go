@@ -165,10 +165,10 @@ func (c *Client) send(ctx context.Context, id string, command any, call *call) (
 		ctx, cancel = context.WithTimeout(ctx, c.cfg.Timeout)
 		defer cancel()
 	}
-	subject := protocol.CommandSubject(c.store, c.name, e.Name, id)
+	names := c.def.names(e.Name)
 	open := false
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		res, err := c.attempt(ctx, id, subject, call, e)
+		res, err := c.attempt(ctx, id, names, call, e)
 		pause := wait
 		busy, isBusy := errors.AsType[*BusyError](err)
 		switch {
@@ -233,12 +233,21 @@ func (c *Client) shorten(ctx context.Context, pause time.Duration) time.Duration
 }
 
 // attempt sends the command once. The service gives up when the attempt does, so
-// that two attempts do not run at once.
-func (c *Client) attempt(ctx context.Context, id, subject string, call *call, e *Encoded) (Result, error) {
+// that two attempts do not run at once. Services that are older than this program
+// know the command by a former name.
+func (c *Client) attempt(ctx context.Context, id string, names []string, call *call, e *Encoded) (Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.AttemptTimeout)
 	defer cancel()
-	resp, err := c.nc.RequestMsgWithContext(ctx,
-		&nats.Msg{Subject: subject, Header: call.header(ctx, e.ContentType), Data: e.Body})
+	header := call.header(ctx, e.ContentType)
+	var resp *nats.Msg
+	var err error
+	for _, name := range names {
+		resp, err = c.nc.RequestMsgWithContext(ctx,
+			&nats.Msg{Subject: protocol.CommandSubject(c.store, c.name, name, id), Header: header, Data: e.Body})
+		if !errors.Is(err, nats.ErrNoResponders) {
+			break
+		}
+	}
 	switch {
 	case err == nil:
 		return c.reply(id, resp)

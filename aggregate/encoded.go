@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"mime"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/rossby-go/rossby/internal/codec"
@@ -61,6 +62,22 @@ func (d *definition) unknown(command string) error {
 	return &jetstream.InvalidError{
 		Field: "command", Value: command, Reason: fmt.Sprintf("is not a command of %q", d.schema.Type()),
 	}
+}
+
+// names are those of a command, the one given first.
+func (d *definition) names(first string) []string {
+	names := []string{first}
+	h := d.handlers[first]
+	if h.name == h.key && h.name == first {
+		return names // never renamed
+	}
+	for name, other := range d.handlers {
+		if other == h && name != first {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names[1:])
+	return names
 }
 
 // decode reads the command, as a struct.

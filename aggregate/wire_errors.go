@@ -17,6 +17,7 @@ const (
 	codeOtherPayload = "other-payload"
 	codeContended    = "contended"
 	codeRefused      = "refused"
+	codeOutdated     = "outdated"
 )
 
 // errorBody is what a caller far away learns of an error.
@@ -28,6 +29,7 @@ func errorBody(err error) protocol.ErrorBody {
 		refused  *jetstream.RefusedError
 		foreign  *jetstream.ForeignPositionError
 		busy     *BusyError
+		stored   *jetstream.UnknownEventError
 	)
 	switch {
 	case errors.As(err, &rejected):
@@ -59,6 +61,9 @@ func errorBody(err error) protocol.ErrorBody {
 		return protocol.ErrorBody{Kind: protocol.KindInvalid, Code: codeRefused, Reason: err.Error()}
 	case errors.Is(err, jetstream.ErrUnknownOutcome):
 		return protocol.ErrorBody{Kind: protocol.KindUnknown, Reason: err.Error()}
+	case errors.As(err, &stored) && stored.Version > 0:
+		// Another instance may be new enough, and a deploy brings more of them.
+		return protocol.ErrorBody{Kind: protocol.KindUnavailable, Code: codeOutdated, Reason: err.Error()}
 	case errors.Is(err, jetstream.ErrUnavailable), errors.Is(err, jetstream.ErrIncomplete),
 		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return protocol.ErrorBody{Kind: protocol.KindUnavailable, Reason: err.Error()}

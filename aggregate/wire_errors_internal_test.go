@@ -63,6 +63,11 @@ func TestErrorsCrossTheWire(t *testing.T) {
 		"unavailable": {err: fmt.Errorf("t: %w", jetstream.ErrUnavailable), code: "503", is: jetstream.ErrUnavailable},
 		"incomplete":  {err: fmt.Errorf("t: %w", jetstream.ErrIncomplete), code: "503", is: jetstream.ErrUnavailable},
 		"late":        {err: context.DeadlineExceeded, code: "503", is: jetstream.ErrUnavailable},
+		"outdated": {
+			err:  fmt.Errorf("t: %w", &jetstream.UnknownEventError{Type: "t", Name: "e", Version: 2}),
+			code: "503", is: jetstream.ErrUnavailable,
+		},
+		"undeclared":  {err: &jetstream.UnknownEventError{Type: "t", Name: "e"}, code: "500", is: ErrInternal},
 		"internal":    {err: errors.New("secret"), code: "500", is: ErrInternal},
 	} {
 		data, err := json.Marshal(errorBody(c.err))
