@@ -67,8 +67,8 @@ func TestErrorsCrossTheWire(t *testing.T) {
 			err:  fmt.Errorf("t: %w", &jetstream.UnknownEventError{Type: "t", Name: "e", Version: 2}),
 			code: "503", is: jetstream.ErrUnavailable,
 		},
-		"undeclared":  {err: &jetstream.UnknownEventError{Type: "t", Name: "e"}, code: "500", is: ErrInternal},
-		"internal":    {err: errors.New("secret"), code: "500", is: ErrInternal},
+		"undeclared": {err: &jetstream.UnknownEventError{Type: "t", Name: "e"}, code: "500", is: ErrInternal},
+		"internal":   {err: errors.New("secret"), code: "500", is: ErrInternal},
 	} {
 		data, err := json.Marshal(errorBody(c.err))
 		if err != nil {
