@@ -241,7 +241,16 @@ func (c *copier) send(ctx context.Context, i *copied) error {
 	c.window = append(c.window, i)
 	c.busy[i.msg.Subject]++
 	c.bytes += size
-	if err := c.publish(i); err != nil {
+	err := c.publish(i)
+	if errors.Is(err, nats.ErrMaxPayload) {
+		// What is before it can be stored.
+		c.window = c.window[:len(c.window)-1]
+		if err := c.finish(ctx); err != nil {
+			return err
+		}
+		return &RefusedError{Type: i.commit.Type, ID: i.commit.ID, Cause: err}
+	}
+	if err != nil {
 		return c.recover(ctx, err)
 	}
 	return nil

@@ -44,12 +44,16 @@ func (c *copier) recover(ctx context.Context, cause error) error {
 	}
 }
 
+// resend returns an error when not even the oldest could be sent.
 func (c *copier) resend() error {
-	for _, i := range c.window {
+	for n, i := range c.window {
 		if i.stored {
 			continue
 		}
 		if err := c.publish(i); err != nil {
+			if n > 0 {
+				return nil //nolint:nilerr // those before it come first
+			}
 			return err
 		}
 	}

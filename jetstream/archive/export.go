@@ -105,6 +105,10 @@ func newHeader(ctx context.Context, store *jetstream.Store, cfg Config) (Header,
 		return Header{}, &jetstream.InvalidError{
 			Field: "UpTo", Value: cfg.UpTo.String(), Reason: fmt.Sprintf("is beyond the store's last commit at %d", last),
 		}
+	case after > last:
+		return Header{}, &jetstream.InvalidError{
+			Field: "After", Value: cfg.After.String(), Reason: fmt.Sprintf("is beyond the store's last commit at %d", last),
+		}
 	case to == 0:
 		to = last
 	}
