@@ -23,8 +23,10 @@
 //	)
 //
 // A small state travels in the commits, so that loading an aggregate is one get
-// however long its history: see [StateLimit]. When an Apply changes its meaning,
-// raise [StateVersion], and the events are applied anew. Events stay the truth.
+// however long its history; a large one is kept beside them: see [StateLimit]. When
+// an Apply changes its meaning, raise [StateVersion], and the events are applied
+// anew. [Repository.Verify] and aggregatetest.Golden find out when that was
+// forgotten. Events stay the truth. docs/state.md tells more.
 //
 // # Executing
 //

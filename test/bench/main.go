@@ -77,6 +77,10 @@ func rows() []row {
 			name: "load-10k", target: 0.67, run: loadRow(10_000, 1000),
 			about: "load, cold cache, 10 k commits of 1 k aggregates; raw: one direct get",
 		},
+		{
+			name: "load-large-state", target: 0.67, run: largeState,
+			about: "load, cold cache, a state of 16 KiB beside the commits; raw: two direct gets",
+		},
 		{name: "execute-cached", target: 0.87, run: executeCached, about: "a command in process; raw: PublishMsg"},
 		{
 			name: "execute-uncached", target: 0.87, run: executeUncached,
