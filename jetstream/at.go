@@ -28,11 +28,11 @@ func (s *Store) at(ctx context.Context, subject string, sequence uint64) (*Commi
 	m, err := s.message(ctx, sequence)
 	switch {
 	case errors.Is(err, wire.ErrNotFound):
-		return nil, fmt.Errorf("%w: there is no message", ErrIncomplete)
+		return nil, fmt.Errorf("%w: there is no message at %d", ErrIncomplete, sequence)
 	case err != nil:
 		return nil, err
 	case m.Subject != subject:
-		return nil, fmt.Errorf("%w: the message there is on %q", ErrIncomplete, m.Subject)
+		return nil, fmt.Errorf("%w: the message at %d is on %q", ErrIncomplete, sequence, m.Subject)
 	}
 	return Decode(&m)
 }

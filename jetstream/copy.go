@@ -22,7 +22,7 @@ import (
 // [Store.History].
 func (s *Store) Messages(ctx context.Context, typ, id string, r Range) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
-		filter, limit, err := s.selection(typ, id)
+		filter, err := s.selection(typ, id)
 		err = errors.Join(err, r.validate(false))
 		if r.Backwards || len(r.Events) > 0 {
 			err = errors.Join(err, &InvalidError{
@@ -41,7 +41,7 @@ func (s *Store) Messages(ctx context.Context, typ, id string, r Range) iter.Seq2
 		if b.end <= b.after {
 			return
 		}
-		s.messages(ctx, filter, b, limit, func(m Message, err error) bool {
+		s.messages(ctx, filter, b, func(m Message, err error) bool {
 			switch {
 			case err != nil:
 				return yield(Message{}, fmt.Errorf("messages of store %q: %w", s.name, err))
@@ -53,20 +53,15 @@ func (s *Store) Messages(ctx context.Context, typ, id string, r Range) iter.Seq2
 	}
 }
 
-// pageHistory is the page of one aggregate's messages: they lie far apart, and the
-// server stops the store's writers while it gathers a page.
-const pageHistory = 4
-
-// selection is the filter of a selection, and how to page through it.
-func (s *Store) selection(typ, id string) (filter string, limit int, err error) {
+// selection is the filter of a selection.
+func (s *Store) selection(typ, id string) (string, error) {
 	switch {
 	case id != "":
-		filter, err = s.Subject(typ, id)
-		return filter, pageHistory, err
+		return s.Subject(typ, id)
 	case typ != "":
-		return s.SubjectFilter(typ), pageScan, ValidateName("aggregate type", typ)
+		return s.SubjectFilter(typ), ValidateName("aggregate type", typ)
 	}
-	return wire.Everything, pageScan, nil
+	return wire.Everything, nil
 }
 
 func (s *Store) leaderLast(ctx context.Context, subject string) (Message, error) {

@@ -163,7 +163,7 @@ func decodeHeaders(m *Message, c *Commit) error {
 		return formatError(m, fmt.Sprintf("it needs %q, which this program does not understand", flags), nil)
 	}
 	var ok bool
-	if _, c.Type, c.ID, ok = splitSubject(m.Subject); !ok {
+	if c.Type, c.ID, ok = splitSubject(m.Subject); !ok {
 		return formatError(m, "the subject is not that of an aggregate", nil)
 	}
 	c.CommitID = header(m.Header, headerCommit)

@@ -112,14 +112,14 @@ func (s *Store) SubjectFilter(typ string) string {
 }
 
 // splitSubject takes a commit's subject apart.
-func splitSubject(subject string) (store, typ, id string, ok bool) {
+func splitSubject(subject string) (typ, id string, ok bool) {
 	store, rest, _ := strings.Cut(subject, ".")
 	event, rest, _ := strings.Cut(rest, ".")
 	typ, rest, _ = strings.Cut(rest, ".")
 	partition, id, found := strings.Cut(rest, ".")
 	if !found || event != "event" || store == "" || typ == "" || partition == "" || id == "" ||
 		strings.IndexByte(id, '.') >= 0 {
-		return "", "", "", false
+		return "", "", false
 	}
-	return store, typ, id, true
+	return typ, id, true
 }

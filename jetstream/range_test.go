@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +29,7 @@ func newRanged(t *testing.T, s *jetstream.Store, n int) *ranged {
 	add := func(typ, id string, events int) {
 		d := command("", jetstream.EventData{})
 		d.Events = nil
-		d.Metadata = map[string]string{"n": fmt.Sprint(heads[id].Ordinal)}
+		d.Metadata = map[string]string{"n": strconv.FormatUint(heads[id].Ordinal, 10)}
 		for i := range events {
 			d.Events = append(d.Events, event([]string{"credited", "debited"}[i%2], "\x81\xa1c\x05"))
 		}
@@ -64,7 +65,7 @@ func newRanged(t *testing.T, s *jetstream.Store, n int) *ranged {
 }
 
 func sequences(commits []*jetstream.Commit) []uint64 {
-	var out []uint64
+	out := make([]uint64, 0, len(commits))
 	for _, c := range commits {
 		out = append(out, c.Sequence)
 	}
@@ -103,11 +104,12 @@ func TestRanges(t *testing.T) {
 		t.Helper()
 		r := newRanged(t, s, 41)
 		last := r.all[len(r.all)-1]
-		ranges := []jetstream.Range{
+		ranges := make([]jetstream.Range, 0, 100)
+		ranges = append(ranges, []jetstream.Range{
 			{}, {After: 1}, {After: last.Sequence}, {Since: r.all[0].Time.Add(-time.Hour)}, {Since: last.Time.Add(time.Hour)},
 			{AsOf: r.all[0].Time.Add(-time.Hour)}, {AsOf: last.Time.Add(time.Hour)},
 			{Events: []string{"credited"}}, {Events: []string{"debited"}}, {Events: []string{"debited", "credited"}}, {Events: []string{"none"}},
-		}
+		}...)
 		for _, i := range []int{0, 1, 2, 3, 7, 20, 39, 40} {
 			c := r.commits[i]
 			ranges = append(ranges,
@@ -245,7 +247,7 @@ func TestMetadataIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range append(append(history, last, at), r.commits...) {
-		if got := c.Decisions[0].Metadata["n"]; got != fmt.Sprint(c.Ordinal-1) {
+		if got := c.Decisions[0].Metadata["n"]; got != strconv.FormatUint(c.Ordinal-1, 10) {
 			t.Errorf("ordinal %d: metadata %q", c.Ordinal, got)
 		}
 	}

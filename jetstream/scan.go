@@ -20,6 +20,13 @@ const (
 	pageScanBytes = 4 << 20
 )
 
+// A stretch of more than pullFrom sequences is worth a consumer. How many may fail:
+// a server that does not let this program make any, or has as many as it may.
+const (
+	pullFrom  = 4096
+	pullTries = 3
+)
+
 // staleReads is how many replicas may answer short before the leader is asked.
 const staleReads = 3
 
@@ -70,7 +77,7 @@ func (s *Store) scanned(ctx context.Context, typ string, r Range) iter.Seq2[Mess
 		case r.Backwards:
 			s.scanBack(ctx, filter, b, yield)
 		default:
-			s.messages(ctx, filter, b, pageScan, yield)
+			s.messages(ctx, filter, b, yield)
 		}
 	}
 }
@@ -125,12 +132,15 @@ func (s *Store) span(ctx context.Context, filter string, r *Range) (b span, err 
 // messages yields the messages of a span. A page that ends too early, because its
 // replica lags, is asked for again, in the end one message at a time from the
 // leader.
-func (s *Store) messages(
-	ctx context.Context, filter string, b span, limit int, yield func(Message, error) bool,
-) {
+func (s *Store) messages(ctx context.Context, filter string, b span, yield func(Message, error) bool) {
+	pages := pages{Store: s, filter: filter, one: !strings.HasSuffix(filter, wire.Everything)}
+	if b.fence-b.after > pullFrom && !pages.one {
+		pages.pulls = pullTries
+	}
+	defer pages.close()
 	short, wait := 0, newBackoff()
 	for from := b.after + 1; from <= b.fence; {
-		page, err := s.page(ctx, filter, from, limit, short >= staleReads)
+		page, err := pages.read(ctx, from, short >= staleReads)
 		if err != nil {
 			yield(Message{}, err)
 			return
@@ -138,7 +148,8 @@ func (s *Store) messages(
 		short++
 		for _, m := range page {
 			if m.Sequence > b.fence && b.exact {
-				yield(Message{}, fmt.Errorf("%w: there is no commit at %d, the next one is at %d", ErrIncomplete, b.end, m.Sequence))
+				yield(Message{}, fmt.Errorf("%w: there is no commit at %d, the next one is at %d",
+					ErrIncomplete, b.end, m.Sequence))
 				return
 			}
 			if filter == wire.Everything && m.Sequence > from {
@@ -198,7 +209,7 @@ func (s *Store) scanBack(ctx context.Context, filter string, b span, yield func(
 		begin := max(b.after, end-min(end, pageScan))
 		page := make([]Message, 0, end-begin)
 		var fault error
-		s.messages(ctx, wire.Everything, span{after: begin, end: end, fence: end, exact: true}, pageScan,
+		s.messages(ctx, wire.Everything, span{after: begin, end: end, fence: end, exact: true},
 			func(m Message, err error) bool {
 				if fault = err; err == nil {
 					page = append(page, m)
@@ -225,21 +236,75 @@ func (s *Store) scanBack(ctx context.Context, filter string, b span, yield func(
 	}
 }
 
-// page reads messages from a sequence on, in order and without gaps.
-func (s *Store) page(ctx context.Context, filter string, from uint64, limit int, leader bool) ([]Message, error) {
-	if leader {
-		m, err := retried(ctx, s, func(ctx context.Context) (wire.Message, error) {
-			return wire.LeaderNext(ctx, s.nc, s.name, filter, from)
+// pages reads messages in order and without gaps: long stretches through a consumer
+// of its own, as long as there is no trouble with that, others by direct gets.
+type pages struct {
+	*Store
+
+	filter string
+	// one tells that the filter is one aggregate's subject, whose messages lie far
+	// apart: they are got one by one.
+	one bool
+	// pulls is how many more times a puller may be opened.
+	pulls  int
+	puller *wire.Puller
+	page   []Message
+}
+
+// read returns messages from a sequence on, which are valid until the next call.
+func (p *pages) read(ctx context.Context, from uint64, leader bool) ([]Message, error) {
+	if leader || p.one {
+		next := wire.DirectNext
+		if leader {
+			next = wire.LeaderNext
+		}
+		m, err := retried(ctx, p.Store, func(ctx context.Context) (wire.Message, error) {
+			return next(ctx, p.nc, p.name, p.filter, from)
 		})
 		if errors.Is(err, wire.ErrNotFound) {
 			return nil, nil
 		}
 		return []Message{m}, err
 	}
-	p, err := retried(ctx, s, func(ctx context.Context) (wire.Page, error) {
-		return wire.Batch(ctx, s.nc, s.name, filter, from, limit, pageScanBytes)
+	if p.puller != nil && p.puller.Next() != from {
+		p.close()
+	}
+	if p.puller != nil || p.pulls > 0 {
+		page, err := p.pull(ctx, from)
+		if err == nil || context.Cause(ctx) != nil {
+			return page, err
+		}
+		p.close()
+	}
+	page, err := retried(ctx, p.Store, func(ctx context.Context) (wire.Page, error) {
+		return wire.Batch(ctx, p.nc, p.name, p.filter, from, pageScan, pageScanBytes)
 	})
-	return contiguous(p.Messages), err
+	return contiguous(page.Messages), err
+}
+
+// pull takes what has arrived, and waits for something. Whatever goes wrong, direct
+// gets take over, and say what it is.
+func (p *pages) pull(ctx context.Context, from uint64) (_ []Message, err error) {
+	ctx, cancel := context.WithTimeout(ctx, p.attempt)
+	defer cancel()
+	if p.puller == nil {
+		p.pulls--
+		if p.puller, err = wire.OpenPuller(ctx, p.nc, p.name, p.filter, from); err != nil {
+			return nil, err
+		}
+	}
+	p.page, err = p.puller.Take(ctx, p.page[:0], pageScan)
+	if len(p.page) > 0 {
+		err = nil // What comes after it, if anything, comes again.
+	}
+	return p.page, err
+}
+
+func (p *pages) close() {
+	if p.puller != nil {
+		p.puller.Close()
+		p.puller = nil
+	}
 }
 
 // contiguous cuts a page where a message of it got lost on its way: an answer of

@@ -112,8 +112,8 @@ func (r *verifier) genesis(m *Message) error {
 	case err != nil:
 		detail = err.Error()
 	case g != (genesis{Store: r.id, Format: FormatVersion, Partitions: r.partitions, Codec: r.codec.String()}):
-		detail = fmt.Sprintf("the genesis is that of store %q, format %d, %d partitions, %s; open is %q, format %d, %d partitions, %s",
-			g.Store, g.Format, g.Partitions, g.Codec, r.id, FormatVersion, r.partitions, r.codec)
+		detail = fmt.Sprintf("the genesis is %+v, open is store %q with format %d, %d partitions and %s",
+			g, r.id, FormatVersion, r.partitions, r.codec)
 	default:
 		return nil
 	}
@@ -130,7 +130,8 @@ func (r *verifier) chain(ctx context.Context, subject string, c *Commit) error {
 	if !met {
 		r.done.Aggregates++
 	}
-	claimed := link{c.Previous, c.PreviousSequence, c.Ordinal - 1, c.Version - uint64(c.Events())} //nolint:gosec // a length
+	events := uint64(c.Events()) //nolint:gosec // a length
+	claimed := link{c.Previous, c.PreviousSequence, c.Ordinal - 1, c.Version - events}
 	switch {
 	case met && due == maphash.Comparable(r.seed, claimed):
 		return nil
@@ -144,8 +145,8 @@ func (r *verifier) chain(ctx context.Context, subject string, c *Commit) error {
 	if c.Ordinal > 1 {
 		_, err := h.previous(ctx, c)
 		if format, ok := errors.AsType[*FormatError](err); ok {
-			fault, _ = chainError(c.Sequence, subject, fmt.Sprintf("it follows one at %d that is no commit: %v",
-				c.PreviousSequence, format)).(*DamageError) //nolint:errcheck // that is what it makes
+			fault = chainError(c.Sequence, subject, fmt.Sprintf("it follows one at %d that is no commit: %v",
+				c.PreviousSequence, format))
 		} else if err != nil && !errors.As(err, &fault) {
 			return err
 		}
@@ -235,7 +236,8 @@ func (r *verifier) nextTx(subject string, seq uint64, tx *Tx) error {
 	if tx.Index != 1 && seq > r.v.After+uint64(tx.Index)-1 { //nolint:gosec // an index is positive
 		err := r.found(&DamageError{
 			Kind: DamageTransaction, Subject: subject, Sequence: seq, Through: seq,
-			Detail: fmt.Sprintf("it is commit %d of %d of transaction %q, which does not stand before it", tx.Index, tx.Count, tx.ID),
+			Detail: fmt.Sprintf("it is commit %d of %d of transaction %q, which does not stand before it",
+				tx.Index, tx.Count, tx.ID),
 		})
 		if err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
@@ -50,16 +51,17 @@ func (v *Verification) validate() error {
 		errs = append(errs, ValidateName("Verification.Type", v.Type), ValidateID(v.ID))
 		if v.Sample != 0 {
 			errs = append(errs, &InvalidError{
-				Field: "Verification.Sample", Value: fmt.Sprint(v.Sample), Reason: "is set beside Type and ID, which name one aggregate",
+				Field: "Verification.Sample", Value: strconv.Itoa(v.Sample),
+				Reason: "is set beside Type and ID, which name one aggregate",
 			})
 		}
 	}
 	if v.Sample < 0 {
-		errs = append(errs, &InvalidError{Field: "Verification.Sample", Value: fmt.Sprint(v.Sample), Reason: "is negative"})
+		errs = append(errs, &InvalidError{Field: "Verification.Sample", Value: strconv.Itoa(v.Sample), Reason: "is negative"})
 	}
 	if v.After > 0 && (v.Sample > 0 || v.Type != "") {
 		errs = append(errs, &InvalidError{
-			Field: "Verification.After", Value: fmt.Sprint(v.After), Reason: "is for the whole store",
+			Field: "Verification.After", Value: strconv.FormatUint(v.After, 10), Reason: "is for the whole store",
 		})
 	}
 	for _, s := range v.Schemas {
@@ -70,7 +72,8 @@ func (v *Verification) validate() error {
 
 // Verify reads the store and yields what is wrong with it: each fault once, as a
 // value, with its subject and sequence; nothing when nothing is. An error, beside
-// which there is no fault, ends it: then the rest was not looked at.
+// which there is no fault, ends it: then the rest was not looked at. [ErrStoreNotFound]
+// is among them: a server that cannot read a stream's files does not know the stream.
 //
 // Of the whole store it checks the stream's settings, the genesis, that no sequence
 // is missing, that every message is a commit, stands in its partition and follows
@@ -133,7 +136,17 @@ func (r *verifier) store(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	stream, err := retried(ctx, r.Store, func(ctx context.Context) (natsjs.Stream, error) { return js.Stream(ctx, r.name) })
+	var gone error
+	stream, err := retried(ctx, r.Store, func(ctx context.Context) (natsjs.Stream, error) {
+		stream, err := js.Stream(ctx, r.name)
+		if errors.Is(err, natsjs.ErrStreamNotFound) {
+			gone, err = err, nil
+		}
+		return stream, err
+	})
+	if gone != nil {
+		return fmt.Errorf("%w: %w", ErrStoreNotFound, gone)
+	}
 	if err != nil {
 		return err
 	}
@@ -183,7 +196,7 @@ func (r *verifier) store(ctx context.Context) error {
 // stretch checks messages up to a hole, or all there are.
 func (r *verifier) stretch(ctx context.Context, after, to uint64) (hole *DamageError, err error) {
 	b := span{after: after, end: to, fence: to, exact: true}
-	r.messages(ctx, wire.Everything, b, pageScan, func(m Message, readErr error) bool {
+	r.messages(ctx, wire.Everything, b, func(m Message, readErr error) bool {
 		if readErr != nil {
 			var ok bool
 			if hole, ok = errors.AsType[*DamageError](readErr); !ok {
@@ -211,8 +224,8 @@ func (r *verifier) sample(ctx context.Context, n int) error {
 		if err != nil {
 			return err
 		}
-		r.done.Sequence = uint64(i) + 1 //nolint:gosec // not negative
-		_, typ, id, ok := splitSubject(m.Subject)
+		r.done.Sequence = uint64(i) + 1
+		typ, id, ok := splitSubject(m.Subject)
 		switch {
 		case seen[m.Subject] || IsGenesis(&m):
 			continue

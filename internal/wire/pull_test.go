@@ -1,0 +1,187 @@
+package wire_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rossby-go/rossby/internal/natstest"
+	"github.com/rossby-go/rossby/internal/wire"
+)
+
+// fill stores n messages on a.<i> and b.<i> in turn, without waiting for each.
+func (b *bundle) fill(t *testing.T, n int, data string) {
+	t.Helper()
+	for i := range n {
+		m := b.msg(fmt.Sprintf("%c.%d", 'a'+rune(i%2), i), data)
+		m.Header = nats.Header{"N": {strconv.Itoa(i)}}
+		if i%500 != 499 && i != n-1 {
+			if err := b.nc.PublishMsg(m); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		ack, err := wire.Publish(b.ctx, b.nc, m)
+		if err != nil || ack.Sequence != uint64(i)+1 {
+			t.Fatalf("%d: %+v, %v", i, ack, err)
+		}
+	}
+}
+
+// take reads until a sequence, and checks what comes.
+func take(ctx context.Context, t *testing.T, p *wire.Puller, stream string, from, step, to uint64) {
+	t.Helper()
+	var page []wire.Message
+	for want := from; want <= to; {
+		var err error
+		if page, err = p.Take(ctx, page[:0], 100); err != nil {
+			t.Fatalf("at %d: %v", want, err)
+		}
+		if len(page) == 0 || len(page) > 100 {
+			t.Fatalf("%d messages", len(page))
+		}
+		for _, m := range page {
+			i := m.Sequence - 1
+			subject := fmt.Sprintf("%s.%c.%d", stream, 'a'+rune(i%2), i)
+			if m.Sequence != want || m.Subject != subject || m.Header["N"][0] != strconv.FormatUint(i, 10) || time.Since(m.Time) > time.Hour {
+				t.Fatalf("%+v at %d", m, want)
+			}
+			want += step
+		}
+		if p.Next() != page[len(page)-1].Sequence+1 {
+			t.Fatalf("next is %d", p.Next())
+		}
+	}
+}
+
+func TestPuller(t *testing.T) {
+	t.Parallel()
+	consumers := func(t *testing.T, b *bundle) int {
+		t.Helper()
+		js, err := jetstream.New(b.nc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := js.Stream(b.ctx, b.stream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.CachedInfo().State.Consumers
+	}
+	// opened waits for a server that is not behind: on three, the consumer may be
+	// where the last messages are not yet.
+	opened := func(t *testing.T, b *bundle, filter string, from uint64) *wire.Puller {
+		t.Helper()
+		p, err := wire.OpenPuller(b.ctx, b.nc, b.stream, filter, from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.Close)
+		return p
+	}
+	both(t, map[string]func(*testing.T, *bundle){
+		"Everything": func(t *testing.T, b *bundle) {
+			const n = 7000
+			b.fill(t, n, "x")
+			take(b.ctx, t, opened(t, b, wire.Everything, 0), b.stream, 1, 1, n)
+			take(b.ctx, t, opened(t, b, wire.Everything, 3001), b.stream, 3001, 1, n)
+			take(b.ctx, t, opened(t, b, b.subject("b.>"), 3), b.stream, 4, 2, n)
+		},
+		"LargeMessages": func(t *testing.T, b *bundle) {
+			const n = 40
+			b.fill(t, n, strings.Repeat("x", 300<<10))
+			take(b.ctx, t, opened(t, b, wire.Everything, 1), b.stream, 1, 1, n)
+		},
+		"WaitsForWhatComes": func(t *testing.T, b *bundle) {
+			p := opened(t, b, wire.Everything, 1)
+			ctx, cancel := context.WithTimeout(b.ctx, 50*time.Millisecond)
+			defer cancel()
+			if page, err := p.Take(ctx, nil, 10); len(page) > 0 || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%v, %v", page, err)
+			}
+			b.fill(t, 3, "x")
+			take(b.ctx, t, p, b.stream, 1, 1, 3)
+		},
+		"ConsumerGone": func(t *testing.T, b *bundle) {
+			p := opened(t, b, wire.Everything, 1)
+			b.fill(t, 3, "x")
+			take(b.ctx, t, p, b.stream, 1, 1, 3)
+			p.Close() // as somebody else might delete it
+			again := opened(t, b, wire.Everything, 2)
+			take(b.ctx, t, again, b.stream, 2, 1, 3)
+			js, err := jetstream.New(b.nc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			stream, err := js.Stream(b.ctx, b.stream)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name := range stream.ConsumerNames(b.ctx).Name() {
+				if err := js.DeleteConsumer(b.ctx, b.stream, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+					t.Error(err)
+				}
+			}
+			if page, err := again.Take(b.ctx, nil, 10); len(page) > 0 || err == nil || errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%v, %v", page, err)
+			}
+		},
+		"CloseLeavesNothing": func(t *testing.T, b *bundle) {
+			p := opened(t, b, wire.Everything, 1)
+			if n := consumers(t, b); n != 1 {
+				t.Errorf("%d consumers", n)
+			}
+			p.Close()
+			natstest.Eventually(t, "the consumer is gone", func() error {
+				if n := consumers(t, b); n != 0 {
+					return fmt.Errorf("%d consumers", n)
+				}
+				return nil
+			})
+		},
+		"NoStream": func(t *testing.T, b *bundle) {
+			if _, err := wire.OpenPuller(b.ctx, b.nc, natstest.Name(t), wire.Everything, 1); wire.Number(err) != wire.CodeStreamNotFound {
+				t.Error(err)
+			}
+		},
+		"AtAndSince": func(t *testing.T, b *bundle) {
+			for range 3 {
+				b.publish(t, "a", "")
+			}
+			b.everywhere(t, "a", 3)
+			second, err := wire.LeaderAt(b.ctx, b.nc, b.stream, 2)
+			if err != nil || second.Sequence != 2 {
+				t.Fatal(second, err)
+			}
+			type since func(context.Context, *nats.Conn, string, time.Time) (wire.Message, error)
+			type at func(context.Context, *nats.Conn, string, uint64) (wire.Message, error)
+			for name, f := range map[string]at{"leader": wire.LeaderAt, "direct": wire.DirectAt} {
+				if m, err := f(b.ctx, b.nc, b.stream, 3); err != nil || m.Sequence != 3 {
+					t.Errorf("%s: %+v, %v", name, m, err)
+				}
+				if m, err := f(b.ctx, b.nc, b.stream, 4); !errors.Is(err, wire.ErrNotFound) {
+					t.Errorf("%s: %+v, %v", name, m, err)
+				}
+			}
+			for name, f := range map[string]since{"leader": wire.LeaderSince, "direct": wire.DirectSince} {
+				for stamp, want := range map[time.Time]uint64{
+					second.Time.Add(-time.Hour): 1, second.Time: 2, second.Time.Add(1): 3, second.Time.Add(-1): 2,
+				} {
+					if m, err := f(b.ctx, b.nc, b.stream, stamp); err != nil || m.Sequence != want {
+						t.Errorf("%s %v: %+v, %v, want %d", name, stamp, m, err, want)
+					}
+				}
+				if m, err := f(b.ctx, b.nc, b.stream, time.Now().Add(time.Hour)); !errors.Is(err, wire.ErrNotFound) {
+					t.Errorf("%s: %+v, %v", name, m, err)
+				}
+			}
+		},
+	})
+}
