@@ -401,13 +401,13 @@ func renumber(group []*copied) {
 // batch sends a transaction until it is stored.
 func (c *copier) batch(ctx context.Context, group []*copied) error {
 	wait, began := newBackoff(), time.Now()
-	for {
+	for publish := wire.PublishBatch; ; publish = wire.PublishBatchAsking { // after a fault, ask which
 		msgs := make([]*nats.Msg, 0, len(group))
 		for _, i := range group {
 			msgs = append(msgs, &nats.Msg{Subject: i.msg.Subject, Header: maps.Clone(i.msg.Header), Data: i.msg.Data})
 		}
 		attempt, cancel := context.WithTimeout(ctx, min(c.s.attempt, c.s.timeout))
-		_, err := wire.PublishBatch(attempt, c.s.nc, msgs)
+		_, err := publish(attempt, c.s.nc, msgs)
 		cancel()
 		stored := err == nil
 		if err != nil {

@@ -26,7 +26,7 @@ func TestRoundTrip(t *testing.T) {
 				t.Parallel()
 				nc := connect()
 				from := open(t, nc, jetstream.Config{Replicas: replicas, Codec: c.codec})
-				fill(t, from, 3000)
+				f := fill(t, from, 3000)
 				b, end := export(t, from, archive.Config{Compress: c.pack})
 				if end.Commits != 3000 || end.Last != end.Header.To {
 					t.Errorf("%+v", end)
@@ -42,6 +42,8 @@ func TestRoundTrip(t *testing.T) {
 					t.Fatalf("%+v, %v", p, err)
 				}
 				wantCopy(t, from, copied)
+				wantKeys(t, f, imported)
+				wantKeys(t, f, copied)
 			})
 		}
 	})
