@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -72,12 +74,12 @@ func r3(t *testing.T) env {
 
 func TestAppendR1(t *testing.T) {
 	t.Parallel()
-	runSuite(t, r1(t), appendSuite(), expectSuite(), settleSuite(), txSuite(), keySuite())
+	runSuite(t, r1(t), appendSuite(), expectSuite(), settleSuite(), txSuite(), keySuite(), acceptSuite())
 }
 
 func TestAppendR3(t *testing.T) {
 	t.Parallel()
-	runSuite(t, r3(t), appendSuite(), expectSuite(), settleSuite(), txSuite(), keySuite())
+	runSuite(t, r3(t), appendSuite(), expectSuite(), settleSuite(), txSuite(), keySuite(), acceptSuite())
 }
 
 // suite are tests by name, run on one server and on three alike.
@@ -101,6 +103,8 @@ func appendSuite() suite {
 		"Conflict":                 testConflict,
 		"OneOfManyCreates":         testOneOfManyCreates,
 		"WritersLoseNothing":       testWritersLoseNothing,
+		"ManyWritersOneAggregate":  testManyWritersOneAggregate,
+		"ManyWritersAThousand":     testManyWritersAThousand,
 		"StepDowns":                testStepDowns,
 		"LostAcknowledgement":      testLostAcknowledgement,
 		"LostRequest":              testLostRequest,
@@ -240,6 +244,92 @@ func testWritersLoseNothing(t *testing.T, e env) {
 		t.Errorf("%d acknowledged", len(all))
 	}
 	checkAcked(t, open(t, e.connect(t), jetstream.Config{Name: name}), "hot", all)
+}
+
+// counting appends, n times, a commit whose correlation is one more than the
+// version it was decided on; what it is told when it loses is checked.
+func counting(t *testing.T, s *jetstream.Store, n int, next func() string) {
+	t.Helper()
+	for range n {
+		id := next()
+		for {
+			var head jetstream.Head
+			last, err := s.Last(t.Context(), "account", id, jetstream.Leader)
+			if err == nil {
+				head = last.Head
+			} else if !errors.Is(err, jetstream.ErrNotFound) {
+				t.Error(err)
+				return
+			}
+			w := write(id, "", head)
+			w.Decisions[0].Correlation = strconv.FormatUint(head.Version+1, 10)
+			if _, err = s.Append(t.Context(), w); err == nil {
+				break
+			}
+			var conflict *jetstream.ConflictError
+			if !errors.As(err, &conflict) || conflict.Expected != head.Sequence || conflict.Actual <= head.Sequence || conflict.ID != id {
+				t.Errorf("after %d: %T %v", head.Sequence, err, err)
+				return
+			}
+		}
+	}
+}
+
+// checkCounted finds every commit decided on the version before it, and counts.
+func checkCounted(t *testing.T, s *jetstream.Store, ids map[string]bool) int {
+	t.Helper()
+	n := 0
+	for id := range ids {
+		commits, err := history(t.Context(), s, id, jetstream.Range{})
+		if err != nil {
+			t.Error(err)
+		}
+		for i, c := range commits {
+			if c.Version != uint64(i+1) || c.Decisions[0].Correlation != strconv.Itoa(i+1) {
+				t.Errorf("%s: version %d is the %d. and was decided on that before %s", id, c.Version, i+1, c.Decisions[0].Correlation)
+			}
+		}
+		n += len(commits)
+	}
+	return n
+}
+
+const manyWriters = 64
+
+func testManyWritersOneAggregate(t *testing.T, e env) {
+	t.Helper()
+	const each = 6
+	name := e.store(t, e.connect(t)).Name()
+	var wg sync.WaitGroup
+	for range manyWriters {
+		s := open(t, e.connect(t), jetstream.Config{Name: name})
+		wg.Go(func() { counting(t, s, each, func() string { return "hot" }) })
+	}
+	wg.Wait()
+	s := open(t, e.connect(t), jetstream.Config{Name: name})
+	if n := checkCounted(t, s, map[string]bool{"hot": true}); n != manyWriters*each {
+		t.Errorf("%d commits", n)
+	}
+}
+
+func testManyWritersAThousand(t *testing.T, e env) {
+	t.Helper()
+	const each, aggregates = 40, 1000
+	name := e.store(t, e.connect(t)).Name()
+	ids := map[string]bool{}
+	for i := range aggregates {
+		ids[fmt.Sprint("a", i)] = true
+	}
+	var wg sync.WaitGroup
+	for range manyWriters {
+		s := open(t, e.connect(t), jetstream.Config{Name: name})
+		wg.Go(func() { counting(t, s, each, func() string { return fmt.Sprint("a", rand.N(aggregates)) }) })
+	}
+	wg.Wait()
+	s := open(t, e.connect(t), jetstream.Config{Name: name})
+	if n := checkCounted(t, s, ids); n != manyWriters*each {
+		t.Errorf("%d commits", n)
+	}
 }
 
 func testStepDowns(t *testing.T, e env) {

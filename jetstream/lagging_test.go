@@ -328,6 +328,31 @@ func TestAnswersToAppends(t *testing.T) {
 	}
 }
 
+// TestConflictAfterUnavailable is AC-A14's retry after a 503: a conflict after the
+// server was away for a moment is a conflict, once somebody's commit is seen there.
+func TestConflictAfterUnavailable(t *testing.T) {
+	t.Parallel()
+	l, s := newLagging(t, 3)
+	var sent atomic.Int64
+	_, err := l.nc.Subscribe(goldenSubject, func(m *nats.Msg) {
+		answer := `{"error":{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"}}`
+		if sent.Add(1) > 1 {
+			answer = `{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 30"}}`
+		}
+		l.send(m, nil, []byte(answer))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Append(t.Context(), write("a1", "", jetstream.Head{Sequence: 20, CommitID: "c2", Ordinal: 2, Version: 2}))
+	if c := (*jetstream.ConflictError)(nil); !errors.As(err, &c) || c.Expected != 20 || c.Actual != 30 {
+		t.Errorf("%T %v", err, err)
+	}
+}
+
 // matches is errors.Is as a question of its own.
 func matches(target error) func(error) bool {
 	return func(err error) bool { return errors.Is(err, target) }

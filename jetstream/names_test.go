@@ -204,8 +204,11 @@ func TestWritesThatCannotBeReadAreRefused(t *testing.T) {
 		"commit id": func(w *jetstream.Write) {
 			w.After = jetstream.Head{Sequence: 1, CommitID: "a.b", Ordinal: 1, Version: 1}
 		},
-		"traceparent":         func(w *jetstream.Write) { w.TraceParent = "a\r\nX: y" },
-		"origin store":        func(w *jetstream.Write) { w.Origin = &jetstream.Origin{Store: "a b"} },
+		"traceparent":  func(w *jetstream.Write) { w.TraceParent = "a\r\nX: y" },
+		"origin store": func(w *jetstream.Write) { w.Origin = &jetstream.Origin{Store: "a b"} },
+		"origin time": func(w *jetstream.Write) {
+			w.Origin = &jetstream.Origin{Store: "x", Time: time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)}
+		},
 		"event name":          decision(func(d *jetstream.Decision) { d.Events[0].Name = "a,b" }),
 		"event name ":         decision(func(d *jetstream.Decision) { d.Events[0].Name = "" }),
 		"event version":       decision(func(d *jetstream.Decision) { d.Events[0].Version = -1 }),

@@ -28,6 +28,8 @@ type proxy struct {
 	fate atomic.Pointer[func() fate]
 	// lost counts the bytes that were swallowed.
 	lost atomic.Int64
+	// held counts the appends that are held back.
+	held atomic.Int64
 	// down lets nobody in.
 	down atomic.Bool
 
@@ -66,7 +68,7 @@ func (p *proxy) accept() {
 			return
 		}
 		server, err := net.Dial("tcp", p.backend)
-		if err != nil || !p.add(client, server) {
+		if err != nil || !p.add(client) {
 			_ = client.Close()
 			if err == nil {
 				_ = server.Close()
@@ -80,15 +82,13 @@ func (p *proxy) accept() {
 }
 
 // add refuses while the proxy is down, so that cut misses nobody.
-func (p *proxy) add(conns ...net.Conn) bool {
+func (p *proxy) add(client net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.down.Load() {
 		return false
 	}
-	for _, c := range conns {
-		p.conns[c] = true
-	}
+	p.conns[client] = true
 	return true
 }
 
@@ -146,19 +146,22 @@ func (p *proxy) requests(server, client net.Conn, l *lane) {
 		_, err := server.Write(b)
 		return err == nil
 	}
+	// What is held back is sent even when the client has given its connection up:
+	// so does a slow network.
+	sent := make(chan struct{})
 	p.wg.Go(func() {
+		defer close(sent)
 		for f := range queue {
 			if wait := time.Until(f.at); wait > 0 {
 				<-time.After(wait)
 			}
-			if !send(f.bytes) {
-				for range queue {
-				}
-			}
+			send(f.bytes) // the connection may be gone
+			p.held.Add(-1)
 		}
 	})
-	defer close(queue)
-	defer func() { _, _ = server.Close(), client.Close() }()
+	defer func() { _ = server.Close() }()
+	defer func() { close(queue); <-sent }()
+	defer func() { _ = client.Close() }()
 	r := bufio.NewReaderSize(client, 64<<10)
 	for {
 		f, err := readFrame(r)
@@ -173,6 +176,7 @@ func (p *proxy) requests(server, client net.Conn, l *lane) {
 		case what.lose || p.loseRequests.Load():
 			p.lost.Add(int64(len(f.bytes)))
 		case what.delay > 0:
+			p.held.Add(1)
 			queue <- late{time.Now().Add(what.delay), f.bytes}
 		case !send(f.bytes):
 			return
@@ -182,7 +186,7 @@ func (p *proxy) requests(server, client net.Conn, l *lane) {
 
 // answers carries what the server sends.
 func (p *proxy) answers(client, server net.Conn, l *lane) {
-	defer func() { _, _ = client.Close(), server.Close() }()
+	defer func() { _ = client.Close() }()
 	r := bufio.NewReaderSize(server, 64<<10)
 	for {
 		f, err := readFrame(r)
@@ -193,9 +197,7 @@ func (p *proxy) answers(client, server net.Conn, l *lane) {
 			p.lost.Add(int64(len(f.bytes)))
 			continue
 		}
-		if _, err := client.Write(f.bytes); err != nil {
-			return
-		}
+		_, _ = client.Write(f.bytes) // a client that is gone may have appends on their way
 	}
 }
 
@@ -246,7 +248,7 @@ func (f *frame) header(name string) string {
 	return value
 }
 
-// cut ends every connection.
+// cut ends every connection of a client.
 func (p *proxy) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -32,6 +32,12 @@ func (w *Write) validate() error {
 	if w.Origin != nil && !token(w.Origin.Store) {
 		return &InvalidError{Field: "origin store", Value: w.Origin.Store, Reason: reasonToken}
 	}
+	if w.Origin != nil && (w.Origin.Time.UTC().Year() < 0 || w.Origin.Time.UTC().Year() > 9999) {
+		return &InvalidError{
+			Field: "origin time", Value: w.Origin.Time.String(),
+			Reason: "is not in the years 0 to 9999, which can be read again",
+		}
+	}
 	for i := range w.Decisions {
 		if err := w.Decisions[i].validate(); err != nil {
 			return err
