@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"runtime/debug"
-	"time"
 
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -18,8 +17,6 @@ type decided struct {
 	// refusal is what the caller gets as the command's outcome.
 	refusal error
 }
-
-func (d *decided) time() time.Time { return d.now }
 
 // decide runs the handler. A refusal is an outcome; err is a fault, which decides
 // nothing.

@@ -27,7 +27,7 @@ const (
 func (r *core) alone(id string, t *ticket) {
 	defer func() {
 		if next := r.lanes.next(id, r.cfg.GroupLimit); next != nil {
-			go r.work(id, next) //nolint:contextcheck // theirs, not the first one's
+			go r.work(id, next)
 		}
 	}()
 	r.run(t.ctx, id, []*ticket{t})
@@ -52,10 +52,12 @@ type group struct {
 	members   []member
 	decisions []jetstream.Decision
 	// keys finds the members that are stored under a command id or a trigger.
-	keys         map[key]int
-	trace        string
-	events       int
-	bytes, names int
+	keys map[key]int
+	// reserve and release are the keys of a group's only command.
+	reserve, release []jetstream.Key
+	trace            string
+	events           int
+	bytes, names     int
 	// A command alone needs room for one.
 	member1   [1]member
 	decision1 [1]jetstream.Decision
@@ -154,6 +156,9 @@ func (r *core) decideOne(ctx context.Context, id string, g *group, t *ticket, at
 			fits = true
 		}
 	}()
+	if g.keyed() {
+		return false
+	}
 	c := t.req.call
 	k := c.key()
 	if i, ok := g.keys[k]; ok {
@@ -177,13 +182,15 @@ func (r *core) decideOne(ctx context.Context, id string, g *group, t *ticket, at
 	}
 	d := &g.scratch
 	*d = decided{call: c}
-	err := r.decide(id, t.req, &g.work, attempt, d)
-	if err != nil {
+	if t.taken != nil && t.takenAt == g.base.head {
+		d.now, d.refusal = jetstream.MicroTime(r.now()), t.taken
+	} else if err := r.decide(id, t.req, &g.work, attempt, d); err != nil {
 		t.finish(Result{}, err)
 		return true
 	}
 	m := member{ticket: t, refusal: d.refusal, version: g.work.head.Version, place: len(g.decisions)}
 	if len(d.Events) > 0 || c.trigger != nil || c.recordRejections || r.cfg.RecordRejections {
+		var err error
 		if fits, err = r.add(id, g, &m, d, k); err != nil {
 			t.finish(Result{}, err)
 			return true
@@ -200,21 +207,26 @@ func (r *core) decideOne(ctx context.Context, id string, g *group, t *ticket, at
 // state.
 func (r *core) add(id string, g *group, m *member, d *decided, k key) (fits bool, err error) {
 	c := d.call
-	dec := c.decision(d.time())
+	dec := c.decision(d.now)
+	events, reserve, release, err := keyChanges(d.Events)
 	switch {
+	case err != nil:
+		return false, fmt.Errorf("%s %q: command %q: %w", r.typeName, id, d.Name, err)
+	case len(reserve)+len(release) > 0 && len(g.members) > 0:
+		return false, nil // alone, so that it alone fails when a key is taken
 	case d.refusal != nil:
 		dec.Outcome = jetstream.OutcomeRejected
 		dec.Code, dec.Reason = refusalCode(d.refusal)
-	case len(d.Events) == 0:
+	case len(events) == 0:
 		dec.Outcome = jetstream.OutcomeNone
 	default:
-		dec.Events = make([]jetstream.EventData, 0, len(d.Events))
+		dec.Events = make([]jetstream.EventData, 0, len(events))
 	}
 	size, names := decisionOverhead+len(dec.Reason), 0
 	for key, value := range dec.Metadata {
 		size += len(key) + len(value)
 	}
-	for _, e := range d.Events {
+	for _, e := range events {
 		data, err := r.def.schema.Encode(e, r.store.Codec())
 		if err != nil {
 			return false, fmt.Errorf("%s %q: command %q: %w", r.typeName, id, d.Name, err)
@@ -235,6 +247,7 @@ func (r *core) add(id string, g *group, m *member, d *decided, k key) (fits bool
 	} else {
 		dec.TraceParent = c.traceParent
 	}
+	g.reserve, g.release = reserve, release
 	g.bytes, g.names = g.bytes+size, g.names+names
 	g.decisions = append(g.decisions, dec)
 	g.events += len(dec.Events)
@@ -249,6 +262,9 @@ func (r *core) add(id string, g *group, m *member, d *decided, k key) (fits bool
 	}
 	return true, nil
 }
+
+// keyed tells a group whose only command changes keys.
+func (g *group) keyed() bool { return len(g.reserve)+len(g.release) > 0 }
 
 // settle stores what a group decided and finishes its members. It returns the view
 // on which they have to be decided again, if they have.
@@ -290,6 +306,13 @@ func (r *core) settle(ctx context.Context, id string, g *group, attempt int) *vi
 			g.fail(err)
 		}
 		return fresh
+	}
+	if taken, ok := errors.AsType[*jetstream.KeyTakenError](err); ok {
+		// The refusal is recorded, or confirmed, like a handler's.
+		g.open()
+		t := g.members[0].ticket
+		t.taken, t.takenAt = refuseKey(taken), g.base.head
+		return g.base
 	}
 	if len(g.members) > 1 && refused(err) {
 		// What is too much together may do one by one.
@@ -342,6 +365,7 @@ func (r *core) confirm(ctx context.Context, id string, v *view) (fresh *view, sa
 func (r *core) commit(ctx context.Context, id string, g *group) (jetstream.Head, error) {
 	w := jetstream.Write{
 		Type: r.typeName, ID: id, After: g.base.head, Decisions: g.decisions, TraceParent: g.trace,
+		Reserve: g.reserve, Release: g.release,
 	}
 	if r.travels(g.work.state) {
 		w.State = &jetstream.State{Fingerprint: r.def.fingerprint, Codec: r.store.Codec(), Data: g.work.state}

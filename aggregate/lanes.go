@@ -25,6 +25,10 @@ type ticket struct {
 	// bound is how far back the command can have been handled already.
 	bound   bound
 	bounded bool
+	// taken, unless nil, refuses the command, which was decided upon takenAt: a key
+	// that it reserves is another's.
+	taken   error
+	takenAt jetstream.Head
 	// alone tells that nobody else is there to work on the command, nor to wait
 	// for it.
 	alone bool

@@ -24,6 +24,7 @@ type Store struct {
 	ahead   time.Duration // of the machine's clock
 	commits []*jetstream.Commit
 	byID    map[aggregate][]*jetstream.Commit
+	keys    map[jetstream.Key]jetstream.Owner
 	timers  map[string]Timer
 	answer  func(Effect) (bool, error)
 }
@@ -38,7 +39,7 @@ const first = 1
 
 // New makes an empty store.
 func New() *Store {
-	return &Store{byID: map[aggregate][]*jetstream.Commit{}, timers: map[string]Timer{}}
+	return &Store{byID: map[aggregate][]*jetstream.Commit{}, timers: map[string]Timer{}, keys: map[jetstream.Key]jetstream.Owner{}}
 }
 
 // Name is the store's name.
@@ -85,6 +86,9 @@ func (s *Store) Append(ctx context.Context, w jetstream.Write) (jetstream.Head, 
 	if last != w.After.Sequence {
 		return jetstream.Head{}, &jetstream.ConflictError{Type: w.Type, ID: w.ID, Expected: w.After.Sequence, Actual: last}
 	}
+	if err := s.keysFree(&w); err != nil {
+		return jetstream.Head{}, err
+	}
 	var names []string
 	for i := range w.Decisions {
 		for _, e := range w.Decisions[i].Events {
@@ -101,7 +105,23 @@ func (s *Store) Append(ctx context.Context, w jetstream.Write) (jetstream.Head, 
 	}
 	s.commits = append(s.commits, c)
 	s.byID[k] = append(s.byID[k], c)
+	for _, k := range w.Release {
+		delete(s.keys, k)
+	}
+	for _, k := range w.Reserve {
+		s.keys[k] = jetstream.Owner{Type: w.Type, ID: w.ID, Position: s.Position(c.Sequence)}
+	}
 	return c.Head, nil
+}
+
+// keysFree wants the write's keys to be nobody else's.
+func (s *Store) keysFree(w *jetstream.Write) error {
+	for _, k := range slices.Concat(w.Release, w.Reserve) {
+		if owner, ok := s.keys[k]; ok && (owner.Type != w.Type || owner.ID != w.ID) {
+			return &jetstream.KeyTakenError{Type: w.Type, ID: w.ID, Key: k.Name, Owner: owner}
+		}
+	}
+	return nil
 }
 
 // Last is the aggregate's last commit, or [jetstream.ErrNotFound].
