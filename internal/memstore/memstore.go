@@ -22,6 +22,7 @@ import (
 type Store struct {
 	mu      sync.Mutex
 	ahead   time.Duration // of the machine's clock
+	frozen  time.Time     // in its place
 	commits []*jetstream.Commit
 	byID    map[aggregate][]*jetstream.Commit
 	keys    map[jetstream.Key]jetstream.Owner
@@ -61,7 +62,19 @@ func (s *Store) Now() time.Time {
 	return s.now()
 }
 
-func (s *Store) now() time.Time { return time.Now().Add(s.ahead).UTC() }
+func (s *Store) now() time.Time {
+	if !s.frozen.IsZero() {
+		return s.frozen.Add(s.ahead)
+	}
+	return time.Now().Add(s.ahead).UTC()
+}
+
+// Freeze stops the clock: only [Store.Advance] moves it.
+func (s *Store) Freeze(at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.frozen, s.ahead = at.UTC(), 0
+}
 
 // Advance moves the store's clock.
 func (s *Store) Advance(d time.Duration) {
@@ -229,7 +242,7 @@ func (s *Store) Replay() *Store {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := New()
-	out.ahead = s.ahead
+	out.ahead, out.frozen = s.ahead, s.frozen
 	for _, c := range s.commits {
 		bare := *c
 		bare.State = nil

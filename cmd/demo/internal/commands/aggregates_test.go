@@ -1,6 +1,9 @@
 package commands_test
 
 import (
+	"fmt"
+	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -114,4 +117,84 @@ func TestTransferRefuses(t *testing.T) {
 		When(commands.CreateTransfer{
 			FromAccountID: "a", ToAccountID: "b", Cents: 1, Description: strings.Repeat("x", 300),
 		}).Rejected("too-long")
+}
+
+// Whatever is done to an account, its balance never falls below nothing, only the
+// amount asked for moves, and what is deleted stays deleted.
+func TestAccountProperties(t *testing.T) {
+	t.Parallel()
+	aggregatetest.Check(t, commands.AccountType(), aggregatetest.Property[commands.Account]{
+		Command: func(r *rand.Rand, _ commands.Account, exists bool) any {
+			cents, id := r.Int64N(1000)-10, "t"+strconv.Itoa(r.IntN(3))
+			switch n := r.IntN(20); {
+			case !exists || n == 0:
+				return commands.OpenAccount{InitialCents: cents}
+			case n < 9:
+				return commands.Debit{TransferID: id, Cents: cents}
+			case n < 16:
+				return commands.Credit{TransferID: id, Cents: cents}
+			case n < 19:
+				return commands.Refund{TransferID: id, Cents: cents}
+			default:
+				return commands.DeleteAccount{}
+			}
+		},
+		Invariant: func(a commands.Account) error {
+			if a.Cents < 0 {
+				return fmt.Errorf("the balance is %d", a.Cents)
+			}
+			return nil
+		},
+		Transition: func(before commands.Account, command any, events []any, after commands.Account) error {
+			var moved int64
+			switch c := command.(type) {
+			case commands.OpenAccount:
+				moved = c.InitialCents
+			case commands.Debit:
+				moved = -c.Cents
+			case commands.Credit:
+				moved = c.Cents
+			case commands.Refund:
+				moved = c.Cents
+			}
+			if len(events) == 0 {
+				moved = 0
+			}
+			if after.Cents != before.Cents+moved || before.Deleted && !after.Deleted {
+				return fmt.Errorf("%+v became %+v", before, after)
+			}
+			return nil
+		},
+	})
+}
+
+// Whatever is recorded in whatever order, a transfer that has ended stays ended –
+// but for money that leaves after the time-out, which has to go back – and money
+// that left is credited or refunded before it ends.
+func TestTransferProperties(t *testing.T) {
+	t.Parallel()
+	aggregatetest.Check(t, commands.TransferType(), aggregatetest.Property[commands.Transfer]{
+		Command: func(r *rand.Rand, _ commands.Transfer, exists bool) any {
+			if !exists {
+				return commands.CreateTransfer{FromAccountID: "a", ToAccountID: "b", Cents: r.Int64N(5)}
+			}
+			return []any{
+				commands.RecordDebit{}, commands.RecordDebitFailed{Code: "x"}, commands.RecordCredit{},
+				commands.RecordCreditRefused{Code: "x"}, commands.RecordRefund{Code: "x"}, commands.Expire{},
+				commands.RecordNotification{Key: "k"},
+			}[r.IntN(7)]
+		},
+		Transition: func(before commands.Transfer, _ any, _ []any, after commands.Transfer) error {
+			switch from, to := before.State, after.State; {
+			case from == to, from == "":
+			case from == transfer.Initial && to != transfer.Completed && to != transfer.Refunding:
+			case from == transfer.Debited && (to == transfer.Completed || to == transfer.Refunding):
+			case from == transfer.FailedTimeout && to == transfer.Refunding:
+			case from == transfer.Refunding && to.Final() && to != transfer.Completed:
+			default:
+				return fmt.Errorf("%s became %s", from, to)
+			}
+			return nil
+		},
+	})
 }
