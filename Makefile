@@ -37,9 +37,10 @@ demo: ## Run the money-transfer demo
 	go run ./cmd/demo
 
 .PHONY: golden
-golden: ## Write new golden files of the stored format; fails when an old one changes
+golden: ## Write new golden files of the format and the events; fails when an old one changes
 	go test ./jetstream -count=1 -run Golden -update
-	git diff --exit-code --diff-filter=MD HEAD -- jetstream/testdata
+	ROSSBY_UPDATE=1 go test ./jetstream/schematest ./cmd/demo/... -count=1 -run Golden
+	git diff --exit-code --diff-filter=MD HEAD -- jetstream/testdata jetstream/schematest/testdata '*/testdata/events'
 
 .PHONY: ci
 ci: ## Run what CI runs
