@@ -36,6 +36,13 @@ func StreamConfigForTest(c Config) natsjs.StreamConfig {
 	return streamConfig(c.withDefaults(), g)
 }
 
+// Impatient is the store with a short time for everything.
+func (s *Store) Impatient() *Store {
+	other := *s
+	other.attempt, other.timeout = 50*time.Millisecond, 300*time.Millisecond
+	return &other
+}
+
 // WithConn is the store on another connection, opened without the right to.
 func (s *Store) WithConn(nc *nats.Conn) *Store {
 	other := *s
