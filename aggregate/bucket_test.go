@@ -582,3 +582,19 @@ func TestDropOtherStates(t *testing.T) {
 		}
 	})
 }
+
+// A state that its commits had no room for beside their events is kept, too.
+func TestStateLeftOutOfItsCommits(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store := newStore(t, nc, jetstream.Config{})
+	typ := newLedgers(1, aggregate.StateLimit(1<<30))
+	fill(t, repoOf(t, store, typ), "l1", int(nc.MaxPayload())-3000, 20, 400)
+	last, err := store.Last(t.Context(), "ledger", "l1", jetstream.Leader)
+	if err != nil || last.State != nil {
+		t.Fatal("the state stands in the commit", err)
+	}
+	bucket := bucketOf(t, store)
+	bucket.follows(t, bucket.subject(typ, "l1"), 16)
+	sums(t, repoOf(t, store, typ), "l1", 8000, 8000)
+}

@@ -158,7 +158,7 @@ func (r *core) appended(
 	at := decisions[len(decisions)-1].Time
 	e.recent.add(&jetstream.Commit{Head: head, PreviousSequence: v.head.Sequence, Time: at, Decisions: decisions})
 	b := base{state, head, v.kept}
-	if r.travels(state) {
+	if r.travels(state) && !r.bulky(state) {
 		b.kept = head.Ordinal
 	}
 	r.keepState(id, &b)

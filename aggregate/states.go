@@ -240,5 +240,12 @@ func (r *core) keepState(id string, b *base) {
 	}
 }
 
+// bulky tells whether the commit may have had to leave its state out, to fit into a
+// message.
+func (r *core) bulky(state []byte) bool {
+	nc := r.store.Conn()
+	return nc != nil && int64(2*len(state)) > nc.MaxPayload()
+}
+
 // travels tells whether a state is small enough to stand in its commit.
 func (r *core) travels(state []byte) bool { return len(state) <= r.def.stateLimit }

@@ -161,8 +161,9 @@ func Create[C any](name string, decide func(command C, d Decision) ([]any, error
 }
 
 // StateVersion declares the version of what the Applies mean; 1 is the default.
-// Raise it whenever an Apply changes: states stored under another version are
-// not used, and the events are applied again.
+// Raise it whenever an Apply changes its meaning, or a type in the state that
+// encodes itself changes how: states stored under another version are not used, and
+// the events are applied again.
 func StateVersion(n int) Option {
 	return func(d *definition) error {
 		d.stateVersion = n

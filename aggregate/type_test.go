@@ -72,3 +72,85 @@ func TestTypeMistakes(t *testing.T) {
 		t.Error(repo.TypeName(), names)
 	}
 }
+
+// The fingerprint changes with everything that a stored state depends on, and with
+// nothing else.
+func TestFingerprint(t *testing.T) {
+	t.Parallel()
+	one := jetstream.NewSchema("account", jetstream.Event[opened]("opened"))
+	seen := map[string]string{}
+	differs := func(what string, typ interface {
+		Err() error
+		Fingerprint() string
+	}) {
+		t.Helper()
+		if typ.Err() != nil {
+			t.Fatal(what, typ.Err())
+		}
+		if other, taken := seen[typ.Fingerprint()]; taken || typ.Fingerprint() == "" {
+			t.Errorf("%s has the fingerprint of %s", what, other)
+		}
+		seen[typ.Fingerprint()] = what
+	}
+	differs("plain", fingerprinted[account](one))
+	differs("state version", fingerprinted[account](one, aggregate.StateVersion(2)))
+	differs("more events", aggregate.New[account](jetstream.NewSchema("account", jetstream.Event[opened]("opened"), jetstream.Event[debited]("debited")),
+		aggregate.Apply(func(*account, opened, jetstream.Meta) {}), aggregate.Apply(func(*account, debited, jetstream.Meta) {}), opens))
+	differs("an event's name", fingerprinted[account](jetstream.NewSchema("account", jetstream.Event[opened]("begun"))))
+	differs("an event's version", fingerprinted[account](jetstream.NewSchema("account",
+		jetstream.Event[opened]("opened", jetstream.Version(2), jetstream.Upcast(func(o debited) opened { return opened(o) })))))
+	differs("the schema's name", fingerprinted[account](jetstream.NewSchema("other", jetstream.Event[opened]("opened"))))
+	{
+		type account struct{ Cents int32 }
+		differs("a field's type", fingerprinted[account](one))
+	}
+	{
+		type account struct{ Euros int64 }
+		differs("a field's name", fingerprinted[account](one))
+	}
+	{
+		type account struct {
+			Cents int64 `json:"cents"`
+		}
+		differs("a field's stored name", fingerprinted[account](one))
+	}
+	{
+		type money int64
+		type account struct{ Cents money }
+		differs("a named number", fingerprinted[account](one))
+	}
+	{
+		type money string
+		type account struct{ Cents money }
+		differs("a named text", fingerprinted[account](one))
+	}
+	{
+		type money [2]int64
+		type account struct{ Cents money }
+		differs("a named pair", fingerprinted[account](one))
+	}
+	{
+		type money [3]int64
+		type account struct{ Cents money }
+		differs("a named triple", fingerprinted[account](one))
+	}
+	{
+		type account struct {
+			Cents int64
+			Next  *account
+		}
+		differs("one that holds itself", fingerprinted[account](one))
+	}
+	if a, b := fingerprinted[account](one), fingerprinted[account](one, aggregate.StateLimit(7)); a.Fingerprint() != b.Fingerprint() {
+		t.Error("the limit is no part of it")
+	}
+	if f := aggregate.New[account](nil).Fingerprint(); f != "" {
+		t.Error(f)
+	}
+}
+
+var opens = aggregate.Create("open", func(c open, _ aggregate.Decision) ([]any, error) { return []any{opened(c)}, nil })
+
+func fingerprinted[S any](schema *jetstream.Schema, more ...aggregate.Option) *aggregate.Type[S] {
+	return aggregate.New[S](schema, append([]aggregate.Option{aggregate.Apply(func(*S, opened, jetstream.Meta) {}), opens}, more...)...)
+}
