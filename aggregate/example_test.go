@@ -99,3 +99,30 @@ func Example() {
 	// version 2, {Book:Walden To:Ada}, duplicate: true, <nil>
 	// not-here - "Walden" is not on the shelf
 }
+
+// What was refused becomes an event.
+func ExampleIntercept() {
+	ctx := context.Background()
+	store, stop := library(ctx)
+	defer stop()
+
+	missing := aggregate.Intercept(func(_ Shelf, i aggregate.Interception) ([]any, error) {
+		if lend, ok := i.Command.(Lend); ok && errors.Is(i.Err, aggregate.ErrRejected) {
+			return []any{Placed{Book: lend.Book}}, nil // a copy is bought
+		}
+		return i.Events, i.Err
+	})
+	repo, err := aggregate.NewRepository(store, shelves, aggregate.RepositoryConfig{
+		Interceptors: []aggregate.Interceptor{missing},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := repo.Create(ctx, "s1", Place{Book: "Walden"}); err != nil {
+		log.Fatal(err)
+	}
+	res, err := repo.Execute(ctx, "s1", Lend{Book: "Emma", To: "Ada"})
+	fmt.Printf("%T%v %v\n", res.Events[0].Event, res.Events[0].Event, err)
+	// Output:
+	// aggregate_test.Placed{Emma} <nil>
+}

@@ -103,13 +103,19 @@ func (r *core) run(ctx context.Context, id string, tickets []*ticket) (rest []*t
 		return nil
 	}
 	r.bounds(id, tickets, v)
-	for attempt := 1; v != nil; attempt++ {
+	for attempt := 1; ; {
 		g := newGroup(v, len(tickets))
 		n := r.decideAll(ctx, id, g, tickets, attempt)
 		tickets, rest = tickets[:n], slices.Concat(tickets[n:], rest)
-		v = r.settle(ctx, id, g, attempt)
+		switch next := r.settle(ctx, id, g, attempt); next {
+		case nil:
+			return rest
+		case v: // nobody came first
+		default:
+			v = next
+			attempt++
+		}
 	}
-	return rest
 }
 
 // bounds works out for each command how far back it can have been handled already.

@@ -15,8 +15,7 @@ type Interception struct {
 	// had nothing to do.
 	Name    string
 	Command any
-	// Attempt counts the decisions of this call, from 1: another writer came first,
-	// or others of the same commit had to be decided again.
+	// Attempt is 1 at first, and grows when another writer came first.
 	Attempt int
 	// Events are what the handler decided, or the interceptor before; Err is its
 	// refusal or its fault.
