@@ -35,6 +35,12 @@
 //		Decisions: []jetstream.Decision{{CommandID: id, Events: events}},
 //	})
 //
+// A writer that has not loaded the aggregate sets [Write.Expect] instead: [Any],
+// [Exists], [NoStream], [AtVersion] or [AtPosition]. [Store.AppendAll] stores the
+// commits of several aggregates, all or none; [Write.Reserve] takes a unique key, such
+// as an e-mail address, together with the events. [Store.Settle] and [Store.Abandon]
+// decide an append that gave up undecided. docs/appends.md is the guide.
+//
 // # Reading
 //
 // [Store.Last] is one aggregate's last commit, with its state if that is small:

@@ -13,6 +13,7 @@ var (
 	Older        = older
 	Transient    = transient
 	Contiguous   = contiguous
+	HashKey      = hashKey
 )
 
 // NewStoreForTest is a store that was never opened: it only names things.

@@ -2,10 +2,12 @@ package jetstream_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -142,12 +144,68 @@ func goldens() map[string]golden {
 		}
 		c.State = &jetstream.State{Fingerprint: "f1", Codec: jetstream.Msgpack, Data: []byte("\x81\xa5cents\x05")}
 	})
+	maps.Copy(all, ownGoldens())
 	return all
 }
 
 type golden struct {
 	commit jetstream.Commit
 	codec  jetstream.Codec
+	// subject defaults to goldenSubject.
+	subject string
+}
+
+func (g golden) place() string { return cmp.Or(g.subject, goldenSubject) }
+
+// goldenKeyID is the id of the key "email" with the value "ann@example.org" under
+// goldenSecret.
+const goldenKeyID = "k2nac3jx5imyn7wdwie6u3ntmlps3w2s"
+
+func goldenSecret() []byte {
+	secret := make([]byte, 32)
+	for i := range secret {
+		secret[i] = byte(i)
+	}
+	return secret
+}
+
+// ownGoldens are commits of the toolkit's own aggregates: a key that is taken with
+// an aggregate's commit, one that moves between two, and the store's secret.
+func ownGoldens() map[string]golden {
+	const id1, id2, tx = "01jn8x9c0000000000000000c1", "01jn8x9c0000000000000000c2", "01jn8x9c0000000000000000t1"
+	own := func(typ, id string, head jetstream.Head, d jetstream.Decision) jetstream.Commit {
+		d.Time = decidedAt
+		c := jetstream.Commit{Head: head, Type: typ, ID: id, Time: storedAt, Decisions: []jetstream.Decision{d}}
+		for _, e := range d.Events {
+			c.EventNames = append(c.EventNames, e.Name)
+		}
+		return c
+	}
+	reserved := own("_key", goldenKeyID, jetstream.Head{Sequence: 7, CommitID: id1, Ordinal: 1, Version: 1}, jetstream.Decision{
+		Causation: "01jn8x9c0000000000000000e1", Events: []jetstream.EventData{event("reserved", goldenOwner("c1"))},
+	})
+	reserved.Tx = &jetstream.Tx{ID: tx, Index: 1, Count: 2}
+	moved := own("_key", goldenKeyID, jetstream.Head{Sequence: 9, CommitID: id2, Ordinal: 2, Version: 3}, jetstream.Decision{
+		Causation: "01jn8x9c0000000000000000e2",
+		Events:    []jetstream.EventData{event("released", goldenOwner("c1")), event("reserved", goldenOwner("c2"))},
+	})
+	moved.Previous, moved.PreviousSequence = id1, 7
+	moved.Tx = &jetstream.Tx{ID: tx, Index: 1, Count: 3}
+	secret := own("_store", "keys", jetstream.Head{Sequence: 6, CommitID: id1, Ordinal: 1, Version: 1}, jetstream.Decision{
+		Events: []jetstream.EventData{event("secret-made", "\x81\xa6secret\xc4\x20"+string(goldenSecret()))},
+	})
+	key := fmt.Sprintf("bank.event._key.%d.%s", jetstream.Partition(goldenKeyID, 64), goldenKeyID)
+	return map[string]golden{
+		"key-reserved": {commit: reserved, subject: key},
+		"key-moved":    {commit: moved, subject: key},
+		"secret":       {commit: secret, subject: fmt.Sprintf("bank.event._store.%d.keys", jetstream.Partition("keys", 64))},
+	}
+}
+
+// goldenOwner is the data of a key's events: the key's name, the aggregate's type
+// and id.
+func goldenOwner(id string) string {
+	return "\x83\xa3key\xa5email\xa4type\xa8customer\xa2id\xa2" + id
 }
 
 func goldenPath(name string) string { return filepath.Join("testdata", "format", name+".golden") }
@@ -240,7 +298,7 @@ func TestGolden(t *testing.T) {
 	for name, g := range goldens() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m, err := jetstream.EncodeCommit(goldenSubject, &g.commit, g.codec)
+			m, err := jetstream.EncodeCommit(g.place(), &g.commit, g.codec)
 			if err != nil {
 				t.Fatal(err)
 			}

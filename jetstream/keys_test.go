@@ -396,3 +396,52 @@ func testKeysComeAndGo(t *testing.T, e env) {
 		checkOwner(t, s, email(strconv.Itoa(i)), fmt.Sprint("a", i))
 	}
 }
+
+// TestGoldenKeys: what is written of keys is what the golden files say.
+func TestGoldenKeys(t *testing.T) {
+	t.Parallel()
+	if id := jetstream.HashKey(goldenSecret(), email("ann@example.org")); id != goldenKeyID {
+		t.Errorf("the key's id is %s", id)
+	}
+	s := open(t, natstest.Conn(t, natstest.Run(t).URL()), jetstream.Config{Name: "bank"})
+	customer := func(id string, w jetstream.Write) jetstream.Write {
+		w.Type, w.ID = "customer", id
+		return w
+	}
+	ann := email("ann@example.org")
+	c1, err := s.Append(t.Context(), customer("c1", reserving("", jetstream.Head{}, ann)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.AppendAll(t.Context(), customer("c2", reserving("", jetstream.Head{}, ann)), customer("c1", releasing("", c1, ann)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	commits := scan(t, s)
+	for i, name := range []string{"secret", "key-reserved", "", "key-moved"} {
+		if name == "" {
+			continue
+		}
+		got, want := commits[i], ownGoldens()[name].commit
+		if got.Type != want.Type || !slices.Equal(got.EventNames, want.EventNames) || got.Ordinal != want.Ordinal || got.Version != want.Version {
+			t.Errorf("%s: %+v", name, got)
+			continue
+		}
+		if got.Tx == nil != (want.Tx == nil) || got.Tx != nil && (got.Tx.Index != want.Tx.Index || got.Tx.Count != want.Tx.Count) {
+			t.Errorf("%s: %+v", name, got.Tx)
+		}
+		for k, e := range got.Decisions[0].Events {
+			data := want.Decisions[0].Events[k].Data
+			if name == "secret" {
+				e.Data, data = e.Data[:10], data[:10]
+			}
+			if !slices.Equal(e.Data, data) {
+				t.Errorf("%s: event %d is %q, want %q", name, k, e.Data, data)
+			}
+		}
+		// The commit of the aggregate is what caused the key's.
+		if last := commits[i+max(0, int(got.LastSequence()-got.Sequence))]; name == "key-reserved" && got.Decisions[0].Causation != last.CommitID {
+			t.Errorf("%s: caused by %s", name, got.Decisions[0].Causation)
+		}
+	}
+}
