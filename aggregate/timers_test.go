@@ -56,18 +56,14 @@ func timerMessages(t testing.TB, nc *nats.Conn, store *jetstream.Store) map[stri
 }
 
 // due wants a timer to have fired.
-func due(t testing.TB, nc *nats.Conn, store *jetstream.Store) (subject string, data []byte) {
+func due(t testing.TB, nc *nats.Conn, store *jetstream.Store) {
 	t.Helper()
 	natstest.Eventually(t, "the timer fires", func() error {
-		for s, d := range timerMessages(t, nc, store) {
-			if strings.HasPrefix(s, store.Name()+".timer.due.") {
-				subject, data = s, d
-				return nil
-			}
+		if waiting(t, nc, store)["due"] == 0 {
+			return errors.New("not yet")
 		}
-		return errors.New("not yet")
+		return nil
 	})
-	return subject, data
 }
 
 func settles(t testing.TB, repo *aggregate.Repository[account], id string, cents int64) {
