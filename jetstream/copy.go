@@ -181,15 +181,13 @@ func originText(o *Origin) string {
 	return o.Store + " " + strconv.FormatUint(o.Sequence, 10) + " " + o.Time.UTC().Format(time.RFC3339Nano)
 }
 
-// SourceHeaders are the headers of a message as they were published: without
-// those that the server adds to what it returns.
-func SourceHeaders(h nats.Header) nats.Header {
-	out := maps.Clone(h)
-	for _, added := range []string{
-		nats.JSStream, nats.JSSubject, nats.JSSequence, nats.JSTimeStamp, nats.JSLastSequence, "Nats-Num-Pending",
-		"Nats-UpTo-Sequence",
-	} {
-		delete(out, added)
+// AddedHeader tells headers that the server adds to the messages that it returns:
+// they were not published.
+func AddedHeader(name string) bool {
+	switch name {
+	case nats.JSStream, nats.JSSubject, nats.JSSequence, nats.JSTimeStamp, nats.JSLastSequence, "Nats-Num-Pending",
+		"Nats-UpTo-Sequence":
+		return true
 	}
-	return out
+	return false
 }

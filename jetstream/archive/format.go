@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -114,14 +113,18 @@ func appendRecord(b []byte, m *jetstream.Message) []byte {
 	b = binary.AppendUvarint(b, m.Sequence)
 	b = binary.AppendVarint(b, m.Time.UnixNano())
 	b = appendText(b, m.Subject)
-	h := jetstream.SourceHeaders(m.Header)
-	n := 0
-	for _, values := range h {
-		n += len(values)
+	var few [16]string
+	names, n := few[:0], 0
+	for name, values := range m.Header {
+		if !jetstream.AddedHeader(name) {
+			names = append(names, name)
+			n += len(values)
+		}
 	}
+	slices.Sort(names)
 	b = binary.AppendUvarint(b, uint64(n)) //nolint:gosec // a length
-	for _, name := range slices.Sorted(maps.Keys(h)) {
-		for _, value := range h[name] {
+	for _, name := range names {
+		for _, value := range m.Header[name] {
 			b = appendText(appendText(b, name), value)
 		}
 	}

@@ -259,7 +259,7 @@ func TestCompareFinds(t *testing.T) {
 		to := open(t, nc, jetstream.Config{})
 		for i, m := range good {
 			msg := &nats.Msg{Subject: strings.Replace(m.Subject, from.Name(), to.Name(), 1), Header: nats.Header{}, Data: bytes.Clone(m.Data)}
-			for k, v := range jetstream.SourceHeaders(m.Header) {
+			for k, v := range m.Header {
 				if !strings.HasPrefix(k, "Nats-") {
 					msg.Header[k] = v
 				}

@@ -99,6 +99,14 @@ func rows() []row {
 			about: "size of a one-event commit with state; raw: the event and 250 bytes",
 		},
 		{
+			name: "export", target: 0.8, run: exportRow,
+			about: "a store into an archive, with checksums; raw: ordered consumer, written to a file",
+		},
+		{
+			name: "import", target: 0.8, run: importRow,
+			about: "an archive into a new store; raw: PublishMsgAsync of the same messages with expectations",
+		},
+		{
 			name: "hot-aggregate", target: 20, run: hotAggregate(256), replicas: clusterSize, fsync: true,
 			about: "256 clients, one aggregate, R3, fsync; raw: one writer's chain of PublishMsg",
 		},
