@@ -12,7 +12,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
-	"github.com/rossby-go/rossby/internal/codec"
 	"github.com/rossby-go/rossby/internal/protocol"
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -49,6 +48,10 @@ type ClientConfig struct {
 	// AttemptTimeout bounds one request; what came of it is found out by asking
 	// again. Defaults to [ClientAttemptTimeoutDefault].
 	AttemptTimeout time.Duration
+	// Codec is what commands and replies travel in. Defaults to [jetstream.Msgpack];
+	// [jetstream.JSON] is for people who watch. A command id belongs to the bytes
+	// that were sent with it: do not change the codec while commands are repeated.
+	Codec jetstream.Codec
 	// Timeout bounds commands whose context has no deadline. Defaults to
 	// [ClientTimeoutDefault].
 	Timeout time.Duration
@@ -56,7 +59,11 @@ type ClientConfig struct {
 
 // Validate reports every field that [NewClient] would refuse, joined.
 func (c ClientConfig) Validate() error {
-	return errors.Join(notNegative("AttemptTimeout", c.AttemptTimeout), notNegative("Timeout", c.Timeout))
+	var codecErr error
+	if !c.Codec.Valid() {
+		codecErr = &jetstream.InvalidError{Field: "Codec", Value: c.Codec.String(), Reason: "is not a codec"}
+	}
+	return errors.Join(notNegative("AttemptTimeout", c.AttemptTimeout), codecErr, notNegative("Timeout", c.Timeout))
 }
 
 // Client sends commands to the services of one aggregate type. It is safe for
@@ -126,11 +133,11 @@ func (c *Client) encode(command any) (*Encoded, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := codec.JSON.Encode(command)
+	body, err := c.cfg.Codec.Encode(command)
 	if err != nil {
 		return nil, &jetstream.InvalidError{Field: "command", Value: h.name, Reason: "does not encode: " + err.Error()}
 	}
-	return &Encoded{Name: h.name, ContentType: codec.JSON.ContentType(), Body: body}, nil
+	return &Encoded{Name: h.name, ContentType: c.cfg.Codec.ContentType(), Body: body}, nil
 }
 
 func (c *Client) normal(e *Encoded) (*Encoded, error) {
@@ -160,40 +167,57 @@ func (c *Client) send(ctx context.Context, id string, command any, call *call) (
 	if call.commandID == "" && call.trigger == nil {
 		call.commandID = jetstream.NewCommandID()
 	}
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.cfg.Timeout)
-		defer cancel()
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(c.cfg.Timeout)
 	}
-	names := c.def.names(e.Name)
-	open := false
+	return (&sending{Client: c, id: id, call: call, command: e, deadline: deadline}).send(ctx)
+}
+
+// sending is a command on its way.
+type sending struct {
+	*Client
+
+	id       string
+	call     *call
+	command  *Encoded
+	deadline time.Time
+	// open tells that the command may have happened.
+	open bool
+}
+
+// send sends the command until its outcome is known, or its time is over.
+func (s *sending) send(ctx context.Context) (Result, error) {
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		res, err := c.attempt(ctx, id, names, call, e)
+		res, err := s.attempt(ctx)
+		if err == nil {
+			return res, nil
+		}
 		pause := wait
 		busy, isBusy := errors.AsType[*BusyError](err)
 		switch {
-		case err == nil:
-			return res, nil
 		case errors.Is(err, jetstream.ErrUnknownOutcome):
-			open = true
+			s.open = true
 		case errors.Is(err, jetstream.ErrUnavailable), errors.Is(err, ErrContended):
-			pause = c.shorten(ctx, pause)
+			pause = min(pause, time.Until(s.deadline)/3) // who comes back late is still found
 		case isBusy:
 			pause = cmp.Or(busy.RetryAfter, wait)
-		case open && errors.Is(err, ErrInternal):
+		case s.open && errors.Is(err, ErrInternal):
 			// It was not done this time; before, it may have been.
 		default:
 			return res, err
 		}
-		if c.pause(ctx, pause/2+rand.N(pause), open) {
+		pause = max(pause, time.Millisecond)
+		if s.pause(ctx, pause/2+rand.N(pause)) {
 			continue
 		}
+		cause := errors.Join(cmp.Or(context.Cause(ctx), context.DeadlineExceeded), err)
 		switch {
-		case open:
-			return Result{}, &jetstream.UnknownError{Type: c.name, ID: id, Cause: errors.Join(context.Cause(ctx), err)}
+		case s.open:
+			return Result{}, &jetstream.UnknownError{Type: s.name, ID: s.id, Cause: cause}
 		case errors.Is(err, jetstream.ErrUnavailable):
 			return Result{}, fmt.Errorf("%s %q: %w: command %q was not executed: %w",
-				c.name, id, jetstream.ErrUnavailable, e.Name, errors.Join(context.Cause(ctx), err))
+				s.name, s.id, jetstream.ErrUnavailable, s.command.Name, cause)
 		default:
 			return res, err
 		}
@@ -206,60 +230,58 @@ const lastAttempt = 50 * time.Millisecond
 
 // pause waits before the next attempt, and tells whether there is time, and a
 // connection, for one.
-func (c *Client) pause(ctx context.Context, d time.Duration, open bool) bool {
-	if at, ok := ctx.Deadline(); ok {
-		left := time.Until(at)
-		if !open && left < d+lastAttempt {
-			return false
-		}
-		d = min(d, left/2) // in the end more often: the answer is there, or nowhere
+func (s *sending) pause(ctx context.Context, d time.Duration) bool {
+	left := time.Until(s.deadline)
+	if left <= 0 || !s.open && left < d+lastAttempt {
+		return false
 	}
-	t := time.NewTimer(max(d, time.Millisecond))
+	t := time.NewTimer(min(d, left/2)) // in the end more often: the answer is there, or nowhere
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return !c.nc.IsClosed()
+		return !s.nc.IsClosed()
 	case <-ctx.Done():
 		return false
 	}
 }
 
-// shorten lets a service that comes back late still be found.
-func (c *Client) shorten(ctx context.Context, pause time.Duration) time.Duration {
-	if at, ok := ctx.Deadline(); ok {
-		return max(min(pause, time.Until(at)/3), time.Millisecond)
-	}
-	return pause
-}
-
 // attempt sends the command once. The service gives up when the attempt does, so
-// that two attempts do not run at once. Services that are older than this program
-// know the command by a former name.
-func (c *Client) attempt(ctx context.Context, id string, names []string, call *call, e *Encoded) (Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.AttemptTimeout)
+// that two attempts do not run at once.
+func (s *sending) attempt(ctx context.Context) (Result, error) {
+	deadline := s.deadline
+	if most := time.Now().Add(s.cfg.AttemptTimeout); most.Before(deadline) {
+		deadline = most
+	}
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	header := call.header(ctx, e.ContentType)
-	var resp *nats.Msg
-	var err error
-	for _, name := range names {
-		resp, err = c.nc.RequestMsgWithContext(ctx,
-			&nats.Msg{Subject: protocol.CommandSubject(c.store, c.name, name, id), Header: header, Data: e.Body})
-		if !errors.Is(err, nats.ErrNoResponders) {
-			break
+	header := s.call.header(ctx, s.command.ContentType)
+	resp, err := s.request(ctx, s.command.Name, header)
+	if errors.Is(err, nats.ErrNoResponders) {
+		// Services that are older than this program know a former name.
+		for _, name := range s.def.formerNames(s.command.Name) {
+			if resp, err = s.request(ctx, name, header); !errors.Is(err, nats.ErrNoResponders) {
+				break
+			}
 		}
 	}
 	switch {
 	case err == nil:
-		return c.reply(id, resp)
+		return s.reply(s.id, resp)
 	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrHeadersNotSupported):
-		return Result{}, &jetstream.RefusedError{Type: c.name, ID: id, Cause: err}
+		return Result{}, &jetstream.RefusedError{Type: s.name, ID: s.id, Cause: err}
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrReconnectBufExceeded),
 		errors.Is(err, nats.ErrInvalidConnection), errors.Is(err, nats.ErrConnectionDraining),
 		errors.Is(err, nats.ErrConnectionReconnecting):
 		return Result{}, fmt.Errorf("%w: no service took it: %w", jetstream.ErrUnavailable, err)
 	default:
-		return Result{}, &jetstream.UnknownError{Type: c.name, ID: id, Cause: err}
+		return Result{}, &jetstream.UnknownError{Type: s.name, ID: s.id, Cause: err}
 	}
+}
+
+func (s *sending) request(ctx context.Context, name string, header nats.Header) (*nats.Msg, error) {
+	return s.nc.RequestMsgWithContext(ctx, &nats.Msg{
+		Subject: protocol.CommandSubject(s.store, s.Client.name, name, s.id), Header: header, Data: s.command.Body,
+	})
 }
 
 func (c *Client) reply(id string, msg *nats.Msg) (Result, error) {

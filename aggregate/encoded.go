@@ -36,8 +36,11 @@ func (e *Encoded) normal() (*Encoded, codec.Codec, error) {
 
 // codec is that of the body.
 func (e *Encoded) codec() (codec.Codec, error) {
-	if e.ContentType == "" || e.ContentType == "application/json" {
+	switch e.ContentType {
+	case "", "application/json":
 		return codec.JSON, nil
+	case "application/msgpack":
+		return codec.Msgpack, nil
 	}
 	media, _, err := mime.ParseMediaType(e.ContentType)
 	for _, cdc := range []codec.Codec{codec.JSON, codec.Msgpack} {
@@ -64,19 +67,15 @@ func (d *definition) unknown(command string) error {
 	}
 }
 
-// names are those of a command, the one given first.
-func (d *definition) names(first string) []string {
-	names := []string{first}
-	h := d.handlers[first]
-	if h.name == h.key && h.name == first {
-		return names // never renamed
-	}
-	for name, other := range d.handlers {
-		if other == h && name != first {
+// formerNames are the names of a command but the given one.
+func (d *definition) formerNames(but string) []string {
+	var names []string
+	for name, h := range d.handlers {
+		if h == d.handlers[but] && name != but {
 			names = append(names, name)
 		}
 	}
-	slices.Sort(names[1:])
+	slices.Sort(names)
 	return names
 }
 
@@ -84,26 +83,29 @@ func (d *definition) names(first string) []string {
 func (h *handler) decode(cdc codec.Codec, body []byte) (any, error) {
 	command := reflect.New(h.command)
 	if err := cdc.DecodeStrict(body, command.Interface()); err != nil {
-		return nil, h.unreadable(body, err)
+		return nil, h.unreadable(cdc, body, err)
 	}
 	return command.Elem().Interface(), nil
 }
 
 // unreadable says which field cannot be read, where that is known.
-func (h *handler) unreadable(body []byte, err error) error {
+func (h *handler) unreadable(cdc codec.Codec, body []byte, err error) error {
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
 		return &jetstream.InvalidError{
 			Field: wrong.Field, Value: wrong.Value, Reason: fmt.Sprintf("is no %s, which %q takes", wrong.Type, h.name),
 		}
 	}
-	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+	_, name, ok := strings.Cut(err.Error(), ": unknown field ")
+	if ok {
 		return &jetstream.InvalidError{
 			Field: strings.Trim(name, `"`), Value: "", Reason: fmt.Sprintf("is no field of %q", h.name),
 		}
 	}
-	return &jetstream.InvalidError{
-		Field: "command " + h.name, Value: string(body), Reason: "cannot be read: " + err.Error(),
+	value := string(body)
+	if cdc != codec.JSON {
+		value = fmt.Sprintf("%d bytes of %s", len(body), cdc)
 	}
+	return &jetstream.InvalidError{Field: "command " + h.name, Value: value, Reason: "cannot be read: " + err.Error()}
 }
 
 // resolve finds a command's handler and the command as a struct. The body of one
@@ -140,8 +142,9 @@ func (d *definition) resolve(command any, c *call) (*handler, any, error) {
 	return h, command, nil
 }
 
+// hashOf is the hash under which clients send the command, too.
 func hashOf(h *handler, command any) ([]byte, error) {
-	body, err := jetstream.JSON.Encode(command)
+	body, err := jetstream.Msgpack.Encode(command)
 	if err != nil {
 		return nil, &jetstream.InvalidError{Field: "command", Value: h.name, Reason: "does not encode: " + err.Error()}
 	}

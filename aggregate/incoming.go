@@ -157,7 +157,7 @@ func (m *incoming) send(res Result) error {
 	if err != nil {
 		return err
 	}
-	return m.respond(body, nats.Header{protocol.HeaderContentType: {m.codec.ContentType()}})
+	return m.respond(body, m.service.replyHeaders[m.codec])
 }
 
 func (m *incoming) fail(err error) {

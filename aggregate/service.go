@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
+	"github.com/rossby-go/rossby/internal/codec"
 	"github.com/rossby-go/rossby/internal/protocol"
 )
 
@@ -65,6 +67,10 @@ func (c ServiceConfig) Validate() error {
 type Service struct {
 	core *core
 	cfg  ServiceConfig
+	// replyHeaders are those of every success, by codec. Nobody changes them.
+	replyHeaders map[codec.Codec]nats.Header
+	ready        chan struct{}
+	becomeReady  func()
 }
 
 // NewService makes a service for a repository's commands. Returns the
@@ -84,8 +90,19 @@ func NewService[S any](repo *Repository[S], cfg ServiceConfig) (*Service, error)
 	cfg.QueuePerID = cmp.Or(cfg.QueuePerID, ServiceQueuePerIDDefault)
 	cfg.Timeout = cmp.Or(cfg.Timeout, ServiceTimeoutDefault)
 	cfg.Workers = cmp.Or(cfg.Workers, ServiceWorkersDefault)
-	return &Service{core: repo.core, cfg: cfg}, nil
+	headers := map[codec.Codec]nats.Header{}
+	for _, c := range []codec.Codec{codec.JSON, codec.Msgpack} {
+		headers[c] = nats.Header{protocol.HeaderContentType: {c.ContentType()}}
+	}
+	ready := make(chan struct{})
+	return &Service{
+		core: repo.core, cfg: cfg, replyHeaders: headers, ready: ready, becomeReady: sync.OnceFunc(func() { close(ready) }),
+	}, nil
 }
+
+// Ready is closed once the service takes commands: a deploy may stop another
+// instance then.
+func (s *Service) Ready() <-chan struct{} { return s.ready }
 
 // Run serves until ctx ends, then answers what it has taken and returns nil. It
 // returns an error when the service could not be started.
@@ -111,11 +128,16 @@ func (s *Service) Run(ctx context.Context) error {
 			return errors.Join(fmt.Errorf("command service %q: endpoint %q: %w", name, command, err), svc.Stop())
 		}
 	}
+	var later sync.WaitGroup
+	defer later.Wait()
 	// Once the server has seen the subscriptions, requests will arrive.
-	if err := s.flush(ctx); err != nil && ctx.Err() == nil {
+	if err := s.flush(ctx); err == nil {
+		s.becomeReady()
+		s.cfg.Logger.InfoContext(ctx, "command service ready", "service", name, "commands", len(s.core.def.handlers))
+	} else if ctx.Err() == nil {
 		s.cfg.Logger.WarnContext(ctx, "command service starts while NATS is away", "service", name, "error", err)
+		later.Go(func() { s.readyLater(ctx) })
 	}
-	s.cfg.Logger.InfoContext(ctx, "command service ready", "service", name, "commands", len(s.core.def.handlers))
 	<-ctx.Done()
 	err = svc.Stop()
 	s.drained(base)
@@ -125,6 +147,23 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	return nil
 }
+
+// readyLater waits until NATS is there.
+func (s *Service) readyLater(ctx context.Context) {
+	for ctx.Err() == nil && !s.core.store.Conn().IsClosed() {
+		if s.flush(ctx) == nil {
+			s.becomeReady()
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(readyPoll):
+		}
+	}
+}
+
+// readyPoll is how often a service looks whether NATS is back.
+const readyPoll = 100 * time.Millisecond
 
 func (s *Service) flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)

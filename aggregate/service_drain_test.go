@@ -19,7 +19,10 @@ import (
 func rolling(t *testing.T, store *jetstream.Store, conn func() *nats.Conn, times int, ready, goOn func()) {
 	t.Helper()
 	start := func() func() {
-		return run(t, newService(t, newRepo(t, reopen(t, conn(), store)), aggregate.ServiceConfig{}))
+		s := newService(t, newRepo(t, reopen(t, conn(), store)), aggregate.ServiceConfig{})
+		stop := run(t, s)
+		received(t, s.Ready())
+		return stop
 	}
 	instances := []func(){start(), start()}
 	ready()
@@ -98,7 +101,6 @@ func TestServiceRollingRestart(t *testing.T) {
 			}
 			n := 0
 			rolling(t, store, func() *nats.Conn { n++; return natstest.Conn(t, url(n)) }, restarts, func() {
-				ready(t, natstest.Conn(t, url(0)), store.Name()+".command.account.credit.absent")
 				for i := range callers {
 					wg.Go(func() { caller(i) })
 				}
@@ -113,15 +115,4 @@ func TestServiceRollingRestart(t *testing.T) {
 			}
 		})
 	}
-}
-
-// ready waits until something answers on the subject.
-func ready(t testing.TB, nc *nats.Conn, subject string) {
-	t.Helper()
-	natstest.Eventually(t, "an answer on "+subject, func() error {
-		ctx, cancel := context.WithTimeout(t.Context(), natstest.Patience)
-		defer cancel()
-		_, err := nc.RequestWithContext(ctx, subject, nil)
-		return err
-	})
 }

@@ -55,12 +55,10 @@ func serving(url, name string) error {
 		return err
 	}
 	go func() {
-		// Its subscriptions are there when it answers as a service.
-		for ctx.Err() == nil && !nc.IsClosed() {
-			if _, err := nc.Request("$SRV.PING."+name+"-account", nil, time.Second); err == nil {
-				_, _ = os.Stdout.WriteString("serving\n")
-				return
-			}
+		select {
+		case <-service.Ready():
+			_, _ = os.Stdout.WriteString("serving\n")
+		case <-ctx.Done():
 		}
 	}()
 	return service.Run(ctx)

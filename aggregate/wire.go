@@ -11,12 +11,17 @@ import (
 	"github.com/rossby-go/rossby/jetstream"
 )
 
+// headersUsual is the room for the headers that most requests have.
+const headersUsual = 4
+
 // header writes the call's choices into a request.
 func (c *call) header(ctx context.Context, contentType string) nats.Header {
-	h := nats.Header{}
+	h := make(nats.Header, headersUsual)
+	values := make([]string, 0, headersUsual)
 	set := func(name, value string) {
 		if value != "" {
-			h[name] = []string{value}
+			values = append(values, value)
+			h[name] = values[len(values)-1:]
 		}
 	}
 	set(protocol.HeaderContentType, contentType)

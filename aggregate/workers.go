@@ -48,6 +48,12 @@ type workers struct {
 	lately time.Duration
 	// open are the tasks that are not answered.
 	open sync.WaitGroup
+
+	// handOver gives a task to a goroutine that has nothing to do; resting counts
+	// them. Their stacks have grown to what a command needs.
+	handOver chan task
+	resting  int
+	over     chan struct{}
 }
 
 // line are the tasks of one aggregate.
@@ -61,7 +67,10 @@ type line struct {
 }
 
 func newWorkers(parallel, most, perID int) *workers {
-	return &workers{free: parallel, most: most, perID: perID, lines: map[string]*line{}}
+	return &workers{
+		free: parallel, most: most, perID: perID, lines: map[string]*line{},
+		handOver: make(chan task), over: make(chan struct{}),
+	}
 }
 
 // submit takes a task, or returns a [*BusyError]. A task that was taken is answered
@@ -113,10 +122,43 @@ func (w *workers) next(l *line) {
 		l.waiting = nil
 	}
 	l.entering = true
-	go w.run(t)
+	select {
+	case w.handOver <- t:
+	default:
+		go w.work(t)
+	}
 }
 
-// run is a task's goroutine.
+// restingMost bounds the goroutines that have nothing to do.
+const restingMost = 64
+
+// work runs tasks, one after the other.
+func (w *workers) work(t task) {
+	for {
+		w.run(t)
+		if !w.rest(1) {
+			return
+		}
+		select {
+		case t = <-w.handOver:
+			w.rest(-1)
+		case <-w.over:
+			return
+		}
+	}
+}
+
+func (w *workers) rest(n int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n > 0 && w.resting >= restingMost {
+		return false
+	}
+	w.resting += n
+	return true
+}
+
+// run sees a task through.
 func (w *workers) run(t task) {
 	t.enter()
 	j := t.base()
@@ -202,4 +244,5 @@ func (w *workers) stop() {
 	w.closed = true
 	w.mu.Unlock()
 	w.open.Wait()
+	close(w.over)
 }

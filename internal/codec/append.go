@@ -49,6 +49,20 @@ func AppendBytes(b, data []byte) []byte {
 	return append(b, data...)
 }
 
+const (
+	msgpackNil   = 0xc0
+	msgpackFalse = 0xc2
+	msgpackTrue  = 0xc3
+)
+
+// AppendBool writes a boolean.
+func AppendBool(b []byte, v bool) []byte {
+	if v {
+		return append(b, msgpackTrue)
+	}
+	return append(b, msgpackFalse)
+}
+
 // AppendInt writes an integer that is not negative, or in 64 bits.
 func AppendInt(b []byte, n int64) []byte {
 	switch {

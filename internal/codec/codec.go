@@ -39,7 +39,15 @@ func (c Codec) String() string {
 }
 
 // ContentType is the media type of what the codec writes.
-func (c Codec) ContentType() string { return "application/" + c.String() }
+func (c Codec) ContentType() string {
+	switch c {
+	case Msgpack:
+		return "application/msgpack"
+	case JSON:
+		return "application/json"
+	}
+	return "application/" + c.String()
+}
 
 // Parse reads a stored name.
 func Parse(name string) (Codec, error) {

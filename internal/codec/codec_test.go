@@ -348,3 +348,54 @@ func TestDecodePromises(t *testing.T) {
 		}
 	}
 }
+
+// What comes from outside is read strictly, by either way of reading.
+func TestDecodeStrict(t *testing.T) {
+	t.Parallel()
+	type plain struct {
+		N    int      `json:"n"`
+		List []string `json:"list,omitempty"`
+	}
+	type timed struct {
+		N  int       `json:"n"`
+		At time.Time `json:"at"`
+	}
+	for text, want := range map[string]string{
+		`{"n":1,"list":["a"]}`: "", ` {"n":1} `: "", `{}`: "", `{"m":1}`: "unknown field", `{"n":"x"}`: "", `null`: "null",
+		`{"n":1}{}`: "more after", `{"n":1`: "too early", ``: "too early", `{"n":1.5}`: "",
+	} {
+		var p plain
+		err := codec.JSON.DecodeStrict([]byte(text), &p)
+		if want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: %v", text, err)
+		}
+		if bad := strings.Contains(text, "x") || strings.Contains(text, "."); want == "" && (err != nil) != bad {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	for name, c := range map[string]struct {
+		data string
+		ptr  any
+		want string
+	}{
+		"good":              {"\x82\xa1n\x01\xa4list\x91\xa1a", new(plain), ""},
+		"null list":         {"\x81\xa4list\xc0", new(plain), ""},
+		"unknown":           {"\x82\xa1n\x01\xa1m\x01", new(plain), "unknown field \"m\""},
+		"unknown, by lib":   {"\x82\xa1n\x01\xa1m\x01", new(timed), "unknown field \"m\""},
+		"trailing":          {"\x81\xa1n\x01\x00", new(plain), "after the value"},
+		"trailing, by lib":  {"\x81\xa1n\x01\x00", new(timed), "after the value"},
+		"nil":               {"\xc0", new(plain), "nil"},
+		"cut":               {"\x81\xa1n", new(plain), "malformed"},
+		"empty":             {"", new(plain), "malformed"},
+		"promises too much": {"\xdf\xff\xff\xff\xff", new(timed), "malformed"},
+	} {
+		err := codec.Msgpack.DecodeStrict([]byte(c.data), c.ptr)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	var p plain
+	if err := codec.Msgpack.DecodeStrict([]byte("\x82\xa4list\x91\xa1a\xa1n\x05"), &p); err != nil || p.N != 5 || len(p.List) != 1 {
+		t.Error(p, err)
+	}
+}

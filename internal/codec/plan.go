@@ -225,6 +225,9 @@ func (p *plan) decode(r *Reader, v reflect.Value) bool {
 				break
 			}
 		}
+		if f == nil && r.strict {
+			return false
+		}
 		if f == nil {
 			r.Skip()
 			continue

@@ -25,6 +25,8 @@ type Reader struct {
 	data []byte
 	pos  int
 	err  error
+	// strict refuses fields that a plan does not have.
+	strict bool
 }
 
 // NewReader reads data, which must not change meanwhile.
@@ -155,6 +157,19 @@ func (r *Reader) Bytes() []byte {
 
 // String reads a string or a binary.
 func (r *Reader) String() string { return string(r.Bytes()) }
+
+// Bool reads a boolean.
+func (r *Reader) Bool() bool {
+	switch c := r.byte(); {
+	case r.err != nil:
+		return false
+	case c == msgpackFalse, c == msgpackTrue:
+		return c == msgpackTrue
+	}
+	r.pos--
+	r.fail("no boolean")
+	return false
+}
 
 // Int reads an integer of any width.
 func (r *Reader) Int() int64 {

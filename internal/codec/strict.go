@@ -5,17 +5,24 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"reflect"
 
 	"github.com/vmihailenco/msgpack/v5"
 )
-
-const msgpackNil = 0xc0
 
 // DecodeStrict is [Codec.Decode] for data from outside: fields that the type lacks
 // and a bare null are errors, so that a misspelt field does not become a zero.
 func (c Codec) DecodeStrict(data []byte, ptr any) error {
 	if c == JSON {
 		return decodeStrictJSON(data, ptr)
+	}
+	if v := reflect.ValueOf(ptr); v.Kind() == reflect.Pointer && !v.IsNil() {
+		if p := shapeOf(v.Type().Elem()).plan; p != nil {
+			r := &Reader{data: data, strict: true}
+			if p.decode(r, v.Elem()) && r.Rest() == 0 {
+				return nil
+			}
+		}
 	}
 	if len(data) == 1 && data[0] == msgpackNil {
 		return errors.New("it is nil")
