@@ -119,14 +119,21 @@ type Delivery struct {
 	// with [Delivery.Step].
 	Done int
 
-	tenure *tenure
-	lane   *lane
+	// Replay tells that somebody asked for the event to be handled again.
+	Replay bool
+
+	tenure  *tenure
+	lane    *lane
+	stepped *int
 }
 
 // Step notes that n parts of the event are done, so that a later attempt, by
 // another owner too, can go on behind them. It is written with the record, within
 // moments; until then a crash repeats the part.
 func (d Delivery) Step(n int) {
+	if d.stepped != nil {
+		*d.stepped = max(*d.stepped, n)
+	}
 	if d.tenure == nil {
 		return
 	}

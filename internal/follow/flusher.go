@@ -40,7 +40,7 @@ func (t *tenure) flushDue(now time.Time) (time.Duration, bool) {
 	defer t.mu.Unlock()
 	since := now.Sub(t.lastPut)
 	switch {
-	case t.finished >= (t.cfg.MaxUnrecorded+1)/2, since >= t.cfg.TTL/3:
+	case t.finished >= (t.cfg.MaxUnrecorded+1)/2, since >= t.cfg.TTL/3, len(t.changes) > 0:
 		return 0, true
 	case t.table.dirty && since >= t.cfg.FlushEvery:
 		return 0, true
@@ -83,6 +83,7 @@ func (t *tenure) recorded(a attempt, rev uint64) {
 	t.finished -= a.finished
 	t.unrecorded -= a.finished
 	t.startUntil = a.sent.Add(t.cfg.TTL - t.cfg.margin())
+	t.told(a.flush)
 	t.work.Broadcast()
 }
 

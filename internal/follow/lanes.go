@@ -229,6 +229,26 @@ func (t *table) resume(l *lane) bool {
 	return true
 }
 
+// discard gives up what a blocked lane waits for, a part of the event or all of it,
+// and makes the lane go on behind it.
+func (t *table) discard(l *lane, whole bool) {
+	if l.state == laneWaiting {
+		heap.Remove(&t.due, l.index)
+	}
+	t.forget(l)
+	l.tries, l.misses, l.since, l.err = 0, 0, time.Time{}, ""
+	l.step++
+	t.dirty = true
+	if whole {
+		l.from, l.step = l.from+1, 0
+	}
+	if l.from > l.to {
+		t.drop(l)
+		return
+	}
+	t.again(l)
+}
+
 // dueHeap orders the waiting lanes by time.
 type dueHeap []*lane
 

@@ -33,6 +33,8 @@ type record struct {
 	Store      string                `json:"store"`
 	Version    int                   `json:"version"`
 	Definition string                `json:"definition"`
+	Paused     *Pause                `json:"paused,omitempty"`
+	Replay     *Replay               `json:"replay,omitempty"`
 	Lanes      map[string]laneRecord `json:"lanes,omitempty"`
 }
 
@@ -89,6 +91,8 @@ func (r *record) encode(lanes map[string]*lane, errorText int) []byte {
 	b = appendString(append(b, `,"store":`...), r.Store)
 	b = strconv.AppendInt(append(b, `,"version":`...), int64(r.Version), 10)
 	b = appendString(append(b, `,"definition":`...), r.Definition)
+	b = appendJSON(b, `,"paused":`, r.Paused)
+	b = appendJSON(b, `,"replay":`, r.Replay)
 	b = append(b, `,"lanes":{`...)
 	first := true
 	for key, l := range lanes {
@@ -120,6 +124,18 @@ func (r *record) encode(lanes map[string]*lane, errorText int) []byte {
 		b = append(b, '}')
 	}
 	return append(b, `}}`...)
+}
+
+// appendJSON appends what is rarely there.
+func appendJSON[T any](b []byte, key string, v *T) []byte {
+	if v == nil {
+		return b
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		return b
+	}
+	return append(append(b, key...), data...)
 }
 
 // appendString appends s as a JSON string; subjects and ids need no escapes.

@@ -28,6 +28,11 @@ const (
 	StateFull State = "full"
 	// StateStopped does not run.
 	StateStopped State = "stopped"
+	// StatePaused is active, and starts no handlers because somebody asked for that.
+	StatePaused State = "paused"
+	// StateReplaying is active, and handles a range again because somebody asked for
+	// that.
+	StateReplaying State = "replaying"
 )
 
 // Status is a follower as one instance, or the server, sees it.
@@ -59,6 +64,9 @@ type Status struct {
 	// retry or a person, by subject.
 	Unfinished int
 	Blocked    []LaneStatus
+	// Paused and Replay say who asked for it and why; nil without.
+	Paused *Pause
+	Replay *Replay
 	// LastError is the last trouble since Run began, mended or not.
 	LastError error
 }
@@ -72,6 +80,9 @@ type LaneStatus struct {
 	// Attempts counts those of the event at From.
 	Attempts int
 	Parked   bool
+	// Since is when the event failed first, Done how many of its parts are done.
+	Since time.Time
+	Done  int
 	// NotBefore is when a lane that is not parked is tried again.
 	NotBefore time.Time
 	// Error is the last failure's text, clipped.
@@ -99,6 +110,8 @@ func (f *Follower) Status() Status {
 	if t.cursor.full {
 		s.State = StateFull
 	}
+	s.Paused, s.Replay = t.head.Paused, t.head.Replay
+	s.State = stateOf(s.State, t.head)
 	s.Lag = t.cursor.pending
 	for _, l := range t.table.lanes {
 		s.Lag += uint64(max(len(l.queue), 1))
@@ -114,10 +127,21 @@ func (f *Follower) Status() Status {
 	return s
 }
 
+// stateOf is an owner's state, given what was asked of it.
+func stateOf(s State, r record) State {
+	switch {
+	case r.Paused != nil:
+		return StatePaused
+	case r.Replay != nil:
+		return StateReplaying
+	}
+	return s
+}
+
 func (l *lane) status() LaneStatus {
 	s := LaneStatus{
 		Subject: l.key, From: l.from, To: l.to, Attempts: l.tries,
-		Parked: l.state == laneParked, Error: l.err,
+		Parked: l.state == laneParked, Error: l.err, Since: l.since, Done: l.step,
 	}
 	if l.state == laneWaiting {
 		s.NotBefore = l.notBefore
@@ -156,8 +180,9 @@ func ReadStatus(ctx context.Context, nc *nats.Conn, stream, bucket, name string)
 		Position: r.Position, Head: st.CachedInfo().State.LastSeq, Unfinished: len(r.Lanes),
 	}
 	if r.Owner != "" {
-		s.State = StateActive
+		s.State = stateOf(StateActive, r)
 	}
+	s.Paused, s.Replay = r.Paused, r.Replay
 	s.Floor = r.Position
 	for _, l := range lanesOf(r, time.Now()) {
 		s.Floor = min(s.Floor, l.from-1)

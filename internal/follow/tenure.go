@@ -26,6 +26,8 @@ type tenure struct {
 	over chan struct{}
 	// flushNow wakes the flusher, roomNow the reader, dueNow and tellNow wakeDue.
 	flushNow, roomNow, dueNow, tellNow chan struct{}
+	// replayNow wakes the replayer.
+	replayNow chan struct{}
 
 	workers sync.WaitGroup
 
@@ -37,6 +39,8 @@ type tenure struct {
 	// finished those of them that are done.
 	unrecorded, finished int
 	readerWaits          bool
+	running              int // handlers
+	changes              []change
 	draining             bool
 	// lost is set once the record is not ours any more.
 	lost   bool
@@ -65,7 +69,7 @@ func newTenure(ctx context.Context, f *Follower, r record, rev uint64, sent time
 		f: f, cfg: &f.cfg, place: f.place, epoch: r.Epoch,
 		over: make(chan struct{}), flushNow: make(chan struct{}, 1),
 		roomNow: make(chan struct{}, 1), dueNow: make(chan struct{}, 1),
-		tellNow: make(chan struct{}, 1),
+		tellNow: make(chan struct{}, 1), replayNow: make(chan struct{}, 1),
 		table:   newTable(f.cfg.Window, r, time.Now()), head: r, rev: rev,
 		startUntil: sent.Add(f.cfg.TTL - f.cfg.margin()), lastPut: sent,
 	}
@@ -135,6 +139,7 @@ func (t *tenure) run(ctx context.Context) error {
 	}
 	helpers.Go(t.read)
 	helpers.Go(t.wakeDue)
+	t.workers.Go(t.replayer) // it runs handlers, too
 	stopFlush := make(chan struct{})
 	flusherDone := make(chan struct{})
 	go func() { //nolint:contextcheck // a drain has to record too

@@ -20,6 +20,7 @@ func (t *tenure) worker() {
 	defer func() {
 		if inHandler {
 			t.mu.Lock()
+			t.left()
 			t.unrecorded--
 			t.failed(l, m, Verdict{After: backoff(l.tries+1, BackoffMinDefault, BackoffMaxDefault)}, errGoexit)
 			t.mu.Unlock()
@@ -39,6 +40,7 @@ func (t *tenure) worker() {
 			continue
 		}
 		m = l.queue[0]
+		t.running++
 		d := Delivery{
 			Message: m, Epoch: t.epoch, Attempt: l.tries + 1, Since: l.since, Done: l.step, tenure: t, lane: l,
 		}
@@ -53,6 +55,7 @@ func (t *tenure) worker() {
 		}
 		inHandler = false
 		t.mu.Lock()
+		t.left()
 		switch {
 		case err == nil:
 			t.finish(l, m.Sequence)
@@ -73,12 +76,19 @@ func (t *tenure) next() *lane {
 		if t.draining {
 			return nil
 		}
-		if len(t.table.ready) > 0 && t.unrecorded < t.cfg.MaxUnrecorded && time.Now().Before(t.startUntil) {
+		if len(t.table.ready) > 0 && t.head.Paused == nil && t.head.Replay == nil && t.unrecorded < t.cfg.MaxUnrecorded && time.Now().Before(t.startUntil) {
 			return t.table.take()
 		}
 		t.idle++
 		t.work.Wait()
 		t.idle--
+	}
+}
+
+// left counts a handler that ended; the mutex is held.
+func (t *tenure) left() {
+	if t.running--; t.running == 0 && t.head.Replay != nil {
+		t.work.Broadcast() // the replay waits to be alone
 	}
 }
 
@@ -102,6 +112,7 @@ func (t *tenure) roomMade() {
 
 // failed applies a verdict to a lane that ran; the mutex is held.
 func (t *tenure) failed(l *lane, m wire.Message, v Verdict, err error) {
+	l.from = m.Sequence // there is none between
 	if v.Action == Postpone {
 		l.err = clip(err.Error(), errorTextMax)
 		t.table.wait(l, time.Now(), max(v.After, time.Millisecond))

@@ -1,0 +1,148 @@
+package follow
+
+import (
+	"errors"
+	"time"
+
+	"github.com/rossby-go/rossby/internal/wire"
+)
+
+// replayer handles ranges again when somebody asks for it, until the tenure ends.
+func (t *tenure) replayer() {
+	for {
+		t.mu.Lock()
+		r := t.head.Replay
+		t.mu.Unlock()
+		if r != nil {
+			t.replay()
+		}
+		select {
+		case <-t.ctx.Done():
+			return
+		case <-t.over:
+			return
+		case <-t.replayNow:
+		}
+	}
+}
+
+// replay works the record's replay off.
+func (t *tenure) replay() {
+	if !t.alone() {
+		return
+	}
+	t.cfg.Logger.Warn("replay begins", "from", t.head.Replay.From, "to", t.head.Replay.To)
+	for {
+		t.mu.Lock()
+		next, to := t.head.Replay.Next, t.head.Replay.To
+		t.mu.Unlock()
+		if next > to {
+			break
+		}
+		m, err := wire.LeaderNext(t.ctx, t.cfg.Conn, t.cfg.Stream, t.replaySource(), next)
+		switch {
+		case errors.Is(err, wire.ErrNotFound), err == nil && m.Sequence > to:
+			t.replayed(to+1, false)
+			continue
+		case err != nil:
+			if !pause(t.ctx, missWaitMax) {
+				return
+			}
+			continue
+		}
+		_, skip, ok := t.classify(&m)
+		switch {
+		case !ok:
+			return
+		case skip:
+			t.replayed(m.Sequence+1, false)
+		default:
+			given, ok := t.again(m)
+			if !ok {
+				return
+			}
+			t.replayed(m.Sequence+1, given)
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.cfg.Logger.Warn("replay ends", "from", t.head.Replay.From, "to", t.head.Replay.To, "given up", t.head.Replay.Failed)
+	t.head.Replay = nil
+	t.table.dirty = true
+	t.work.Broadcast()
+}
+
+func (t *tenure) replaySource() string {
+	if t.cfg.Filter != "" {
+		return t.cfg.Filter
+	}
+	return ">"
+}
+
+// alone waits until no handler runs, and tells whether the tenure goes on.
+func (t *tenure) alone() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for t.running > 0 && !t.draining {
+		t.work.Wait()
+	}
+	return !t.draining
+}
+
+// again handles one event until it is done or given up, and tells whether it was
+// given up, and whether the tenure goes on.
+func (t *tenure) again(m wire.Message) (given, ok bool) {
+	step := 0
+	for attempt := 1; ; attempt++ {
+		if !t.mayStart() {
+			return false, false
+		}
+		err := t.call(Delivery{
+			Message: m, Epoch: t.epoch, Attempt: attempt, Replay: true, Done: step, stepped: &step,
+		})
+		if err == nil {
+			return false, true
+		}
+		if t.handlers.Err() != nil {
+			return false, false
+		}
+		v, err := t.decide(Failure{Message: m, Attempt: attempt, Err: err})
+		log := t.cfg.Logger.With("subject", m.Subject, "sequence", m.Sequence, "attempt", attempt, "error", err)
+		switch v.Action {
+		case Park, SkipEvent, Stop:
+			log.Error("replay gives an event up")
+			return true, true
+		case Postpone:
+			attempt--
+		case Retry:
+			log.Warn("replayed event failed", "retry", v.After)
+		}
+		if !pause(t.ctx, max(v.After, time.Millisecond)) {
+			return false, false
+		}
+	}
+}
+
+// mayStart tells whether a handler may start, and waits while the lease is being
+// renewed or somebody paused the follower.
+func (t *tenure) mayStart() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for !t.draining && (t.head.Paused != nil || !time.Now().Before(t.startUntil)) {
+		t.work.Wait()
+	}
+	return !t.draining
+}
+
+func (t *tenure) replayed(next uint64, failed bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := *t.head.Replay // a snapshot may be encoding the old one
+	r.Next = next
+	if failed {
+		r.Failed++
+	}
+	t.head.Replay = &r
+	t.table.dirty = true
+}
+
