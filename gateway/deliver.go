@@ -63,7 +63,7 @@ func (def *definition) decide(f follow.Failure) follow.Verdict {
 func (def *definition) deliver(ctx context.Context, h *handler, e dispatch.Event) error {
 	d := Delivery{
 		Meta: e.Meta, Store: def.store.Name(), IdempotencyKey: def.name + "-" + e.EventID, Attempt: e.Attempt,
-		Epoch: e.Epoch, origin: e.Origin, gateway: def, note: new(string),
+		Epoch: e.Epoch, Replay: e.Replay, origin: e.Origin, gateway: def, note: new(string),
 	}
 	before, done, err := def.before(ctx, e)
 	if err != nil {
@@ -88,7 +88,7 @@ func (def *definition) before(ctx context.Context, e dispatch.Event) (made, bool
 	if ok && m.eventID == e.EventID {
 		return m, true, nil
 	}
-	if def.ledger == nil {
+	if def.ledger == nil || e.Replay {
 		return made{}, false, nil
 	}
 	entry, found, err := def.ledger.find(ctx, e)

@@ -28,6 +28,8 @@ type Delivery struct {
 	Attempt int
 	// Epoch grows with every change of the process that delivers: a fencing token.
 	Epoch uint64
+	// Replay tells that somebody asked for a delivery that was made to be made again.
+	Replay bool
 
 	origin  *jetstream.Origin
 	gateway *definition

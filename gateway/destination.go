@@ -222,19 +222,20 @@ func (d *destination) note(lane string, err error) {
 // DestinationStatus is how one destination fares, as this instance sees it.
 type DestinationStatus struct {
 	// Name is what [Config.Destination] returned, the gateway's name without one.
-	Name string
+	Name string `json:"name"`
 	// Breaker is "closed", "open", "half-open", or "none". OpenUntil is when an open
 	// one lets a delivery through.
-	Breaker   string
-	OpenUntil time.Time
+	Breaker   string    `json:"breaker"`
+	OpenUntil time.Time `json:"openUntil,omitzero"`
 	// PausedUntil is when the service asked to be called again.
-	PausedUntil time.Time
+	PausedUntil time.Time `json:"pausedUntil,omitzero"`
 	// InFlight are the deliveries under way.
-	InFlight int
+	InFlight int `json:"inFlight"`
 	// Delivered and Failed count attempts since the instance began.
-	Delivered, Failed uint64
+	Delivered uint64 `json:"delivered"`
+	Failed    uint64 `json:"failed"`
 	// LastError is that of the last failed attempt.
-	LastError string
+	LastError string `json:"lastError,omitempty"`
 }
 
 func (d *destination) status() DestinationStatus {

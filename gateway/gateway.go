@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 
+	"github.com/rossby-go/rossby/internal/control"
 	"github.com/rossby-go/rossby/internal/dispatch"
 	"github.com/rossby-go/rossby/internal/follow"
 	"github.com/rossby-go/rossby/jetstream"
@@ -129,7 +130,21 @@ func (g *Gateway) Name() string { return g.name }
 // their contexts end –, hands over and returns nil. An instance that is not the owner stands by. It returns an
 // error for what waiting does not mend: another definition under the name, a
 // store that was restored, an event that this program cannot read.
-func (g *Gateway) Run(ctx context.Context) error { return g.follower.Run(ctx) }
+func (g *Gateway) Run(ctx context.Context) error {
+	return control.Run(ctx, control.Config{
+		Store: g.def.store, Follower: g.follower, Name: g.name, Kind: "gateway", Replayable: true,
+		Details: g.details, Logger: g.def.cfg.Logger,
+	})
+}
+
+// details are what the administration shows beside the follower's status.
+func (g *Gateway) details() any {
+	s := g.Status()
+	return struct {
+		Destinations []DestinationStatus `json:"destinations"`
+		Overdue      []Overdue           `json:"overdue,omitempty"`
+	}{s.Destinations, s.Overdue}
+}
 
 // Resume tries the parked events of one aggregate's subject again, or all with
 // "". Attempts count from 1 again. Only the instance that delivers can; others

@@ -30,8 +30,10 @@ type Status struct {
 
 // Overdue is a delivery whose handler has not returned.
 type Overdue struct {
-	Type, ID, EventID string
-	Began             time.Time
+	Type    string    `json:"type"`
+	ID      string    `json:"id"`
+	EventID string    `json:"eventId"`
+	Began   time.Time `json:"began"`
 }
 
 // Status is this instance's view; it asks nobody.

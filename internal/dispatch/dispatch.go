@@ -30,6 +30,8 @@ type Event struct {
 	Attempt int
 	// Since is when the event's commit failed first, zero if it has not.
 	Since time.Time
+	// Replay tells that somebody asked for the event to be handled again.
+	Replay bool
 	// Sequence is that of the commit.
 	Sequence uint64
 	// Subject is the aggregate's.
@@ -223,7 +225,7 @@ func (t *Table) Handle(
 			continue
 		}
 		err := h(ctx, Event{
-			Recorded: e, Epoch: d.Epoch, Attempt: d.Attempt, Since: d.Since, Origin: c.Origin,
+			Recorded: e, Epoch: d.Epoch, Attempt: d.Attempt, Since: d.Since, Replay: d.Replay, Origin: c.Origin,
 			Sequence: c.Sequence, Subject: d.Subject,
 		})
 		if err == nil {

@@ -13,6 +13,8 @@ var (
 	ErrOtherEvent = errors.New("the lane waits for another event")
 	// ErrReplaying is returned by [Follower.Replay] while another replay runs.
 	ErrReplaying = errors.New("a replay is under way")
+	// ErrRange is returned by [Follower.Replay] for a range that is none.
+	ErrRange = errors.New("not a range of what was followed")
 )
 
 // Pause is a stop that somebody asked for. It outlives owners.
@@ -124,8 +126,8 @@ func (f *Follower) Replay(ctx context.Context, r Replay) error {
 		case t.head.Replay != nil:
 			return fmt.Errorf("follow: %q: %w: %d to %d", f.cfg.Name, ErrReplaying, t.head.Replay.From, t.head.Replay.To)
 		case r.From == 0 || r.To < r.From || r.To > t.table.position:
-			return fmt.Errorf("follow: %q: replay %d to %d: want 1 to %d, in order",
-				f.cfg.Name, r.From, r.To, t.table.position)
+			return fmt.Errorf("follow: %q: replay %d to %d: %w: want 1 to %d, in order",
+				f.cfg.Name, r.From, r.To, ErrRange, t.table.position)
 		}
 		r.Next, r.Failed = r.From, 0
 		t.head.Replay = &r
@@ -151,7 +153,7 @@ func (t *tenure) change(ctx context.Context, what func() error) error {
 	case <-written:
 		t.f.changed()
 		return nil
-	case <-t.over:
+	case <-t.gone:
 		return fmt.Errorf("follow: %q: %w: it may or may not be recorded", t.cfg.Name, ErrNotOwner)
 	case <-ctx.Done():
 		return fmt.Errorf("follow: %q: it may or may not be recorded: %w", t.cfg.Name, ctx.Err())

@@ -33,6 +33,7 @@ type record struct {
 	Store      string                `json:"store"`
 	Version    int                   `json:"version"`
 	Definition string                `json:"definition"`
+	Stream     string                `json:"stream,omitempty"`
 	Paused     *Pause                `json:"paused,omitempty"`
 	Replay     *Replay               `json:"replay,omitempty"`
 	Lanes      map[string]laneRecord `json:"lanes,omitempty"`
@@ -91,6 +92,7 @@ func (r *record) encode(lanes map[string]*lane, errorText int) []byte {
 	b = appendString(append(b, `,"store":`...), r.Store)
 	b = strconv.AppendInt(append(b, `,"version":`...), int64(r.Version), 10)
 	b = appendString(append(b, `,"definition":`...), r.Definition)
+	b = appendString(append(b, `,"stream":`...), r.Stream)
 	b = appendJSON(b, `,"paused":`, r.Paused)
 	b = appendJSON(b, `,"replay":`, r.Replay)
 	b = append(b, `,"lanes":{`...)

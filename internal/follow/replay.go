@@ -1,6 +1,7 @@
 package follow
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -31,7 +32,7 @@ func (t *tenure) replay() {
 	if !t.alone() {
 		return
 	}
-	t.cfg.Logger.Warn("replay begins", "from", t.head.Replay.From, "to", t.head.Replay.To)
+	t.cfg.Logger.Warn("replay goes on")
 	for {
 		t.mu.Lock()
 		next, to := t.head.Replay.Next, t.head.Replay.To
@@ -39,7 +40,9 @@ func (t *tenure) replay() {
 		if next > to {
 			break
 		}
-		m, err := wire.LeaderNext(t.ctx, t.cfg.Conn, t.cfg.Stream, t.replaySource(), next)
+		once, cancel := context.WithTimeout(t.ctx, t.cfg.TTL)
+		m, err := wire.LeaderNext(once, t.cfg.Conn, t.cfg.Stream, t.replaySource(), next)
+		cancel()
 		switch {
 		case errors.Is(err, wire.ErrNotFound), err == nil && m.Sequence > to:
 			t.replayed(to+1, false)
@@ -145,4 +148,3 @@ func (t *tenure) replayed(next uint64, failed bool) {
 	t.head.Replay = &r
 	t.table.dirty = true
 }
-

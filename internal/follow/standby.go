@@ -124,7 +124,7 @@ func (f *Follower) look(ctx context.Context, me string, w *watch) (*taken, error
 	r.Owner = me
 	r.Epoch++
 	r.Flush++
-	r.Version, r.Definition = f.cfg.Version, f.cfg.Definition
+	r.Version, r.Definition, r.Stream = f.cfg.Version, f.cfg.Definition, f.cfg.Stream
 	return f.take(ctx, r, rev)
 }
 
@@ -183,7 +183,7 @@ func (f *Follower) first(ctx context.Context, me string, rev uint64) (*taken, er
 	}
 	return f.take(ctx, record{
 		Owner: me, Epoch: 1, Flush: 1, Position: after, Store: f.cfg.StoreID,
-		Version: f.cfg.Version, Definition: f.cfg.Definition,
+		Version: f.cfg.Version, Definition: f.cfg.Definition, Stream: f.cfg.Stream,
 	}, rev)
 }
 

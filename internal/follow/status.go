@@ -171,6 +171,7 @@ func ReadStatus(ctx context.Context, nc *nats.Conn, stream, bucket, name string)
 	if err != nil {
 		return Status{}, fmt.Errorf("follow: %w", err)
 	}
+	stream = cmp.Or(r.Stream, stream)
 	st, err := js.Stream(ctx, stream)
 	if err != nil {
 		return Status{}, fmt.Errorf("follow: ask for stream %q: %w", stream, err)

@@ -24,6 +24,8 @@ type tenure struct {
 	// over is closed when the tenure must end: lease lost, superseded, or an
 	// error that waiting does not mend.
 	over chan struct{}
+	// gone is closed when the tenure has ended.
+	gone chan struct{}
 	// flushNow wakes the flusher, roomNow the reader, dueNow and tellNow wakeDue.
 	flushNow, roomNow, dueNow, tellNow chan struct{}
 	// replayNow wakes the replayer.
@@ -67,10 +69,10 @@ type cursorState struct {
 func newTenure(ctx context.Context, f *Follower, r record, rev uint64, sent time.Time) *tenure {
 	t := &tenure{
 		f: f, cfg: &f.cfg, place: f.place, epoch: r.Epoch,
-		over: make(chan struct{}), flushNow: make(chan struct{}, 1),
+		over: make(chan struct{}), gone: make(chan struct{}), flushNow: make(chan struct{}, 1),
 		roomNow: make(chan struct{}, 1), dueNow: make(chan struct{}, 1),
 		tellNow: make(chan struct{}, 1), replayNow: make(chan struct{}, 1),
-		table:   newTable(f.cfg.Window, r, time.Now()), head: r, rev: rev,
+		table: newTable(f.cfg.Window, r, time.Now()), head: r, rev: rev,
 		startUntil: sent.Add(f.cfg.TTL - f.cfg.margin()), lastPut: sent,
 	}
 	t.head.Lanes = nil
@@ -133,6 +135,7 @@ func kick(c chan struct{}) {
 // run owns the record until ctx ends or the tenure does. It returns nil when
 // the follower should stand by again or ctx ended, else the final error.
 func (t *tenure) run(ctx context.Context) error {
+	defer close(t.gone)
 	var helpers sync.WaitGroup
 	for range t.cfg.Concurrency {
 		t.workers.Go(t.worker)
