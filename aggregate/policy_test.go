@@ -263,3 +263,46 @@ func TestErrorClasses(t *testing.T) {
 		}
 	}
 }
+
+// An event that this program does not know stops the reactor before it: counting it
+// as handled would lose it for the newer program, whose next instance handles it.
+func TestReactorStopsAtWhatItDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store, repo := newRepository(t, nc)
+	old := jetstream.NewSchema("account", jetstream.Event[opened]("opened"))
+	seen := make(chan string, 10)
+	handler := func(schema *jetstream.Schema) aggregate.ReactorOption {
+		return aggregate.On(schema, func(_ context.Context, _ opened, m jetstream.Meta, _ *aggregate.Do) error {
+			seen <- m.ID
+			return nil
+		})
+	}
+	must(t, repo, "a1", open{5})
+	must(t, repo, "a1", debit{1})
+	r := newReactor(t, store, "old", handler(old))
+	if err := r.Run(t.Context()); !aggregate.IsUnreadable(err) {
+		t.Fatal(err)
+	}
+	received(t, seen)
+	newer := newReactor(t, store, "old", aggregate.On(events, func(_ context.Context, _ debited, m jetstream.Meta, _ *aggregate.Do) error {
+		seen <- "debited " + m.ID
+		return nil
+	}), handler(events))
+	if err := newer.Run(t.Context()); err == nil {
+		t.Fatal("the same version with other handlers")
+	}
+	cfg := reactorConfig()
+	cfg.Version = 2
+	newer, err := aggregate.NewReactor(store, "old", cfg, aggregate.On(events, func(_ context.Context, _ debited, m jetstream.Meta, _ *aggregate.Do) error {
+		seen <- "debited " + m.ID
+		return nil
+	}), handler(events))
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, newer)
+	if got := received(t, seen); got != "debited a1" {
+		t.Fatal(got)
+	}
+}
