@@ -28,6 +28,9 @@ type session struct {
 	delivered   uint64
 	outstanding int
 	batch       []wire.Message
+	// held are the last messages when more of their transaction is to come: the
+	// position never stands inside one.
+	held []wire.Message
 }
 
 func (s *session) loop() error {
@@ -138,9 +141,36 @@ func (s *session) take(msg *nats.Msg) error {
 	}
 }
 
-// accept hands the collected messages to the lanes.
+// accept hands the collected messages to the lanes, but for those of a transaction
+// of which more is to come.
 func (s *session) accept(pending uint64) error {
 	if len(s.batch) == 0 {
+		return nil
+	}
+	msgs := s.batch
+	if len(s.held) > 0 {
+		s.held = append(s.held, s.batch...)
+		msgs = s.held
+	}
+	last := msgs[len(msgs)-1]
+	n := whole(msgs)
+	if n < len(msgs) && len(s.incoming) == 0 && s.nothingFollowed(&last) {
+		n = len(msgs)
+	}
+	if err := s.admit(msgs[:n]); err != nil {
+		return err
+	}
+	s.held = append([]wire.Message(nil), msgs[n:]...)
+	s.t.heard(last.Sequence+pending, pending, true, last.Time)
+	clear(s.batch)
+	s.batch = s.batch[:0]
+	return nil
+}
+
+// admit gives messages to the lanes and moves the position behind them: behind all
+// of the last one's transaction, the rest of which is not followed.
+func (s *session) admit(msgs []wire.Message) error {
+	if len(msgs) == 0 {
 		return nil
 	}
 	t := s.t
@@ -148,27 +178,27 @@ func (s *session) accept(pending uint64) error {
 		key  string
 		skip bool
 	}
-	var places [acceptMax]placed
-	for i := range s.batch {
-		key, skip, ok := t.classify(&s.batch[i])
+	var few [acceptMax]placed
+	places := few[:0]
+	for i := range msgs {
+		key, skip, ok := t.classify(&msgs[i])
 		if !ok {
 			return ErrPanic
 		}
-		places[i] = placed{key, skip}
+		places = append(places, placed{key, skip})
 	}
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	ready := 0
-	for i := range s.batch {
-		if t.table.accept(&s.batch[i], places[i].key, places[i].skip) {
+	for i := range msgs {
+		if t.table.accept(&msgs[i], places[i].key, places[i].skip) {
 			ready++
 		}
 	}
+	if end := txEnd(&msgs[len(msgs)-1]); end > t.table.position {
+		t.table.position, t.table.dirty = end, true
+	}
 	t.wakeWorkers(ready)
-	t.mu.Unlock()
-	last := s.batch[len(s.batch)-1]
-	t.heard(last.Sequence+pending, pending, true, last.Time)
-	clear(s.batch)
-	s.batch = s.batch[:0]
 	return nil
 }
 
@@ -206,6 +236,16 @@ func (s *session) heartbeat(h nats.Header) error {
 	if consumer != s.delivered {
 		return fmt.Errorf("gap: the consumer is at %d, we got %d", consumer, s.delivered)
 	}
+	if n := len(s.held); n > 0 {
+		if stream < txEnd(&s.held[n-1]) {
+			return nil
+		}
+		// What was looked at and not delivered is not followed.
+		if err := s.admit(s.held); err != nil {
+			return err
+		}
+		s.held = nil
+	}
 	if stream > s.t.position() {
 		// The head comes first: what it covers cannot be published any more
 		// while verify looks. A cursor may be reset beyond it.
@@ -214,6 +254,9 @@ func (s *session) heartbeat(h nats.Header) error {
 		}
 		if err := s.verify(stream + 1); err != nil {
 			return err
+		}
+		if s.inside(stream) {
+			return nil // the next heartbeat is further
 		}
 		s.t.moveTo(stream)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nuid"
@@ -169,4 +170,21 @@ func Expect(msg *nats.Msg, sequence uint64) *nats.Msg {
 	}
 	msg.Header[nats.ExpectedLastSubjSeqHdr] = []string{strconv.FormatUint(sequence, 10)}
 	return msg
+}
+
+// TxPlace is a commit's place in its transaction, from its headers: number index,
+// from 1, of count. A message that is of no transaction is 1 of 1.
+func TxPlace(h nats.Header) (index, count uint64) {
+	text := one(h, "Rossby-Tx")
+	if text == "" {
+		return 1, 1
+	}
+	_, place, _ := strings.Cut(text, " ")
+	i, n, _ := strings.Cut(place, "/")
+	index, err1 := strconv.ParseUint(i, 10, 16)
+	count, err2 := strconv.ParseUint(n, 10, 16)
+	if err1 != nil || err2 != nil || index < 1 || index > count || count > MaxBatch {
+		return 1, 1
+	}
+	return index, count
 }
