@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/rossby-go/rossby/internal/control"
 	"github.com/rossby-go/rossby/internal/dispatch"
 	"github.com/rossby-go/rossby/internal/follow"
 	"github.com/rossby-go/rossby/internal/memstore"
@@ -83,6 +84,8 @@ func knownPolicy(p jetstream.UnknownPolicy) error {
 // step, and its outcome is recorded in the aggregate it touched.
 type Reactor struct {
 	name     string
+	store    *jetstream.Store
+	logger   *slog.Logger
 	follower *follow.Follower
 }
 
@@ -133,16 +136,16 @@ func NewReactor(store *jetstream.Store, name string, cfg ReactorConfig, handlers
 	}
 	fc := follow.Config{
 		Name: name, Concurrency: cfg.Concurrency, TTL: cfg.TTL, Logger: cmp.Or(cfg.Logger, slog.Default()),
-		Start:  func(ctx context.Context) (uint64, error) { return cfg.Start.Resolve(ctx, store) },
-		Decide: decideFailure(cfg.Policies, cfg.MinBackoff, cfg.MaxBackoff),
+		Start: func(ctx context.Context) (uint64, error) { return cfg.Start.Resolve(ctx, store) },
 	}
+	def.table.Decide = decideFailure(cfg.Policies, cfg.MinBackoff, cfg.MaxBackoff)
 	def.table.Configure(&fc, store, max(cfg.Version, 1))
 	fc.Handle = bounded(fc.Handle, cmp.Or(cfg.Timeout, HandlerTimeoutDefault), fc.Logger)
 	f, err := follow.New(fc)
 	if err != nil {
 		return nil, err
 	}
-	return &Reactor{name: name, follower: f}, nil
+	return &Reactor{name: name, store: store, logger: fc.Logger, follower: f}, nil
 }
 
 // build applies the handlers.
@@ -161,7 +164,13 @@ func (r *Reactor) Name() string { return r.name }
 // returns nil. An instance that is not the owner stands by. It returns an error
 // for what waiting does not mend: another definition under the name, a store that
 // was restored, an event that this program cannot read.
-func (r *Reactor) Run(ctx context.Context) error { return r.follower.Run(ctx) }
+//
+// While it runs, jetstream/followers administers it over NATS.
+func (r *Reactor) Run(ctx context.Context) error {
+	return control.Run(ctx, control.Config{
+		Store: r.store, Follower: r.follower, Name: r.name, Kind: "reactor", Logger: r.logger,
+	})
+}
 
 // Resume tries the parked events of one aggregate's subject again, or all with
 // "".

@@ -13,6 +13,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rossby-go/rossby/internal/control"
 	"github.com/rossby-go/rossby/internal/follow"
 	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
@@ -188,7 +189,11 @@ func makeTimerStream(ctx context.Context, store *jetstream.Store) error {
 func (t *Timers) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, f := range t.followers {
-		g.Go(func() error { return f.follower.Run(ctx) })
+		g.Go(func() error {
+			return control.Run(ctx, control.Config{
+				Store: t.store, Follower: f.follower, Name: TimersName(f.typ), Kind: "timers", Logger: t.cfg.Logger,
+			})
+		})
 		g.Go(func() error {
 			t.sweep(ctx, f)
 			return nil
