@@ -42,6 +42,13 @@ type Config struct {
 	// AppendTimeout bounds appends whose context has no deadline. Defaults to
 	// [AppendTimeoutDefault].
 	AppendTimeout time.Duration
+	// RequireDurability is the least that must be certain of what the servers do for
+	// a commit. [Open] returns a [*DurabilityError] when they do less, and when that
+	// is not known: "fsynced" needs DurabilitySources. Defaults to no requirement.
+	RequireDurability DurabilityLevel
+	// DurabilitySources are where RequireDurability learns more than a plain client
+	// is told.
+	DurabilitySources DurabilitySources
 }
 
 // Validate reports every field that [Open] would refuse, joined.
@@ -67,7 +74,12 @@ func (c Config) Validate() error {
 	if c.AppendTimeout < 0 {
 		errs = append(errs, &InvalidError{Field: "AppendTimeout", Value: c.AppendTimeout.String(), Reason: "is negative"})
 	}
-	return errors.Join(errs...)
+	if c.RequireDurability > DurabilityFsynced {
+		errs = append(errs, &InvalidError{
+			Field: "RequireDurability", Value: c.RequireDurability.String(), Reason: "is not known",
+		})
+	}
+	return errors.Join(append(errs, c.DurabilitySources.validate())...)
 }
 
 func (c Config) withDefaults() Config {

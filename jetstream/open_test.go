@@ -42,7 +42,7 @@ func TestOpenMakesAndReopens(t *testing.T) {
 	if live.Config.Metadata["rossby.store"] != s.ID() {
 		t.Errorf("metadata %v", live.Config.Metadata)
 	}
-	d, err := s.Durability(t.Context())
+	d, err := s.Durability(t.Context(), jetstream.DurabilitySources{})
 	if err != nil || d.Replicas != 1 || d.Storage != "file" || d.ServerVersion == "" || d.Fsync != "unknown" {
 		t.Errorf("%+v, %v", d, err)
 	}

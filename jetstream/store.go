@@ -78,9 +78,9 @@ func (g genesis) metadata() map[string]string {
 // come from [Connect]: appends need one that does not buffer while it is
 // disconnected.
 //
-// Returns [ErrNoJetStream], [ErrServerTooOld], an [*InvalidError], or a
-// [*SettingsError] for each difference between the store and cfg, or between the
-// stream and what keeps commits safe.
+// Returns [ErrNoJetStream], [ErrServerTooOld], an [*InvalidError], a
+// [*DurabilityError], or a [*SettingsError] for each difference between the store
+// and cfg, or between the stream and what keeps commits safe.
 func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -131,12 +131,18 @@ func open(ctx context.Context, nc *nats.Conn, cfg Config, create bool) (*Store, 
 	if err != nil {
 		return nil, fmt.Errorf("open store %q: %w", cfg.Name, err)
 	}
-	return &Store{
+	s := &Store{
 		nc: nc, name: cfg.Name, id: g.Store, prefix: cfg.Name + ".event.", partitions: g.Partitions,
 		codec: cdc, replicas: live.Replicas, attempt: cfg.AttemptTimeout, timeout: cfg.AppendTimeout,
 		keys: new(keyring), batches: make(chan struct{}, maxBatches),
 		horizon: new(horizon),
-	}, nil
+	}
+	if cfg.RequireDurability > DurabilityUnknown {
+		if err := s.requireDurability(ctx, cfg); err != nil {
+			return nil, fmt.Errorf("open store %q: %w", cfg.Name, err)
+		}
+	}
+	return s, nil
 }
 
 // findStream returns the store's stream and makes it when that is asked for.
@@ -356,31 +362,3 @@ func (s *Store) Replicas() int { return s.replicas }
 
 // Conn is the connection that the store was opened with.
 func (s *Store) Conn() *nats.Conn { return s.nc }
-
-// Durability is what the servers promise for an acknowledged commit.
-type Durability struct {
-	// Replicas is the number of servers that keep the stream, Storage how.
-	Replicas int    `json:"replicas"`
-	Storage  string `json:"storage"`
-	// ServerVersion is that of the server the connection is to.
-	ServerVersion string `json:"serverVersion"`
-	// Fsync is "unknown": no server tells its clients how often it syncs.
-	Fsync string `json:"fsync"`
-}
-
-// Durability asks the servers. Docs say what each setting can still lose.
-func (s *Store) Durability(ctx context.Context) (Durability, error) {
-	js, err := natsjs.New(s.nc)
-	if err != nil {
-		return Durability{}, err
-	}
-	stream, err := js.Stream(ctx, s.name)
-	if err != nil {
-		return Durability{}, fmt.Errorf("durability of store %q: %w", s.name, err)
-	}
-	live := stream.CachedInfo().Config
-	return Durability{
-		Replicas: live.Replicas, Storage: strings.ToLower(live.Storage.String()),
-		ServerVersion: s.nc.ConnectedServerVersion(), Fsync: "unknown",
-	}, nil
-}

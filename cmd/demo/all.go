@@ -64,11 +64,13 @@ func runAll(ctx context.Context, args []string, out, errOut io.Writer) error {
 	g, ctx := errgroup.WithContext(ctx)
 	cfg := app.Config{
 		Conn: nc, Modules: app.Modules(), Listener: listener, Logger: log, NotifyURL: *notifyURL,
-		Deadline: *deadline, Fsync: "always",
+		Deadline: *deadline,
 	}
+	fsync := jetstream.FsyncAlways
 	if *lazy {
-		cfg.Fsync = "every 2 minutes"
+		fsync = jetstream.FsyncEvery(embedded.LazySyncInterval)
 	}
+	cfg.DurabilitySources.Known = map[string]jetstream.Fsync{nc.ConnectedServerName(): fsync}
 	if cfg.NotifyURL == "" {
 		cfg.Service = notify.NewService()
 		if cfg.NotifyURL, err = serveNotifications(ctx, g, "127.0.0.1:0", cfg.Service); err != nil {
@@ -89,15 +91,19 @@ func runAll(ctx context.Context, args []string, out, errOut io.Writer) error {
 			return nil
 		})
 	}
-	g.Go(func() error { return greet(ctx, out, listener.Addr().String(), srv.URL(), *seed) })
+	g.Go(func() error { return greet(ctx, out, bank, listener.Addr().String(), srv.URL(), *seed) })
 	return g.Wait()
 }
 
 // greet waits until the page answers and says what to do with it.
-func greet(ctx context.Context, out io.Writer, httpAddr, natsURL string, seeded bool) error {
+func greet(ctx context.Context, out io.Writer, bank *app.App, httpAddr, natsURL string, seeded bool) error {
 	base := "http://" + httpAddr
 	if err := awaitReady(ctx, base+"/readyz"); err != nil {
 		return nil //nolint:nilerr // ended before it was ready
+	}
+	durability, err := bank.Durability(ctx)
+	if err != nil {
+		return err
 	}
 	account := "<accountId>"
 	body := `{"title":"mine","initialCents":10000}`
@@ -109,8 +115,9 @@ func greet(ctx context.Context, out io.Writer, httpAddr, natsURL string, seeded 
 	if seeded {
 		post = base + "/api/transfers"
 	}
-	_, err := fmt.Fprintf(out, `The bank is open: %s
+	_, err = fmt.Fprintf(out, `The bank is open: %s
 NATS clients join at %s
+Durability: %s
 
 Try:
   curl -s -X POST %s -d '%s'
@@ -118,7 +125,7 @@ Try:
   nats --server %s req bank.command.account.open.mine '{"title":"mine","initialCents":5000}'
 
 Ctrl-C closes it.
-`, base, natsURL, post, body, natsURL, account, natsURL)
+`, base, natsURL, durability, post, body, natsURL, account, natsURL)
 	return err
 }
 

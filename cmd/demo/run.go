@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -27,6 +28,9 @@ func runModules(ctx context.Context, args []string, out, errOut io.Writer) error
 	deadline := fs.Duration("deadline", commands.DeadlineDefault, "how long a transfer may wait for its debit")
 	ttl := fs.Duration("ttl", 0, "how long a dead instance keeps its place (default 3s)")
 	wait := fs.Duration("wait", 10*time.Second, "how long to wait for the server")
+	monitor := fs.String("monitor", "", "URLs of the servers' monitoring ports, comma separated, which tell of fsync")
+	durability := fs.String("require-durability", "unknown",
+		"the least that must be certain of the servers: single-lazy, quorum-lazy or fsynced")
 	verbose := fs.Bool("v", false, "log what the modules do")
 	names, err := parse(fs, args)
 	if err != nil {
@@ -38,6 +42,10 @@ func runModules(ctx context.Context, args []string, out, errOut io.Writer) error
 	}
 	if len(modules) == 0 {
 		return fmt.Errorf("say which modules to run, of: %v", app.Modules())
+	}
+	required, err := jetstream.ParseDurabilityLevel(*durability)
+	if err != nil {
+		return fmt.Errorf("--require-durability: %w", err)
 	}
 	log := newLogger(errOut, *verbose)
 	cc, err := where.config(fmt.Sprint(modules))
@@ -54,6 +62,10 @@ func runModules(ctx context.Context, args []string, out, errOut io.Writer) error
 	g, ctx := errgroup.WithContext(ctx)
 	cfg := app.Config{
 		Conn: nc, Modules: modules, Logger: log, NotifyURL: *notifyURL, Deadline: *deadline, Replicas: *replicas, TTL: *ttl,
+		RequireDurability: required,
+	}
+	if *monitor != "" {
+		cfg.DurabilitySources.Monitoring = strings.Split(*monitor, ",")
 	}
 	if slices.Contains(modules, app.HTTP) {
 		if cfg.Listener, err = listen(ctx, "--http", *httpAddr); err != nil {
@@ -72,7 +84,14 @@ func runModules(ctx context.Context, args []string, out, errOut io.Writer) error
 		return err
 	}
 	g.Go(func() error { return bank.Run(ctx) })
+	report, err := bank.Durability(ctx)
+	if err != nil {
+		return err
+	}
 	g.Go(func() error {
+		if _, err := fmt.Fprintf(out, "durability: %s\n", report); err != nil {
+			return err
+		}
 		if cfg.Listener != nil {
 			base := "http://" + cfg.Listener.Addr().String()
 			if awaitReady(ctx, base+"/readyz") == nil {

@@ -33,10 +33,10 @@ type Cluster struct {
 
 // RunCluster starts three servers, which sync lazily and keep their data in
 // temporary directories, and waits until they have a leader for JetStream. They
-// end with the test.
-func RunCluster(t testing.TB) *Cluster {
+// end with the test. The functions may change the options of each, by its index.
+func RunCluster(t testing.TB, change ...func(i int, o *server.Options)) *Cluster {
 	t.Helper()
-	return runCluster(t, false)
+	return runCluster(t, false, change...)
 }
 
 // RunFsyncCluster is [RunCluster] with servers that sync every write.
@@ -45,7 +45,7 @@ func RunFsyncCluster(t testing.TB) *Cluster {
 	return runCluster(t, true)
 }
 
-func runCluster(t testing.TB, fsync bool) *Cluster {
+func runCluster(t testing.TB, fsync bool, change ...func(i int, o *server.Options)) *Cluster {
 	t.Helper()
 	c := &Cluster{Servers: make([]*server.Server, nodes)}
 	routes := make([]*url.URL, nodes)
@@ -66,6 +66,9 @@ func runCluster(t testing.TB, fsync bool) *Cluster {
 			JetStream: true, StoreDir: t.TempDir(), SyncAlways: fsync,
 			NoSigs: true, NoLog: true,
 		})
+		for _, f := range change {
+			f(i, c.opts[i])
+		}
 	}
 	t.Cleanup(func() {
 		c.mu.Lock()

@@ -20,6 +20,9 @@ import (
 // ReadyTimeoutDefault is how long [Start] waits for the server.
 const ReadyTimeoutDefault = 10 * time.Second
 
+// LazySyncInterval is how often a server with LazySync syncs its disk.
+const LazySyncInterval = 2 * time.Minute
+
 // Config describes a server. The zero value is a server reachable only from
 // this process, with a temporary store that is fsynced on every write.
 type Config struct {
@@ -89,7 +92,8 @@ func Start(cfg Config) (*Server, error) {
 	opts := &server.Options{
 		ServerName: cfg.Name, DontListen: cfg.Listen == "",
 		JetStream: true, StoreDir: cfg.StoreDir, SyncAlways: !cfg.LazySync,
-		NoSigs: true, NoLog: true,
+		SyncInterval: LazySyncInterval,
+		NoSigs:       true, NoLog: true,
 	}
 	if cfg.Listen != "" {
 		// Validate has parsed it already.

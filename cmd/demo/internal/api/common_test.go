@@ -75,7 +75,9 @@ func newBank(t *testing.T) *bank {
 		Followers: func(context.Context) ([]api.Follower, error) {
 			return []api.Follower{{Name: "money-transfer", Kind: api.KindReactor, State: "active", Lag: 3}}, nil
 		},
-		Durability:    b.store.Durability,
+		Durability: func(ctx context.Context) (jetstream.Durability, error) {
+			return b.store.Durability(ctx, jetstream.DurabilitySources{})
+		},
 		Notifications: func() (notify.Stats, bool) { return notify.Stats{Received: 7}, true },
 		Logger:        log,
 	}

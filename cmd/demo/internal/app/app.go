@@ -36,8 +36,8 @@ type Config struct {
 	// Deadline is how long a transfer may wait for its debit. Defaults to
 	// [commands.DeadlineDefault].
 	Deadline time.Duration
-	// Fsync says how the servers sync, "" when that is not known.
-	Fsync string
+	// DurabilitySources are where to learn how the servers sync.
+	DurabilitySources jetstream.DurabilitySources
 	// Listener is where the HTTP module serves.
 	Listener net.Listener
 	// Logger defaults to slog.Default().
@@ -47,6 +47,9 @@ type Config struct {
 	// Replicas is the number of servers that keep a store that is made. Defaults
 	// to 1.
 	Replicas int
+	// RequireDurability is the least the servers must do for a commit. Defaults to
+	// no requirement.
+	RequireDurability jetstream.DurabilityLevel
 	// Service is the notification service in this process, if there is one.
 	Service *notify.Service
 	// TTL is how long a dead instance keeps its place. Defaults to 3 s.
@@ -79,7 +82,8 @@ type App struct {
 	// the module runs in this process, clients of the services where it does not.
 	Accounts, Customers, Transfers aggregate.Target
 
-	run []part
+	run      []part
+	reported reported
 }
 
 // part is something that runs until its context ends.
@@ -106,6 +110,9 @@ func New(ctx context.Context, cfg Config) (*App, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if err := a.checkDurability(ctx); err != nil {
+		return nil, fmt.Errorf("store %q: %w", StoreName, err)
 	}
 	if a.Accounts, err = target(a, AccountCommands, commands.AccountType()); err != nil {
 		return nil, err
@@ -258,7 +265,7 @@ func (a *App) serveHTTP(ctx context.Context) error {
 	h, err := api.New(api.Config{
 		Store: a.store, Accounts: a.Accounts, Customers: a.Customers, Transfers: a.Transfers,
 		AccountViews: r.accounts, CustomerViews: r.customers, TransferViews: r.transfers, Ledger: r.ledger,
-		Followers: a.Followers, Durability: a.durability, Notifications: a.notifications, Logger: a.cfg.Logger,
+		Followers: a.Followers, Durability: a.Durability, Notifications: a.notifications, Logger: a.cfg.Logger,
 	})
 	if err != nil {
 		return err
@@ -286,12 +293,6 @@ func (a *App) serveHTTP(ctx context.Context) error {
 		return srv.Close() // somebody keeps a request open for longer than that
 	})
 	return g.Wait()
-}
-
-func (a *App) durability(ctx context.Context) (jetstream.Durability, error) {
-	d, err := a.store.Durability(ctx)
-	d.Fsync = cmp.Or(a.cfg.Fsync, d.Fsync)
-	return d, err
 }
 
 func (a *App) notifications() (notify.Stats, bool) {

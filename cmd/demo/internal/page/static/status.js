@@ -90,13 +90,24 @@ function followers(list) {
   });
 }
 
+const levels = {
+  fsynced: ["good", "durable"],
+  "quorum-lazy": ["wait", "most machines may not lose power at once"],
+  "single-lazy": ["bad", "may lose writes when its machine loses power"],
+  memory: ["bad", "loses writes with the server"],
+  unknown: ["wait", "durability unknown"],
+};
+
 function durability(d) {
   const badge = $("durability");
   if (!d) return;
-  const always = d.fsync === "always";
-  badge.className = `badge ${always ? "good" : "bad"}`;
-  put(badge, `${always ? "durable" : "may lose writes"}: fsync ${d.fsync || "unknown"} · R${d.replicas} · ${d.storage}`);
-  badge.title = `NATS server ${d.serverVersion}`;
+  const [look, text] = levels[d.level] ?? levels.unknown;
+  badge.className = `badge ${look}`;
+  put(badge, `${text}: fsync ${d.fsync || "unknown"} · ${d.inSync} of ${d.replicas} in sync · ${d.storage}`);
+  const server = (s) =>
+    `${s.name || "?"} ${s.version || "?"}: fsync ${s.fsync}${s.leader ? ", leader" : ""}` +
+    (s.offline ? ", offline" : s.current ? "" : `, ${s.lag} behind`);
+  badge.title = [...(d.servers ?? []).map(server), ...(d.problems ?? [])].join("\n");
 }
 
 const shown = { received: -1, duplicates: -1 };
