@@ -102,8 +102,9 @@ func chainText(c *Commit) string {
 // fetched. Any message gives a commit or a [*FormatError], never a panic. The
 // commit shares the message's data. The genesis is no commit: see [IsGenesis].
 func Decode(m *Message) (*Commit, error) {
-	c := new(Commit)
-	if err := decodeHeaders(m, c); err != nil {
+	room := new(room)
+	c := &room.commit
+	if err := decodeHeaders(m, c, room); err != nil {
 		return nil, err
 	}
 	var cdc Codec
@@ -115,7 +116,7 @@ func Decode(m *Message) (*Commit, error) {
 	default:
 		return nil, formatError(m, fmt.Sprintf("content type %q is not known", ct), nil)
 	}
-	if err := decodePayload(m.Data, c, cdc); err != nil {
+	if err := decodePayload(m.Data, c, cdc, room); err != nil {
 		return nil, formatError(m, "payload", err)
 	}
 	i := 0
@@ -136,6 +137,18 @@ func Decode(m *Message) (*Commit, error) {
 	return c, nil
 }
 
+// room is what nearly every commit needs, in one allocation: one decision with one
+// event, and a state.
+type room struct {
+	commit    Commit
+	names     [1]string
+	decisions [1]Decision
+	events    [1]EventData
+	state     State
+	// taken tells that events is in use, or may be: a payload may repeat itself.
+	taken bool
+}
+
 // IsGenesis tells whether the message is the store's first, which describes the
 // store and belongs to no aggregate.
 func IsGenesis(m *Message) bool { return strings.HasSuffix(m.Subject, genesisSuffix) }
@@ -154,7 +167,7 @@ func splitNames(text string) []string {
 	return strings.Split(text, ",")
 }
 
-func decodeHeaders(m *Message, c *Commit) error {
+func decodeHeaders(m *Message, c *Commit, room *room) error {
 	format, flags, _ := strings.Cut(header(m.Header, headerFormat), " ")
 	if format != formatText {
 		return formatError(m, fmt.Sprintf("format version %q: this program reads version %s", format, formatText), nil)
@@ -181,7 +194,12 @@ func decodeHeaders(m *Message, c *Commit) error {
 		}
 	}
 	c.Sequence, c.Time = m.Sequence, m.Time.UTC()
-	c.EventNames = splitNames(header(m.Header, headerEvents))
+	if names := header(m.Header, headerEvents); names != "" && strings.IndexByte(names, ',') < 0 {
+		room.names[0] = names
+		c.EventNames = room.names[:]
+	} else {
+		c.EventNames = splitNames(names)
+	}
 	c.TraceParent = header(m.Header, headerTrace)
 	if text := header(m.Header, headerOrigin); text != "" {
 		if err := parseOrigin(text, c); err != nil {

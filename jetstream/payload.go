@@ -175,7 +175,7 @@ func fromMicros(n int64) time.Time {
 	return time.UnixMicro(n).UTC()
 }
 
-func decodePayload(data []byte, c *Commit, cdc Codec) error {
+func decodePayload(data []byte, c *Commit, cdc Codec, room *room) error {
 	if cdc == JSON {
 		return decodeJSON(data, c)
 	}
@@ -187,18 +187,24 @@ func decodePayload(data []byte, c *Commit, cdc Codec) error {
 			if n > MaxDecisions {
 				return errTooManyDecisions
 			}
-			c.Decisions = make([]Decision, 0, min(n, allocAhead))
-			left := len(c.EventNames)
+			c.Decisions = room.decisions[:0]
+			if n > len(room.decisions) {
+				c.Decisions = make([]Decision, 0, min(n, allocAhead))
+			}
+			left := c.EventNames
 			for range n {
 				if r.Err() != nil {
 					return r.Err()
 				}
-				d := readDecision(r, left)
-				left -= len(d.Events)
-				c.Decisions = append(c.Decisions, d)
+				c.Decisions = append(c.Decisions, Decision{})
+				d := &c.Decisions[len(c.Decisions)-1]
+				readDecision(r, d, left, room)
+				left = left[len(d.Events):]
 			}
 		case keyState:
-			c.State = readState(r)
+			room.state = State{}
+			c.State = &room.state
+			readState(r, c.State)
 		default:
 			r.Skip()
 		}
@@ -233,10 +239,9 @@ func checkPayload(c *Commit, err error) error {
 	return nil
 }
 
-// readDecision reads a decision of at most events events: the header has named
-// them all, so more need no memory.
-func readDecision(r *codec.Reader, events int) Decision {
-	var d Decision
+// readDecision reads a decision of at most as many events as there are names left:
+// the header has named them all, so more need no memory.
+func readDecision(r *codec.Reader, d *Decision, names []string, room *room) {
 	var id string
 	for range r.Map() {
 		switch string(r.Bytes()) {
@@ -269,23 +274,27 @@ func readDecision(r *codec.Reader, events int) Decision {
 			d.Metadata = make(map[string]string, min(n, allocAhead))
 			for range n {
 				if r.Err() != nil {
-					return d
+					return
 				}
 				k := r.String()
 				d.Metadata[k] = r.String()
 			}
 		case keyEvents:
 			n := r.Array()
-			if n > events {
+			if n > len(names) {
 				r.Fail(errTooManyEvents)
-				return d
+				return
 			}
-			d.Events = make([]EventData, 0, n)
-			for range n {
+			d.Events = room.events[:0]
+			if n != 1 || len(names) != 1 || room.taken {
+				d.Events = make([]EventData, 0, n)
+			}
+			room.taken = true
+			for i := range n {
 				if r.Err() != nil {
-					return d
+					return
 				}
-				d.Events = append(d.Events, readEvent(r))
+				d.Events = append(d.Events, readEvent(r, names[i]))
 			}
 		default:
 			r.Skip()
@@ -296,7 +305,6 @@ func readDecision(r *codec.Reader, events int) Decision {
 	} else {
 		d.CommandID = id
 	}
-	return d
 }
 
 // small reads a number of which only a few values mean something; others are
@@ -309,12 +317,17 @@ func small(r *codec.Reader) uint8 {
 	return uint8(n)
 }
 
-func readEvent(r *codec.Reader) EventData {
+// readEvent reads an event that the header has, or should have, named.
+func readEvent(r *codec.Reader, named string) EventData {
 	e := EventData{Version: 1}
 	for range r.Map() {
 		switch string(r.Bytes()) {
 		case keyName:
-			e.Name = r.String()
+			if name := r.Bytes(); string(name) == named {
+				e.Name = named
+			} else {
+				e.Name = string(name)
+			}
 		case keyVersion:
 			n := r.Int()
 			if n < 1 || n > math.MaxInt32 {
@@ -334,8 +347,7 @@ func readEvent(r *codec.Reader) EventData {
 	return e
 }
 
-func readState(r *codec.Reader) *State {
-	s := new(State)
+func readState(r *codec.Reader, s *State) {
 	for range r.Map() {
 		switch string(r.Bytes()) {
 		case keyFingerprint:
@@ -350,7 +362,6 @@ func readState(r *codec.Reader) *State {
 			r.Skip()
 		}
 	}
-	return s
 }
 
 func readCodec(r *codec.Reader) Codec {

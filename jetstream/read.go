@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -45,13 +46,10 @@ func (s *Store) Last(ctx context.Context, typ, id string, from Source) (*Commit,
 // ends or [Config.AppendTimeout] is over. Reads change nothing, so all of them
 // may be repeated.
 func retried[T any](ctx context.Context, s *Store, read func(context.Context) (T, error)) (T, error) {
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, s.timeout)
-		defer cancel()
-	}
-	for wait := newBackoff(); ; {
-		attempt, cancel := context.WithTimeout(ctx, s.attempt)
+	began, wait := time.Now(), backoff{wait: backoffFirst}
+	_, bounded := ctx.Deadline()
+	for {
+		attempt, cancel := context.WithTimeout(ctx, min(s.attempt, s.timeout))
 		v, err := read(attempt)
 		cancel()
 		if err == nil || errors.Is(err, wire.ErrNotFound) || errors.Is(err, wire.ErrTooMany) ||
@@ -60,6 +58,13 @@ func retried[T any](ctx context.Context, s *Store, read func(context.Context) (T
 		}
 		if number := wire.Number(err); number != 0 && !transient(number) {
 			return v, err
+		}
+		// The first attempt has a bound of its own, and nearly always answers.
+		if !bounded {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadline(ctx, began.Add(s.timeout)) //nolint:fatcontext // once
+			defer cancel()
+			bounded = true
 		}
 		if stop := wait.next(ctx); stop != nil {
 			return v, fmt.Errorf("%w: %w", ErrUnavailable, errors.Join(stop, err))

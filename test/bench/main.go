@@ -107,6 +107,34 @@ func rows() []row {
 			about: "an archive into a new store; raw: PublishMsgAsync of the same messages with expectations",
 		},
 		{
+			name: "scan", target: 0.8, run: scan,
+			about: "the whole store, commit by commit; raw: an ordered consumer, nothing decoded",
+		},
+		{
+			name: "history", target: 1, run: historyRow,
+			about: "the history of an aggregate of 100 commits; raw: a direct get for each, one after the other",
+		},
+		{
+			name: "load-events", target: 0.67, run: loadEvents,
+			about: "load aggregates of 10 to 100 k events whose commits carry the state; raw: one direct get",
+		},
+		{
+			name: "state-bytes", target: 1.5, lower: true, run: stateCost,
+			about: "files of commits that carry the state; raw: of those that do not",
+		},
+		{
+			name: "allocs-append", target: 1, lower: true, run: allocsAppend,
+			about: "allocations of an append beyond nats.go's; raw: 30",
+		},
+		{
+			name: "allocs-load", target: 1, lower: true, run: allocsLoad,
+			about: "allocations of a load beyond nats.go's; raw: 30",
+		},
+		{
+			name: "memory-1m", target: 1, lower: true, full: true, run: memory,
+			about: "the server's memory for each of 1 M aggregates; raw: 400 B",
+		},
+		{
 			name: "hot-aggregate", target: 20, run: hotAggregate(256), replicas: clusterSize, fsync: true,
 			about: "256 clients, one aggregate, R3, fsync; raw: one writer's chain of PublishMsg",
 		},
