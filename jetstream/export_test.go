@@ -51,6 +51,13 @@ func (s *Store) WithConn(nc *nats.Conn) *Store {
 	return &other
 }
 
+// Patient is the store with the time-outs that Open gives it.
+func (s *Store) Patient() *Store {
+	other := *s
+	other.attempt, other.timeout = AttemptTimeoutDefault, AppendTimeoutDefault
+	return &other
+}
+
 // AllHeaders lists the headers that the format gives a meaning to.
 var AllHeaders = []string{
 	headerCommit, headerChain, headerEvents, headerFormat, headerOrigin, headerTx, headerContentType, headerTrace,

@@ -29,7 +29,7 @@ func editable(t *testing.T, nc *nats.Conn, replicas int) *jetstream.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return jetstream.NewStoreForTest(cfg.Name, id, jetstream.PartitionsDefault).WithConn(nc)
+	return jetstream.NewStoreForTest(cfg.Name, id, jetstream.PartitionsDefault).WithConn(nc).Patient()
 }
 
 // verified collects what a verification finds, but for settings that a test has
