@@ -278,9 +278,9 @@ func (s *sending) attempt(ctx context.Context) (Result, error) {
 	}
 }
 
-func (s *sending) request(ctx context.Context, name string, header nats.Header) (*nats.Msg, error) {
+func (s *sending) request(ctx context.Context, command string, header nats.Header) (*nats.Msg, error) {
 	return s.nc.RequestMsgWithContext(ctx, &nats.Msg{
-		Subject: protocol.CommandSubject(s.store, s.Client.name, name, s.id), Header: header, Data: s.command.Body,
+		Subject: protocol.CommandSubject(s.store, s.name, command, s.id), Header: header, Data: s.command.Body,
 	})
 }
 

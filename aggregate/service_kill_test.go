@@ -226,7 +226,7 @@ func killed(t *testing.T, url string, replicas int, disturb func(stream string))
 	for i := range count {
 		want := credits[i].Load()
 		snap, err := repo.Load(t.Context(), strconv.Itoa(i))
-		if err != nil || snap.State.Cents != want || snap.Version != uint64(want)+1 { //nolint:gosec // a count
+		if err != nil || snap.State.Cents != want || snap.Version != uint64(want)+1 {
 			t.Errorf("account %d: %+v %v, want %d", i, snap, err, want)
 		}
 		seen := map[string]bool{}

@@ -361,7 +361,7 @@ func TestDecodeStrict(t *testing.T) {
 		At time.Time `json:"at"`
 	}
 	for text, want := range map[string]string{
-		`{"n":1,"list":["a"]}`: "", ` {"n":1} `: "", `{}`: "", `{"m":1}`: "unknown field", `{"n":"x"}`: "", `null`: "null",
+		`{"n":1,"list":["a"]}`: "", "\n{\"n\":1}\t": "", `{}`: "", `{"m":1}`: "unknown field", `{"n":"x"}`: "", `null`: "null",
 		`{"n":1}{}`: "more after", `{"n":1`: "too early", ``: "too early", `{"n":1.5}`: "",
 	} {
 		var p plain

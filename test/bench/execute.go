@@ -84,8 +84,29 @@ func executeUncached(ctx context.Context, e *env) (*result, error) {
 		}))})
 }
 
+// commanding are both sides of a command over request-reply, each for one of many
+// aggregates. Two calls at once need two aggregates.
+type commanding struct {
+	ours, raw      func(ctx context.Context, i int) error
+	request, reply *nats.Msg
+}
+
 // command sends commands to a service on another connection.
-func command(ctx context.Context, e *env) (_ *result, err error) {
+func command(ctx context.Context, e *env) (*result, error) {
+	return e.commanding(ctx, func(ctx context.Context, c *commanding) (*result, error) {
+		r, err := measure(ctx, e, e.plan(80, 120),
+			contender{"ours", timed(turns(writers, c.ours))}, contender{"raw", timed(turns(writers, c.raw))})
+		if err == nil {
+			r.notef("request %d bytes, reply %d bytes with headers", c.request.Size(), c.reply.Size())
+		}
+		return r, err
+	})
+}
+
+// commanding starts a service and an echo, and stops them.
+func (e *env) commanding(
+	ctx context.Context, run func(context.Context, *commanding) (*result, error),
+) (_ *result, err error) {
 	repo, _, err := e.commandSide(ctx, 0, writers)
 	if err != nil {
 		return nil, err
@@ -110,12 +131,11 @@ func command(ctx context.Context, e *env) (_ *result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	execute := func(ctx context.Context, i int) error {
+	c := &commanding{ours: func(ctx context.Context, i int) error {
 		_, err := client.Execute(ctx, aggregateID(i), someCredit)
 		return err
-	}
-	request, reply, err := e.overhear(ctx, execute)
-	if err != nil {
+	}}
+	if c.request, c.reply, err = e.overhear(ctx, c.ours); err != nil {
 		return nil, err
 	}
 	msg, err := e.capture(aggregateID(0))
@@ -129,27 +149,21 @@ func command(ctx context.Context, e *env) (_ *result, err error) {
 	}
 	defer echo.Close()
 	if _, err := echo.Subscribe("echo.*.*.*", func(m *nats.Msg) {
-		reply.Subject = m.Reply
-		_ = echo.PublishMsg(reply)
+		_ = echo.PublishMsg(&nats.Msg{Subject: m.Reply, Header: c.reply.Header, Data: c.reply.Data})
 	}); err != nil {
 		return nil, err
 	}
 	if err := echo.Flush(); err != nil {
 		return nil, err
 	}
-	r, err := measure(ctx, e, e.plan(80, 120),
-		contender{"ours", timed(turns(writers, execute))},
-		contender{"raw", timed(turns(writers, func(ctx context.Context, i int) error {
-			request.Subject = "echo.account.credit." + aggregateID(i)
-			if _, err := e.rawNC.RequestMsgWithContext(ctx, request); err != nil {
-				return err
-			}
-			return raw.publish(ctx, i)
-		}))})
-	if err == nil {
-		r.notef("request %d bytes, reply %d bytes with headers", request.Size(), reply.Size())
+	c.raw = func(ctx context.Context, i int) error {
+		request := &nats.Msg{Subject: "echo.account.credit." + aggregateID(i), Header: c.request.Header, Data: c.request.Data}
+		if _, err := e.rawNC.RequestMsgWithContext(ctx, request); err != nil {
+			return err
+		}
+		return raw.publish(ctx, i)
 	}
-	return r, err
+	return run(ctx, c)
 }
 
 // overhear returns the request and the reply of one command, for the raw side to

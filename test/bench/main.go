@@ -91,6 +91,10 @@ func rows() []row {
 			about: "a command over request-reply; raw: core request and PublishMsg",
 		},
 		{
+			name: "command-latency", target: 0.5, run: commandLatency,
+			about: "a command's p99 at half of the load that saturates; raw: core request and PublishMsg, same load",
+		},
+		{
 			name: "catchup", target: 0.8, run: catchup,
 			about: "a keyed view catches up; raw: pull consumer without acks",
 		},
