@@ -23,20 +23,27 @@ func (s *Store) LastCopied(ctx context.Context) (*Commit, error) {
 
 // CopyOf is the position in this store, a copy, of what stood at a position of the
 // store it was copied from: that of the newest commit copied from there at or
-// before it. A position of this store is returned as it is. Returns a
-// [*ForeignPositionError] when nothing was copied from there.
+// before it. A position of this store is returned as it is. In a copy of a copy it
+// knows the positions of the store where everything began, and of the one that was
+// copied last. Returns a [*ForeignPositionError] for those of any other.
 func (s *Store) CopyOf(ctx context.Context, p Position) (Position, error) {
 	if p.IsZero() || p.store == s.id {
 		return p, nil
 	}
-	c, err := s.lastCopied(ctx, func(o *Origin) bool { return o.Store == p.store && o.Sequence <= p.sequence })
-	if errors.Is(err, ErrNotFound) {
-		return Position{}, &ForeignPositionError{Position: p, Store: s.name}
+	// What came from a store stands together: first of all, or last.
+	for _, matches := range []func(*Origin) bool{
+		func(o *Origin) bool { return o.Store == p.store && o.Sequence <= p.sequence },
+		func(o *Origin) bool { return o.Store != p.store || o.Sequence <= p.sequence },
+	} {
+		c, err := s.lastCopied(ctx, matches)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return Position{}, fmt.Errorf("copy of position %q in store %q: %w", p, s.name, err)
+		}
+		if err == nil && c.Origin.Store == p.store {
+			return s.Position(c.Sequence), nil
+		}
 	}
-	if err != nil {
-		return Position{}, fmt.Errorf("copy of position %q in store %q: %w", p, s.name, err)
-	}
-	return s.Position(c.Sequence), nil
+	return Position{}, &ForeignPositionError{Position: p, Store: s.name}
 }
 
 // lastCopied finds the last of the copied commits that match: the first ones, up to

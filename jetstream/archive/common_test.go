@@ -319,3 +319,6 @@ func both(t *testing.T, test func(t *testing.T, connect func() *nats.Conn, repli
 		test(t, func() *nats.Conn { return c.Conn(t) }, 3, c)
 	})
 }
+
+func typeOf(key string) string { typ, _, _ := strings.Cut(key, " "); return typ }
+func idOf(key string) string   { _, id, _ := strings.Cut(key, " "); return id }
