@@ -20,7 +20,7 @@ type copied struct {
 }
 
 // until is when the newest commit that was copied was first stored, if any was.
-func (c *copied) until(ctx context.Context, store eventStore) (at time.Time, is bool, err error) {
+func (c *copied) until(ctx context.Context, store copyInfo) (at time.Time, is bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.known {

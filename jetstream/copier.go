@@ -182,9 +182,9 @@ func (c *copier) place(ctx context.Context, i *copied) error {
 	//nolint:gosec // a length
 	if head.CommitID != commit.Previous || head.Ordinal+1 != commit.Ordinal ||
 		head.Version+uint64(commit.Events()) != commit.Version {
-		return c.fault(i, fmt.Sprintf("follows commit %q with ordinal %d and version %d, but the aggregate's last one here is "+
-			"%q with ordinal %d and version %d", commit.Previous, commit.Ordinal, commit.Version,
-			head.CommitID, head.Ordinal, head.Version), nil)
+		return c.fault(i, fmt.Sprintf("follows commit %q with ordinal %d and version %d, "+
+			"but the aggregate's last one here is %q with ordinal %d and version %d",
+			commit.Previous, commit.Ordinal, commit.Version, head.CommitID, head.Ordinal, head.Version), nil)
 	}
 	i.seq, i.after = c.next, head.Sequence
 	c.next++

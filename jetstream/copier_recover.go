@@ -52,7 +52,7 @@ func (c *copier) resend() error {
 		}
 		if err := c.publish(i); err != nil {
 			if n > 0 {
-				return nil //nolint:nilerr // those before it come first
+				return nil // those before it come first
 			}
 			return err
 		}
@@ -140,8 +140,8 @@ func (c *copier) compare(ctx context.Context, i *copied) error {
 	case err != nil:
 		return fmt.Errorf("copy into store %q: %w", c.s.name, err)
 	case m.Sequence != i.after && m.Sequence < i.seq:
-		return c.fault(i, fmt.Sprintf("follows the commit at %d here, but the aggregate's last one is at %d", i.after, m.Sequence),
-			ErrNotACopy)
+		return c.fault(i, fmt.Sprintf("follows the commit at %d here, but the aggregate's last one is at %d",
+			i.after, m.Sequence), ErrNotACopy)
 	}
 	return nil
 }

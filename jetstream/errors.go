@@ -186,8 +186,8 @@ type ForeignPositionError struct {
 
 // Error names the position and the store.
 func (e *ForeignPositionError) Error() string {
-	return fmt.Sprintf("position %q does not belong to store %q (was the store made anew? If it is a copy, Store.CopyOf tells the position there)",
-		e.Position, e.Store)
+	return fmt.Sprintf("position %q does not belong to store %q "+
+		"(was the store made anew? If it is a copy, Store.CopyOf tells the position there)", e.Position, e.Store)
 }
 
 // FormatError is a message that is not a commit this version can read.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -38,7 +39,7 @@ func samples(t testing.TB) map[string][]byte {
 	for i := range 12 {
 		w := f.write("order big")
 		w.After = head
-		w.Decisions[0].Kind, w.Decisions[0].Trigger, w.Decisions[0].CommandID = jetstream.KindCommand, jetstream.Trigger{}, fmt.Sprint(i)
+		w.Decisions[0].Kind, w.Decisions[0].Trigger, w.Decisions[0].CommandID = jetstream.KindCommand, jetstream.Trigger{}, strconv.Itoa(i)
 		w.Decisions[0].Outcome, w.Decisions[0].Code = jetstream.OutcomeEvents, ""
 		w.Decisions[0].Events = []jetstream.EventData{{Name: "big", Data: noise(60_000)}}
 		var err error
@@ -126,7 +127,7 @@ func TestDamagedArchives(t *testing.T) {
 				continue
 			}
 			got, _, err := messages(b[:at])
-			whereAndWhat(t, fmt.Sprintf("%s: cut at %d", name, at), err, archive.ErrTruncated)
+			_ = whereAndWhat(t, fmt.Sprintf("%s: cut at %d", name, at), err, archive.ErrTruncated)
 			same(t, all, got)
 		}
 		// Frames that are missing, twice, or elsewhere.
@@ -147,7 +148,7 @@ func TestDamagedArchives(t *testing.T) {
 			"more":     append(slices.Clone(b), 0),
 		} {
 			got, _, err := messages(bad)
-			whereAndWhat(t, name+": "+what, err, archive.ErrDamaged)
+			_ = whereAndWhat(t, name+": "+what, err, archive.ErrDamaged)
 			same(t, all, got)
 		}
 	}
@@ -190,12 +191,12 @@ func TestForeignArchives(t *testing.T) {
 		"rossby-archive 1\nR\x04\x00\x00\x00": archive.ErrTruncated,
 	} {
 		_, _, err := messages([]byte(text))
-		whereAndWhat(t, text, err, want)
+		_ = whereAndWhat(t, text, err, want)
 	}
 	a, b := frames(t, all["plain"]), frames(t, all["packed"])
 	a[2] = b[2]
 	_, _, err := messages(slices.Concat(a...))
-	whereAndWhat(t, "another's frame", err, archive.ErrDamaged)
+	_ = whereAndWhat(t, "another's frame", err, archive.ErrDamaged)
 }
 
 // TestImportOfDamage: what is before the damage arrives, whole, and the archive as

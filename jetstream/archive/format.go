@@ -122,7 +122,7 @@ func appendRecord(b []byte, m *jetstream.Message) []byte {
 		}
 	}
 	slices.Sort(names)
-	b = binary.AppendUvarint(b, uint64(n)) //nolint:gosec // a length
+	b = binary.AppendUvarint(b, uint64(n))
 	for _, name := range names {
 		for _, value := range m.Header[name] {
 			b = appendText(appendText(b, name), value)

@@ -19,7 +19,7 @@ func TestRanges(t *testing.T) {
 	from := open(t, nc, jetstream.Config{})
 	f := newFiller(t, from)
 	to := open(t, nc, jetstream.Config{Partitions: 2})
-	var parts [][]byte
+	parts := make([][]byte, 0, 5)
 	var after jetstream.Position
 	total := uint64(0)
 	for range 5 {

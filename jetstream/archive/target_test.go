@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -127,20 +128,17 @@ func TestLargeCommits(t *testing.T) {
 	}
 	nc := run(most)
 	from := open(t, nc, jetstream.Config{})
-	var heads []jetstream.Head
 	head := jetstream.Head{}
 	for _, size := range []int{10, most - 1000, 10} {
 		var err error
 		if head, err = from.Append(t.Context(), one("a", head, noise(size))); err != nil {
 			t.Fatal(err)
 		}
-		heads = append(heads, head)
 	}
 	// The largest that fits at all.
 	for size := most; ; size-- {
-		largest, err := from.Append(t.Context(), one("b", jetstream.Head{}, noise(size)))
+		_, err := from.Append(t.Context(), one("b", jetstream.Head{}, noise(size)))
 		if err == nil {
-			heads = append(heads, largest)
 			break
 		}
 		if !is[*jetstream.RefusedError](err) {
@@ -224,9 +222,7 @@ func TestCompareFinds(t *testing.T) {
 				return []*nats.Msg{m}
 			}
 			more := nats.NewMsg(strings.Replace(m.Subject, "a1", "zz", 1))
-			for k, v := range m.Header {
-				more.Header[k] = v
-			}
+			maps.Copy(more.Header, m.Header)
 			more.Header["Rossby-Commit"], more.Header["Rossby-Chain"], more.Data = []string{"more"}, []string{"1 1 -"}, m.Data
 			delete(more.Header, "Rossby-Origin")
 			return []*nats.Msg{more, m}
