@@ -96,7 +96,7 @@ func instance() string {
 	if err != nil {
 		host = "unknown"
 	}
-	return host + "/" + rand.Text()
+	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text())
 }
 
 // streamInfo asks the stream's leader. It returns [ErrNoStream] when there is
