@@ -131,10 +131,14 @@ func TestGroupCommit(t *testing.T) { // C48
 			})
 		}
 		one, two := jetstream.NewCommandID(), jetstream.NewCommandID()
+		const (
+			other = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+			trace = "00-1bf7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+		)
 		before := head(t, store)
 		calls := []asked{
-			{command: debit{10}, opts: opts(aggregate.CommandID(one))},             // 0: 89 left, version 3
-			{command: move{Out: 9, In: 1}, opts: opts(aggregate.ExpectVersion(3))}, // 1: 81, version 5
+			{command: debit{10}, opts: opts(aggregate.CommandID(one), aggregate.TraceParent(other))},             // 0: 89 left, version 3
+			{command: move{Out: 9, In: 1}, opts: opts(aggregate.ExpectVersion(3), aggregate.TraceParent(trace))}, // 1: 81, version 5
 			{command: debit{82}}, // 2: rejected by what the others left
 			{command: credit{}},  // 3: nothing
 			{command: debit{1}, opts: opts(aggregate.ExpectVersion(3))},                                                   // 4: another version
@@ -209,6 +213,9 @@ func TestGroupCommit(t *testing.T) { // C48
 				t.Fatal(err)
 			}
 			ids = append(ids, e.EventID)
+			if want := map[uint64]string{3: other, 4: trace, 5: trace}[e.Version]; e.TraceParent != want {
+				t.Errorf("version %d belongs to trace %q", e.Version, e.TraceParent)
+			}
 			if (e.Metadata["user"] == "u") != (e.Version == 7) || e.Version == 7 && e.Correlation != two {
 				t.Errorf("%+v", e.Meta)
 			}
@@ -221,15 +228,15 @@ func TestGroupCommit(t *testing.T) { // C48
 		}
 		balance(t, newRepo(t, store), "a1", 0, 7)
 		// Asked again, elsewhere: every one that was recorded gets its first outcome.
-		other := newRepo(t, store)
+		elsewhere := newRepo(t, store)
 		for _, i := range []int{0, 12, 13} {
-			r := must(t, other, "a1", calls[i].command, calls[i].opts...)
+			r := must(t, elsewhere, "a1", calls[i].command, calls[i].opts...)
 			if !r.Duplicate || r.Version != got[i].res.Version || len(r.Events) != len(got[i].res.Events) ||
 				r.Events[0].EventID != got[i].res.Events[0].EventID {
 				t.Errorf("%d: %+v, first %+v", i, r, got[i].res)
 			}
 		}
-		if _, err := other.Execute(t.Context(), "a1", debit{82}, trigger("much")); !errors.Is(err, aggregate.ErrRejected) {
+		if _, err := elsewhere.Execute(t.Context(), "a1", debit{82}, trigger("much")); !errors.Is(err, aggregate.ErrRejected) {
 			t.Error(err)
 		}
 		if s := repo.Stats(); s.Groups[3] != 1 || s.Decisions != s.Commits+5 || s.Duplicates != 3 {
@@ -346,6 +353,32 @@ func TestGroupContexts(t *testing.T) {
 				t.Errorf("%d %+v", tries, got)
 			}
 			balance(t, newRepo(t, store), "a1", 0, 2)
+		})
+
+		t.Run("AfterAConflict", func(t *testing.T) {
+			t.Parallel()
+			store := newStore(t, connect(), jetstream.Config{Replicas: replicas})
+			repo, other := newRepo(t, store), newRepo(t, reopen(t, connect(), store))
+			must(t, repo, "a1", open{100})
+			ctx, cancel := context.WithCancel(t.Context())
+			tries := 0
+			got := grouped(t, repo, "a1",
+				asked{ctx: ctx, command: debit{50}}, // sent once, in vain; then its caller leaves
+				asked{compute: func(a account, _ aggregate.Decision) (any, error) {
+					switch tries++; tries {
+					case 1:
+						must(t, other, "a1", debit{1})
+					case 2:
+						cancel()
+						leaves(t, repo)
+					}
+					return debit(a), nil
+				}},
+			)
+			if !errors.Is(got[0].err, jetstream.ErrUnavailable) || got[1].err != nil || got[1].res.Events[0].Event != (debited{99}) || tries != 3 {
+				t.Errorf("%d %+v", tries, got)
+			}
+			balance(t, newRepo(t, store), "a1", 0, 3)
 		})
 
 		t.Run("OnItsWay", func(t *testing.T) {

@@ -266,6 +266,14 @@ func TestTriggersAfterAnImport(t *testing.T) { // C19, AC-A18: a re-published ev
 	copyCommits(t, old, fresh, "target")
 	copyCommits(t, old, fresh, "cause") // behind what it led to
 	there := newRepo(t, fresh)
+	// Of the copied commits, those older than the event are not read.
+	cause := lastCommit(t, fresh, "cause")
+	copied := aggregate.TriggeredBy(aggregate.Trigger{
+		Subscriber: "mirror", EventID: cause.EventID(0), Step: "other", Time: cause.Origin.Time.Add(time.Minute),
+	})
+	if n := sentBy(nc, func() { must(t, newRepo(t, fresh), "target", credit{}, copied) }); n > 10 {
+		t.Errorf("%d requests", n)
+	}
 	must(t, there, "new", open{7}) // one that nobody handled yet
 	run(t, reactor(fresh, there))
 	for _, want := range []string{"cause true 302", "new false 303"} {
