@@ -30,10 +30,15 @@ const (
 // staleReads is how many replicas may answer short before the leader is asked.
 const staleReads = 3
 
+// own begins the names of the aggregate types that are Rossby's own: unique keys, and
+// the store's description.
+const own = "_"
+
 // Scan yields every commit of the store, or every commit of one aggregate type. It
 // is complete as [Store.History] is. A scan of the whole store meets every message,
 // so it finds holes: a [*DamageError]. Whether each commit follows the one before
-// is not checked: see [Store.Verify].
+// is not checked: see [Store.Verify]. What Rossby keeps in the store for itself is left
+// out: see [Store.Messages].
 func (s *Store) Scan(ctx context.Context, typ string, r Range) iter.Seq2[*Commit, error] {
 	return func(yield func(*Commit, error) bool) {
 		err := r.validate(false)
@@ -49,7 +54,7 @@ func (s *Store) Scan(ctx context.Context, typ string, r Range) iter.Seq2[*Commit
 				yield(nil, fmt.Errorf("scan of store %q: %w", s.name, err))
 				return
 			}
-			if IsGenesis(&m) || !r.wantsMessage(&m) {
+			if strings.HasPrefix(m.Subject, s.prefix+own) || !r.wantsMessage(&m) {
 				continue
 			}
 			c, err := Decode(&m)

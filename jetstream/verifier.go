@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"strings"
 
 	"github.com/rossby-go/rossby/internal/wire"
 )
@@ -60,7 +61,7 @@ func (r *verifier) message(ctx context.Context, m *Message) error {
 	if err := r.nextTx(m.Subject, c.Sequence, c.Tx); err != nil {
 		return err
 	}
-	if due, err := r.Subject(c.Type, c.ID); err != nil || due != m.Subject {
+	if due, err := r.due(c); err != nil || due != m.Subject {
 		err := r.found(&DamageError{
 			Kind: DamagePartition, Subject: m.Subject, Sequence: m.Sequence, Through: m.Sequence,
 			Detail: misplaced(due, err),
@@ -73,6 +74,14 @@ func (r *verifier) message(ctx context.Context, m *Message) error {
 		return err
 	}
 	return r.commit(ctx, m.Subject, c)
+}
+
+// due is the subject that a commit belongs on.
+func (r *verifier) due(c *Commit) (string, error) {
+	if strings.HasPrefix(c.Type, own) {
+		return r.subjectOf(c.Type, c.ID), nil
+	}
+	return r.Subject(c.Type, c.ID)
 }
 
 func misplaced(due string, err error) string {

@@ -7,7 +7,6 @@ import (
 	"iter"
 	"math/rand/v2"
 	"strconv"
-	"strings"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
@@ -94,7 +93,10 @@ func (s *Store) Verify(ctx context.Context, v Verification) iter.Seq2[*DamageErr
 		switch {
 		case v.Type != "":
 			r.done.Last = 1
-			err = r.aggregate(ctx, v.Type, v.ID)
+			var subject string
+			if subject, err = s.Subject(v.Type, v.ID); err == nil {
+				err = r.aggregate(ctx, subject)
+			}
 			r.done.Sequence = 1
 		case v.Sample > 0:
 			err = r.sample(ctx, v.Sample)
@@ -225,17 +227,10 @@ func (r *verifier) sample(ctx context.Context, n int) error {
 			return err
 		}
 		r.done.Sequence = uint64(i) + 1
-		typ, id, ok := splitSubject(m.Subject)
-		switch {
-		case seen[m.Subject] || IsGenesis(&m):
+		if seen[m.Subject] || IsGenesis(&m) {
 			continue
-		case !ok:
-			_, err = Decode(&m)
-			err = r.unreadable(&m, err)
-		case !strings.HasPrefix(typ, "_"):
-			err = r.aggregate(ctx, typ, id)
 		}
-		if err != nil {
+		if err := r.aggregate(ctx, m.Subject); err != nil {
 			return err
 		}
 		seen[m.Subject] = true
@@ -246,11 +241,7 @@ func (r *verifier) sample(ctx context.Context, n int) error {
 
 // aggregate verifies one aggregate alone: every message on its subject, one get
 // each.
-func (r *verifier) aggregate(ctx context.Context, typ, id string) error {
-	subject, err := r.Subject(typ, id)
-	if err != nil {
-		return err
-	}
+func (r *verifier) aggregate(ctx context.Context, subject string) error {
 	end, err := r.last(ctx, subject, Leader)
 	if errors.Is(err, wire.ErrNotFound) {
 		return nil

@@ -306,6 +306,15 @@ func TestDamagedFiles(t *testing.T) {
 				if _, err := jetstream.Attach(t.Context(), r.nc, s.Name()); !errors.Is(err, jetstream.ErrStoreNotFound) {
 					t.Error(err)
 				}
+				// Made anew it is another store, and what was kept of this one is refused.
+				anew, err := jetstream.Open(t.Context(), r.nc, jetstream.Config{Name: s.Name()})
+				if err != nil {
+					t.Log(err)
+					return
+				}
+				if _, err := anew.Sequence(s.Position(5)); anew.ID() == s.ID() || !is[*jetstream.ForeignPositionError](err) {
+					t.Error(anew.ID(), err)
+				}
 				return
 			}
 			all := verified(t, s, jetstream.Verification{})

@@ -164,8 +164,10 @@ func memory(ctx context.Context, e *env) (*result, error) {
 	}
 	each := func(n int64) float64 { return float64(n) / float64(aggregates) }
 	r := &result{unit: "B", ours: max(each(started-empty), 1), raw: bytesAnAggregate}
-	r.notef("ours is the server's resident memory after a start, for each of %d aggregates; raw is what it may be", aggregates)
-	r.notef("server: empty %d MB, after %d appends %d MB, started again %d MB", empty>>20, aggregates, filled>>20, started>>20)
+	r.notef("ours is the server's resident memory after a start, for each of %d aggregates; raw is what it may be",
+		aggregates)
+	r.notef("server: empty %d MB, after %d appends %d MB, started again %d MB",
+		empty>>20, aggregates, filled>>20, started>>20)
 	r.notef("Store.Verify at its end: %.0f B an aggregate",
 		max(float64(after.HeapAlloc)-float64(before.HeapAlloc), 0)/float64(aggregates))
 	return r, nil

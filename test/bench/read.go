@@ -37,7 +37,9 @@ func scan(ctx context.Context, e *env) (*result, error) {
 	}
 	verify := func(ctx context.Context, _ int) (time.Duration, error) {
 		begin, done := time.Now(), jetstream.Verified{}
-		v := jetstream.Verification{Schemas: []*jetstream.Schema{accountEvents}, Progress: func(p jetstream.Verified) { done = p }}
+		v := jetstream.Verification{
+			Schemas: []*jetstream.Schema{accountEvents}, Progress: func(p jetstream.Verified) { done = p },
+		}
 		for damage, err := range e.store.Verify(ctx, v) {
 			if err == nil {
 				err = damage
@@ -56,7 +58,8 @@ func scan(ctx context.Context, e *env) (*result, error) {
 		return nil, err
 	}
 	r.rate = true
-	r.notef("raw is Consume of nats.go's ordered consumer, which decodes nothing; verify is Store.Verify with the events' schema")
+	r.notef("raw is Consume of nats.go's ordered consumer, which decodes nothing; " +
+		"verify is Store.Verify with the events' schema")
 	return r, nil
 }
 
@@ -234,8 +237,12 @@ func historyRow(ctx context.Context, e *env) (*result, error) {
 			}
 			return nil
 		}))},
-		contender{"batches of 4", timed(turns(aggregates, func(_ context.Context, i int) error { return e.batches(order[i], 4) }))},
-		contender{"batch of 100", timed(turns(aggregates, func(_ context.Context, i int) error { return e.batches(order[i], 100) }))},
+		contender{"batches of 4", timed(turns(aggregates, func(_ context.Context, i int) error {
+			return e.batches(order[i], 4)
+		}))},
+		contender{"batch of 100", timed(turns(aggregates, func(_ context.Context, i int) error {
+			return e.batches(order[i], 100)
+		}))},
 	)
 	if err != nil || e.only != "" {
 		return r, err
