@@ -99,6 +99,14 @@ func rows() []row {
 			about: "a keyed view catches up; raw: pull consumer without acks",
 		},
 		{
+			name: "follower", target: 0.5, run: followed,
+			about: "a reactor without effects, ordered by aggregate; raw: pull consumer, explicit acks",
+		},
+		{
+			name: "handover", target: 1, lower: true, run: handover,
+			about: "from the end of a gateway's owner to the next one's first delivery; raw: the bound",
+		},
+		{
 			name: "bytes", target: 1.5, lower: true, run: bytesRow,
 			about: "size of a one-event commit with state; raw: the event and 250 bytes",
 		},
