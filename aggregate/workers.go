@@ -58,13 +58,20 @@ type workers struct {
 
 // line are the tasks of one aggregate.
 type line struct {
-	count   int
-	waiting []task
+	// count are those waiting and inside.
+	count, inside int
+	waiting       []task
 	// entering tells that one is about to.
 	entering bool
-	// slot tells that the aggregate is one of those that may run.
+	// slot tells that the aggregate is one of those that may run; turn is how many
+	// of its tasks have entered since.
 	slot bool
+	turn int
 }
+
+// turnMost is how many tasks of one aggregate may enter while others wait to be one
+// of those that run: a busy one does not keep its place for ever.
+const turnMost = 256
 
 func newWorkers(parallel, most, perID int) *workers {
 	return &workers{
@@ -114,9 +121,10 @@ func (w *workers) submit(id string, t task) error {
 
 // next lets the aggregate's next task enter, if there is one and none is about to.
 func (w *workers) next(l *line) {
-	if l.entering || len(l.waiting) == 0 {
+	if l.entering || len(l.waiting) == 0 || l.turn >= turnMost && len(w.ready) > 0 {
 		return
 	}
+	l.turn++
 	t := l.waiting[0]
 	if l.waiting = l.waiting[1:]; len(l.waiting) == 0 {
 		l.waiting = nil
@@ -164,6 +172,7 @@ func (w *workers) run(t task) {
 	j := t.base()
 	w.mu.Lock()
 	j.line.entering = false
+	j.line.inside++
 	w.next(j.line)
 	w.mu.Unlock()
 	t.await()
@@ -181,9 +190,22 @@ func (w *workers) leave(j *job) bool {
 	l := j.line
 	w.count--
 	w.lately += (time.Since(j.since) - w.lately) / 8
-	if l.count--; l.count == 0 {
+	l.count--
+	l.inside--
+	switch {
+	case l.inside > 0 || l.entering:
+	case l.count == 0:
 		delete(w.lines, j.id)
 		w.release(l)
+	default:
+		// Its turn is over, and those who wait are next.
+		l.turn = 0
+		if len(w.ready) > 0 {
+			w.release(l)
+			l.entering = true // nobody, until it is its turn
+			w.ready = append(w.ready, l)
+		}
+		w.next(l)
 	}
 	return j.claim()
 }
@@ -195,7 +217,7 @@ func (w *workers) release(l *line) {
 	case len(w.ready) > 0:
 		first := w.ready[0]
 		w.ready = w.ready[1:]
-		first.slot, first.entering = true, false
+		first.slot, first.entering, first.turn = true, false, 0
 		w.next(first)
 	default:
 		w.free++
