@@ -77,5 +77,6 @@ const keyTakenSuffix = "-taken"
 
 // refuseKey makes a refusal of a key that another aggregate has.
 func refuseKey(taken *jetstream.KeyTakenError) error {
-	return fmt.Errorf("%w: %w", Reject(taken.Key+keyTakenSuffix, "another %s has this %s", taken.Owner.Type, taken.Key), taken)
+	refusal := Reject(taken.Key+keyTakenSuffix, "another %s has this %s", taken.Owner.Type, taken.Key)
+	return fmt.Errorf("%w: %w", refusal, taken)
 }

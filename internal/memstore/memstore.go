@@ -40,7 +40,9 @@ const first = 1
 
 // New makes an empty store.
 func New() *Store {
-	return &Store{byID: map[aggregate][]*jetstream.Commit{}, timers: map[string]Timer{}, keys: map[jetstream.Key]jetstream.Owner{}}
+	return &Store{
+		byID: map[aggregate][]*jetstream.Commit{}, timers: map[string]Timer{}, keys: map[jetstream.Key]jetstream.Owner{},
+	}
 }
 
 // Name is the store's name.
