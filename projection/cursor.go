@@ -53,6 +53,8 @@ type chunk struct {
 	pos     uint64
 	pending uint64
 	last    lastCommit
+	// bound is pos, or when that stands in a transaction the sequence before it.
+	bound uint64
 }
 
 // cursor reads the store in order from a durable consumer that carries no truth:
@@ -76,6 +78,7 @@ type cursor struct {
 	msgs        chan *nats.Msg
 	inbox       string
 	pos         uint64 // the last sequence accepted
+	bound       uint64 // of the last chunk
 	last        lastCommit
 	dseq        uint64
 	outstanding int
@@ -95,6 +98,7 @@ func (e *gapError) Error() string { return e.reason }
 // out to be another one.
 func (c *cursor) run(ctx context.Context, out chan<- chunk) error {
 	defer c.close()
+	c.bound = c.pos
 	wait := newBackoff(5*time.Millisecond, time.Second)
 	for tries := 0; ; {
 		if tries++; tries > fruitless {
@@ -257,10 +261,10 @@ func (c *cursor) pull(ctx context.Context, out chan<- chunk) error {
 			continue
 		}
 		c.heard = time.Now()
-		chk := chunk{pos: c.pos, last: c.last}
+		chk := chunk{pos: c.pos, bound: c.bound, last: c.last}
 		var gap error
 		for n := 1; msg != nil && gap == nil; n++ {
-			gap, msg = c.accept(msg, &chk), nil
+			gap, msg = c.accept(ctx, msg, &chk), nil
 			if n == chunkSize {
 				break
 			}
@@ -271,7 +275,7 @@ func (c *cursor) pull(ctx context.Context, out chan<- chunk) error {
 		}
 		c.seen(chk.pos, c.pending)
 		if chk.pos > c.pos {
-			c.pos, c.last = chk.pos, chk.last
+			c.pos, c.bound, c.last = chk.pos, chk.bound, chk.last
 			chk.pending = c.pending
 			select {
 			case out <- chk:
@@ -289,10 +293,10 @@ func (c *cursor) pull(ctx context.Context, out chan<- chunk) error {
 }
 
 // accept takes one message in, or says why the cursor must be opened again.
-func (c *cursor) accept(msg *nats.Msg, chk *chunk) error {
+func (c *cursor) accept(ctx context.Context, msg *nats.Msg, chk *chunk) error {
 	if len(msg.Data) == 0 {
 		if status := head(msg.Header, "Status"); status != "" {
-			return c.status(status, msg, chk)
+			return c.status(ctx, status, msg, chk)
 		}
 	}
 	seq, dseq, pending, stamp, err := parseReply(msg)
@@ -314,7 +318,11 @@ func (c *cursor) accept(msg *nats.Msg, chk *chunk) error {
 		return nil
 	}
 	m := wire.Message{Subject: msg.Subject, Sequence: seq, Time: time.Unix(0, stamp), Header: msg.Header, Data: msg.Data}
-	chk.pos = seq
+	chk.pos, chk.bound = seq, seq
+	index, count := wire.TxPlace(msg.Header)
+	if index < count {
+		chk.bound = seq - index
+	}
 	if jetstream.IsGenesis(&m) {
 		return nil
 	}
@@ -322,12 +330,10 @@ func (c *cursor) accept(msg *nats.Msg, chk *chunk) error {
 	if c.follow(&m) {
 		return nil
 	}
-	it := item{start: seq, end: seq, bytes: len(msg.Data)}
+	it := item{start: seq - index + 1, end: seq - index + count, bytes: len(msg.Data)}
 	it.commit, it.err = jetstream.Decode(&m)
 	if it.err != nil {
 		it.commit = &jetstream.Commit{Head: jetstream.Head{Sequence: seq}}
-	} else if tx := it.commit.Tx; tx != nil {
-		it.start, it.end = seq-uint64(tx.Index-1), it.commit.LastSequence() //nolint:gosec // an index is positive
 	}
 	if chk.items == nil {
 		chk.items = make([]item, 0, min(max(c.outstanding+1, 1), chunkSize))
@@ -337,7 +343,7 @@ func (c *cursor) accept(msg *nats.Msg, chk *chunk) error {
 }
 
 // status looks at what the server says beside messages.
-func (c *cursor) status(status string, msg *nats.Msg, chk *chunk) error {
+func (c *cursor) status(ctx context.Context, status string, msg *nats.Msg, chk *chunk) error {
 	switch status {
 	case "100":
 		dseq, err := strconv.ParseUint(head(msg.Header, "Nats-Last-Consumer"), 10, 64)
@@ -348,8 +354,9 @@ func (c *cursor) status(status string, msg *nats.Msg, chk *chunk) error {
 			return &gapError{reason: fmt.Sprintf("the server has delivered up to %d, %d came", dseq, c.dseq)}
 		}
 		// Nothing is on its way: the server has looked at everything up to there.
-		if seq, err := strconv.ParseUint(head(msg.Header, "Nats-Last-Stream"), 10, 64); err == nil && seq > chk.pos {
-			chk.pos = seq
+		seq, err := strconv.ParseUint(head(msg.Header, "Nats-Last-Stream"), 10, 64)
+		if err == nil && seq > chk.pos && !c.inside(ctx, seq) {
+			chk.pos, chk.bound = seq, seq
 		}
 		c.pending = 0
 		return nil
@@ -362,6 +369,19 @@ func (c *cursor) status(status string, msg *nats.Msg, chk *chunk) error {
 		return nil
 	}
 	return &gapError{reason: "the server says " + status + " " + head(msg.Header, "Description")}
+}
+
+// inside tells whether a sequence stands in a transaction that goes on behind it.
+// What cannot be read now counts as inside: the next heartbeat comes soon.
+func (c *cursor) inside(ctx context.Context, seq uint64) bool {
+	ctx, cancel := context.WithTimeout(ctx, silence/2)
+	defer cancel()
+	m, err := wire.LeaderNext(ctx, c.nc, c.store.Name(), wire.Everything, seq)
+	if err != nil {
+		return !errors.Is(err, wire.ErrNotFound)
+	}
+	index, count := wire.TxPlace(m.Header)
+	return m.Sequence == seq && index < count
 }
 
 // parseReply reads stream sequence, consumer sequence, pending count and time

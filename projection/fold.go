@@ -140,7 +140,7 @@ func (f *folder) take(c *chunk) {
 		items = append(f.carry, items...)
 		f.carry = nil
 	}
-	f.queuePos = c.pos
+	f.queuePos = c.bound
 	if n := len(items); n > 0 && items[n-1].end > c.pos {
 		i := n - 1
 		for i > 0 && items[i-1].start == items[n-1].start {

@@ -6,10 +6,7 @@ import (
 	"maps"
 	"testing"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/rossby-go/rossby/internal/natstest"
-	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 	"github.com/rossby-go/rossby/projection"
 )
@@ -124,46 +121,28 @@ func TestLookupManyKeys(t *testing.T) {
 	}
 }
 
-// transaction stores one event of each of several aggregates in one atomic batch.
+// transaction stores one event of each of several aggregates, all or none.
 func (f *fixture) transaction(ids []string, types []string, events []jetstream.EventData) jetstream.Position {
 	f.t.Helper()
+	writes := make([]jetstream.Write, len(ids))
+	for i, id := range ids {
+		writes[i] = jetstream.Write{
+			Type: types[i], ID: id, Expect: jetstream.Any(),
+			Decisions: []jetstream.Decision{{Events: events[i : i+1]}},
+		}
+	}
+	return f.transact(writes...)
+}
+
+func (f *fixture) transact(writes ...jetstream.Write) jetstream.Position {
+	f.t.Helper()
+	heads, err := f.store.AppendAll(f.t.Context(), writes...)
+	if err != nil {
+		f.t.Fatal(err)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	scratch, err := jetstream.Open(f.t.Context(), f.nc, jetstream.Config{Name: f.store.Name() + "-scratch"})
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	tx := jetstream.NewID()
-	msgs := make([]*nats.Msg, len(ids))
-	heads := make([]jetstream.Head, len(ids))
-	for i, id := range ids {
-		head := f.heads["scratch"+types[i]+id]
-		head, err := scratch.Append(f.t.Context(), jetstream.Write{
-			Type: types[i], ID: id, After: head, Decisions: []jetstream.Decision{{Events: events[i : i+1]}},
-		})
-		if err != nil {
-			f.t.Fatal(err)
-		}
-		f.heads["scratch"+types[i]+id] = head
-		heads[i] = head
-		from, _ := scratch.Subject(types[i], id)
-		m, err := wire.LeaderLast(f.t.Context(), f.nc, scratch.Name(), from)
-		if err != nil {
-			f.t.Fatal(err)
-		}
-		to, _ := f.store.Subject(types[i], id)
-		msgs[i] = &nats.Msg{Subject: to, Data: m.Data, Header: nats.Header{"Rossby-Tx": {fmt.Sprintf("%s %d/%d", tx, i+1, len(ids))}}}
-		for _, h := range []string{"Rossby-Commit", "Rossby-Chain", "Rossby-Events", "Rossby-Format", "Content-Type"} {
-			if v := m.Header[h]; len(v) > 0 {
-				msgs[i].Header[h] = v
-			}
-		}
-	}
-	ack, err := wire.PublishBatch(f.t.Context(), f.nc, msgs)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	f.last = f.store.Position(ack.Sequence)
+	f.last = f.store.Position(heads[len(heads)-1].Sequence)
 	return f.last
 }
 

@@ -346,6 +346,9 @@ func (u *Updater) verifier(cp *checkpoint) func(context.Context, uint64, lastCom
 			return nil
 		}
 		head, err := u.store.LastSequence(ctx)
+		if errors.Is(err, jetstream.ErrStoreWentBack) {
+			return fmt.Errorf("%w: it is at sequence %d: %w", ErrStoreRestored, pos, err)
+		}
 		if err != nil {
 			return err
 		}

@@ -312,6 +312,11 @@ func TestRestoredStore(t *testing.T) {
 		"Another": func(f *fixture) {
 			f.recreate(3)
 			f.heads = map[string]jetstream.Head{}
+			// A program that was started after the restore.
+			var err error
+			if f.store, err = jetstream.Open(f.t.Context(), f.nc, jetstream.Config{Name: f.store.Name()}); err != nil {
+				f.t.Fatal(err)
+			}
 			for i := range 6 {
 				f.append(fmt.Sprint("b", i), opened{})
 			}

@@ -40,16 +40,17 @@ func (s *session) nothingFollowed(last *wire.Message) bool {
 	}
 	ctx, cancel := context.WithTimeout(s.t.ctx, s.t.cfg.TTL/2)
 	defer cancel()
-	rest := txEnd(last) - last.Sequence
 	const pageBytes = 1 << 20
-	page, err := wire.Batch(ctx, s.t.cfg.Conn, s.t.cfg.Stream, wire.Everything, last.Sequence+1, int(rest), pageBytes) //nolint:gosec // at most a batch
+	first, rest := last.Sequence+1, txEnd(last)-last.Sequence
+	page, err := wire.Batch(ctx, s.t.cfg.Conn, s.t.cfg.Stream, wire.Everything, first,
+		int(rest), pageBytes) //nolint:gosec // at most a batch
 	if err != nil || uint64(len(page.Messages)) < rest {
 		return false
 	}
 	prefix, wildcard := strings.CutSuffix(filter, ">")
 	for i, m := range page.Messages {
 		matches := m.Subject == filter || wildcard && strings.HasPrefix(m.Subject, prefix)
-		if matches || m.Sequence != last.Sequence+1+uint64(i) { //nolint:gosec // an index
+		if matches || m.Sequence != first+uint64(i) {
 			return false
 		}
 	}
