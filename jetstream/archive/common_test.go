@@ -207,9 +207,9 @@ func wantCopy(t testing.TB, from, to *jetstream.Store) {
 			break
 		}
 	}
-	wantChains(t, to)
+	aggregates := wantChains(t, to)
 	report, err := archive.Compare(t.Context(), from, to, archive.CompareConfig{})
-	if err != nil || !report.Equal() || report.Commits != uint64(len(a)) {
+	if err != nil || !report.Equal() || report.Commits != uint64(len(a)) || report.Aggregates != uint64(aggregates) {
 		t.Errorf("%d of %d equal, %v: %v", report.Commits, len(a), err, report.Differences)
 	}
 }
@@ -234,8 +234,8 @@ func wantKeys(t testing.TB, f *filler, to *jetstream.Store) {
 }
 
 // wantChains checks that every history can be walked, forwards and backwards, and
-// that every commit lies where it belongs.
-func wantChains(t testing.TB, s *jetstream.Store) {
+// that every commit lies where it belongs. It counts the aggregates.
+func wantChains(t testing.TB, s *jetstream.Store) int {
 	t.Helper()
 	last := map[string]*jetstream.Commit{}
 	for c, err := range s.Scan(t.Context(), "", jetstream.Range{}) {
@@ -262,6 +262,7 @@ func wantChains(t testing.TB, s *jetstream.Store) {
 			t.Fatalf("%s: %+v, %v", key, got, err)
 		}
 	}
+	return len(last)
 }
 
 // export is the archive of a store.

@@ -1,6 +1,7 @@
 package archive_test
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -46,5 +47,52 @@ func TestRoundTrip(t *testing.T) {
 				wantKeys(t, f, copied)
 			})
 		}
+	})
+}
+
+// TestProgress: whoever waits is told how far it is, and in the end that it is there.
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	from := open(t, nc, jetstream.Config{})
+	fill(t, from, 2200)
+	check := func(what string, least int, run func(report func(archive.Progress)) error) {
+		t.Helper()
+		var all []archive.Progress
+		if err := run(func(p archive.Progress) { all = append(all, p) }); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if len(all) < least {
+			t.Fatalf("%s: told %d times", what, len(all))
+		}
+		for i, p := range all {
+			if p.To != 2201 || i > 0 && (p.Commits < all[i-1].Commits || p.Bytes < all[i-1].Bytes) {
+				t.Errorf("%s: %+v after %+v", what, p, all[max(i, 1)-1])
+			}
+		}
+		if last := all[len(all)-1]; last.Commits != 2200 {
+			t.Errorf("%s: the last is %+v", what, last)
+		}
+	}
+	var b bytes.Buffer
+	check("export", 4, func(report func(archive.Progress)) error {
+		end, err := archive.Export(t.Context(), from, &b, archive.Config{Progress: report})
+		if end.Position != from.Position(2201) {
+			t.Errorf("%+v", end)
+		}
+		return err
+	})
+	imported, copied := open(t, nc, jetstream.Config{}), open(t, nc, jetstream.Config{})
+	check("import", 4, func(report func(archive.Progress)) error {
+		_, err := archive.Import(t.Context(), bytes.NewReader(b.Bytes()), imported, archive.ImportConfig{Progress: report})
+		return err
+	})
+	check("copy", 4, func(report func(archive.Progress)) error {
+		_, err := archive.Copy(t.Context(), from, copied, archive.CopyConfig{Progress: report})
+		return err
+	})
+	check("compare", 2, func(report func(archive.Progress)) error {
+		_, err := archive.CompareArchive(t.Context(), bytes.NewReader(b.Bytes()), copied, archive.CompareConfig{Progress: report})
+		return err
 	})
 }
