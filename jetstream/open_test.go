@@ -156,9 +156,14 @@ func TestOpenRefusesOtherSettings(t *testing.T) {
 	name := natstest.Name(t)
 	open(t, nc, jetstream.Config{Name: name})
 	for want, cfg := range map[string]jetstream.Config{
-		"Partitions":       {Name: name, Partitions: 32},
-		"Codec":            {Name: name, Codec: jetstream.JSON},
-		"num_replicas":     {Name: name, Replicas: 3},
+		"Partitions":    {Name: name, Partitions: 32},
+		"Codec":         {Name: name, Codec: jetstream.JSON},
+		"num_replicas":  {Name: name, Replicas: 3},
+		"max_consumers": {Name: name, MaxConsumers: 7},
+		// What differs of the stream and what of its first message are told together.
+		"Codec Partitions max_consumers num_replicas": {
+			Name: name, Replicas: 3, MaxConsumers: 7, Partitions: 32, Codec: jetstream.JSON,
+		},
 		"Codec Partitions": {Name: name, Partitions: 32, Codec: jetstream.JSON},
 	} {
 		if s, err := jetstream.Open(t.Context(), nc, cfg); strings.Join(settings(err), " ") != want {
@@ -220,6 +225,12 @@ func TestDangerousStreamsAreRefused(t *testing.T) {
 		{"mirror/sources", false, func(c *natsjs.StreamConfig) { c.Sources = []*natsjs.StreamSource{{Name: "elsewhere"}} }},
 		{"persist_mode", false, func(c *natsjs.StreamConfig) {
 			c.PersistMode, c.AllowAtomicPublish = natsjs.AsyncPersistMode, false
+		}},
+		{"allow_msg_schedules", false, func(c *natsjs.StreamConfig) {
+			c.AllowMsgSchedules, c.Discard, c.DenyPurge = true, natsjs.DiscardOld, false
+		}},
+		{"subject_delete_marker_ttl", false, func(c *natsjs.StreamConfig) {
+			c.AllowMsgTTL, c.SubjectDeleteMarkerTTL, c.DenyPurge, c.AllowRollup = true, time.Hour, false, true
 		}},
 		{"allow_msg_counter", false, func(c *natsjs.StreamConfig) {
 			c.AllowMsgCounter, c.Discard = true, natsjs.DiscardOld
