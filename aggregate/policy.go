@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -54,7 +52,7 @@ func IsInvalid(err error) bool {
 func IsUnavailable(err error) bool {
 	for _, target := range []error{
 		jetstream.ErrUnavailable, jetstream.ErrUnknownOutcome, ErrBusy, ErrContended,
-		context.DeadlineExceeded, context.Canceled,
+		context.DeadlineExceeded, context.Canceled, errTimeOver,
 	} {
 		if errors.Is(err, target) {
 			return true
@@ -78,24 +76,4 @@ func decideFailure(policies []Policy, least, most time.Duration) func(follow.Fai
 	most = cmp.Or(most, follow.BackoffMaxDefault)
 	least = min(cmp.Or(least, follow.BackoffMinDefault), most)
 	return func(f follow.Failure) follow.Verdict { return follow.Decide(f, policies, least, most) }
-}
-
-// bounded gives a handler a time to be done in.
-func bounded(
-	handle func(context.Context, follow.Delivery) error, limit time.Duration, log *slog.Logger,
-) func(context.Context, follow.Delivery) error {
-	return func(ctx context.Context, d follow.Delivery) error {
-		ctx, cancel := context.WithTimeout(ctx, limit)
-		defer cancel()
-		late := time.AfterFunc(limit+limit/10, func() {
-			log.Error("a handler ignores the end of its time: its aggregate's events wait for it",
-				"subject", d.Subject, "sequence", d.Sequence, "timeout", limit)
-		})
-		defer late.Stop()
-		err := handle(ctx, d)
-		if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return fmt.Errorf("the handler's time of %v was over: %w", limit, err)
-		}
-		return err
-	}
 }

@@ -206,7 +206,7 @@ func TestReactorTimeout(t *testing.T) {
 		}
 		return nil
 	})
-	if !strings.Contains(log.String(), "time of 50ms was over") {
+	if !strings.Contains(log.String(), "time is over: it was given 50ms") {
 		t.Error(log.String())
 	}
 	close(release)

@@ -87,6 +87,7 @@ type Reactor struct {
 	store    *jetstream.Store
 	logger   *slog.Logger
 	follower *follow.Follower
+	watchdog *watchdog
 }
 
 // ReactorOption is a handler of a [Reactor].
@@ -140,12 +141,13 @@ func NewReactor(store *jetstream.Store, name string, cfg ReactorConfig, handlers
 	}
 	def.table.Decide = decideFailure(cfg.Policies, cfg.MinBackoff, cfg.MaxBackoff)
 	def.table.Configure(&fc, store, max(cfg.Version, 1))
-	fc.Handle = bounded(fc.Handle, cmp.Or(cfg.Timeout, HandlerTimeoutDefault), fc.Logger)
+	watchdog := newWatchdog(cmp.Or(cfg.Timeout, HandlerTimeoutDefault), fc.Logger)
+	fc.Handle = watchdog.bound(fc.Handle)
 	f, err := follow.New(fc)
 	if err != nil {
 		return nil, err
 	}
-	return &Reactor{name: name, store: store, logger: fc.Logger, follower: f}, nil
+	return &Reactor{name: name, store: store, logger: fc.Logger, follower: f, watchdog: watchdog}, nil
 }
 
 // build applies the handlers.
@@ -167,8 +169,10 @@ func (r *Reactor) Name() string { return r.name }
 //
 // While it runs, jetstream/followers administers it over NATS.
 func (r *Reactor) Run(ctx context.Context) error {
-	return control.Run(ctx, control.Config{
-		Store: r.store, Follower: r.follower, Name: r.name, Kind: "reactor", Logger: r.logger,
+	return r.watchdog.watch(func() error {
+		return control.Run(ctx, control.Config{
+			Store: r.store, Follower: r.follower, Name: r.name, Kind: "reactor", Logger: r.logger,
+		})
 	})
 }
 

@@ -125,6 +125,7 @@ type Timers struct {
 	cfg       TimersConfig
 	targets   map[string]Target
 	followers []typeTimers
+	watchdog  *watchdog
 }
 
 type typeTimers struct {
@@ -142,7 +143,9 @@ func NewTimers(ctx context.Context, store *jetstream.Store, cfg TimersConfig, ta
 		return nil, err
 	}
 	cfg.Logger, cfg.Sweep = cmp.Or(cfg.Logger, slog.Default()), cmp.Or(cfg.Sweep, TimersSweepDefault)
-	t := &Timers{store: store, cfg: cfg, targets: map[string]Target{}}
+	t := &Timers{
+		store: store, cfg: cfg, targets: map[string]Target{}, watchdog: newWatchdog(HandlerTimeoutDefault, cfg.Logger),
+	}
 	if err := makeTimerStream(ctx, store); err != nil {
 		return nil, err
 	}
@@ -157,7 +160,7 @@ func NewTimers(ctx context.Context, store *jetstream.Store, cfg TimersConfig, ta
 			Name: TimersName(typ), Filter: timerSubject(store.Name(), timerDue) + typ + ".>",
 			StoreID: store.ID(), Version: 1, Definition: "timers",
 			Start:  func(context.Context) (uint64, error) { return 0, nil },
-			Handle: bounded(t.fire, HandlerTimeoutDefault, cfg.Logger),
+			Handle: t.watchdog.bound(t.fire),
 			Decide: decideFailure(nil, 0, 0), TTL: cfg.TTL, Logger: cfg.Logger,
 		})
 		if err != nil {
@@ -199,7 +202,7 @@ func (t *Timers) Run(ctx context.Context) error {
 			return nil
 		})
 	}
-	return g.Wait()
+	return t.watchdog.watch(g.Wait)
 }
 
 func (t *Timers) fire(ctx context.Context, d follow.Delivery) error {
