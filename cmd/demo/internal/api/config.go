@@ -16,6 +16,7 @@ import (
 	"github.com/rossby-go/rossby/cmd/demo/internal/page"
 	"github.com/rossby-go/rossby/cmd/demo/internal/views"
 	"github.com/rossby-go/rossby/jetstream"
+	"github.com/rossby-go/rossby/jetstream/followers"
 	"github.com/rossby-go/rossby/projection"
 )
 
@@ -116,6 +117,8 @@ type API struct {
 	handler http.Handler
 	decoder *jetstream.Decoder
 	hub     *hub
+	// followers administers what follows the events.
+	followers *followers.Admin
 
 	bodyTimeout, commandTimeout, afterWait time.Duration
 
@@ -139,6 +142,7 @@ func New(cfg Config) (*API, error) {
 	}
 	a := &API{
 		cfg: cfg, log: cmp.Or(cfg.Logger, slog.Default()), decoder: decoder, hub: newHub(),
+		followers:   followers.New(cfg.Store),
 		bodyTimeout: bodyTimeout, commandTimeout: commandTimeout, afterWait: afterWait,
 	}
 	a.handler = a.routes(files)

@@ -20,14 +20,16 @@ func (a *API) routes(files http.Handler) http.Handler {
 		"POST /api/customers/{id}/toaccounts":               a.addToAccount,
 		"DELETE /api/customers/{id}/toaccounts/{accountId}": a.deleteToAccount,
 
-		"GET /api/accounts":              a.listAccounts,
-		"GET /api/accounts/{id}":         a.getAccount,
-		"GET /api/accounts/{id}/history": a.getHistory,
-		"GET /api/transfers":             a.listTransfers,
-		"GET /api/transfers/{id}":        a.getTransfer,
-		"GET /api/customers":             a.findCustomers,
-		"GET /api/customers/{id}":        a.getCustomer,
-		"GET /api/status":                a.getStatus,
+		"GET /api/accounts":               a.listAccounts,
+		"GET /api/accounts/{id}":          a.getAccount,
+		"GET /api/accounts/{id}/history":  a.getHistory,
+		"GET /api/transfers":              a.listTransfers,
+		"GET /api/transfers/{id}":         a.getTransfer,
+		"GET /api/customers":              a.findCustomers,
+		"GET /api/customers/{id}":         a.getCustomer,
+		"GET /api/status":                 a.getStatus,
+		"GET /api/followers/{name}":       a.getFollower,
+		"POST /api/followers/{name}/{do}": a.orderFollower,
 	} {
 		mux.Handle(pattern, a.wrap(a.online(h)))
 	}

@@ -1,6 +1,7 @@
 // How the bank is: its books, its followers, its notifications, its servers.
 
 import { $, el, put, money, count, short, say } from "./dom.js";
+import { controls, setControls } from "./admin.js";
 
 let holds; // what the books said last
 
@@ -53,8 +54,9 @@ function line(f) {
     fill: el("span", { class: "fill" }),
     sub: el("span", { class: "sub" }),
     error: el("span", { class: "error" }),
+    controls: controls(),
   };
-  p.li = el("li", {}, p.name, p.kind, p.state, p.lag, el("span", { class: "bar", "aria-hidden": "true" }, p.fill), p.sub, p.error);
+  p.li = el("li", {}, p.name, p.kind, p.state, p.lag, el("span", { class: "bar", "aria-hidden": "true" }, p.fill), p.sub, p.error, p.controls.node);
   return p;
 }
 
@@ -83,6 +85,7 @@ function followers(list) {
     const late = f.lagSeconds >= 1 ? `${count(Math.round(f.lagSeconds))} s` : "";
     put(p.sub, [late, f.blocked ? `${count(f.blocked)} blocked` : "", f.owner ? `owner ${short(f.owner)}` : "no owner"].filter(Boolean).join(" · "));
     p.sub.title = f.owner ?? "";
+    setControls(p.controls, f);
     put(p.error, f.lastError ?? "");
     p.error.hidden = !f.lastError;
     const ul = $("followers");
