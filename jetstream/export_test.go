@@ -13,6 +13,7 @@ var (
 	Older        = older
 	Transient    = transient
 	Contiguous   = contiguous
+	SplitSubject = splitSubject
 	HashKey      = hashKey
 )
 
