@@ -188,12 +188,19 @@ func (e *env) rawWriter(message *nats.Msg, aggregates int) *rawWriter {
 
 // publish appends to the i-th subject. Two writers need two subjects.
 func (w *rawWriter) publish(ctx context.Context, i int) error {
-	ack, err := w.js.PublishMsg(ctx, w.messages[i], natsjs.WithExpectLastSequencePerSubject(w.last[i]))
-	if err != nil {
-		return err
+	for {
+		ack, err := w.js.PublishMsg(ctx, w.messages[i], natsjs.WithExpectLastSequencePerSubject(w.last[i]))
+		if err == nil {
+			w.last[i] = ack.Sequence
+			return nil
+		}
+		// Replicated streams refuse for now what is written to a subject while they
+		// change leaders: ours waits for that, too.
+		api, ok := errors.AsType[*natsjs.APIError](err)
+		if !ok || api.ErrorCode != natsjs.JSErrCodeStreamWrongLastSequenceConstant || ctx.Err() != nil {
+			return err
+		}
 	}
-	w.last[i] = ack.Sequence
-	return nil
 }
 
 // directGet is a stream's last message on a subject, as bytes.
