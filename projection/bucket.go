@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -43,6 +44,8 @@ type bucket struct {
 	name        string
 	stream      string
 	prefix      string
+	// single says that the bucket is not replicated, as it was last seen.
+	single atomic.Bool
 }
 
 func newBucket(nc *nats.Conn, store, view string) *bucket {
@@ -102,6 +105,7 @@ func (b *bucket) ensure(ctx context.Context, replicas int) error {
 		return fmt.Errorf("bucket %q: %w", b.name, err)
 	}
 	live := stream.CachedInfo().Config
+	b.single.Store(live.Replicas == 1)
 	var errs []error
 	must := func(ok bool, field string, want, got any) {
 		if !ok {

@@ -73,6 +73,8 @@ type cursor struct {
 	verify func(ctx context.Context, pos uint64, last lastCommit) error
 	follow func(m *wire.Message) (skip bool)
 	seen   func(pos, pending uint64)
+	// trouble is told why the store cannot be read, nil when it can again.
+	trouble func(error)
 
 	sub         *nats.Subscription
 	msgs        chan *nats.Msg
@@ -86,6 +88,7 @@ type cursor struct {
 	meanSize    int
 	pending     uint64
 	heard       time.Time
+	troubled    bool
 	reconnects  uint64
 }
 
@@ -111,6 +114,7 @@ func (c *cursor) run(ctx context.Context, out chan<- chunk) error {
 			before := c.pos
 			err = c.pull(ctx, out)
 			if c.pos > before {
+				c.clear()
 				wait, tries = newBackoff(5*time.Millisecond, time.Second), 0
 			}
 		}
@@ -121,9 +125,22 @@ func (c *cursor) run(ctx context.Context, out chan<- chunk) error {
 			return errors.Join(err, closedError(c.nc))
 		}
 		c.log.Debug("view's cursor is opened again", "after", c.pos, "reason", err)
+		if tries == fruitless {
+			c.troubled = true
+			c.trouble(fmt.Errorf("the store cannot be read: %w", err))
+			c.log.Warn("view cannot read the store", "after", c.pos, "error", err)
+		}
 		if err := wait.next(ctx); err != nil {
 			return err
 		}
+	}
+}
+
+// clear takes back what trouble was told.
+func (c *cursor) clear() {
+	if c.troubled {
+		c.troubled = false
+		c.trouble(nil)
 	}
 }
 
@@ -274,6 +291,9 @@ func (c *cursor) pull(ctx context.Context, out chan<- chunk) error {
 			}
 		}
 		c.seen(chk.pos, c.pending)
+		if gap == nil {
+			c.clear()
+		}
 		if chk.pos > c.pos {
 			c.pos, c.bound, c.last = chk.pos, chk.bound, chk.last
 			chk.pending = c.pending

@@ -36,6 +36,8 @@ type flusher struct {
 	shared *atomic.Uint64
 	pos    *atomic.Uint64
 	wrote  time.Time
+	// each says that large pages are stored key by key: see writeEach.
+	each bool
 	// undecided says that the last write failed, or may have.
 	undecided bool
 	// idle, when set, is called when there is nothing to write.
@@ -99,6 +101,12 @@ func (f *flusher) write(ctx, stop context.Context, p *page) error {
 	keys := p.changed
 	if f.keyed && len(keys) == 1 && f.single(ctx, keys[0]) {
 		return f.put(ctx, nil, end)
+	}
+	if f.keyed && f.each && len(keys) > maxBatchKeys {
+		var err error
+		if keys, err = f.writeEach(ctx, stop, keys); err != nil {
+			return err
+		}
 	}
 	for {
 		n, size := 0, 0

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -45,7 +46,10 @@ type page struct {
 	pos     uint64
 	last    lastCommit
 	events  int
+	// bytes is about what the page takes. heavy says that it was looked at closely
+	// and is as large as it may be.
 	bytes   int
+	heavy   bool
 	skipped uint64
 	opened  time.Time
 }
@@ -200,6 +204,9 @@ func (f *folder) work(ctx context.Context) error {
 			f.barrier, f.skip, f.force = 0, false, true
 			f.passed()
 		}
+		if err := f.weigh(); err != nil {
+			return err
+		}
 	}
 	if len(f.queue) == 0 && !f.full() {
 		f.page.pos = max(f.page.pos, f.queuePos)
@@ -219,8 +226,50 @@ func (f *folder) group(i int) int {
 	return n
 }
 
+// weigh puts what the page's values take, by a sample of them, in the place of
+// what their events took: those are gone once they are folded.
+func (f *folder) weigh() error {
+	p := f.page
+	if f.core.kind != kindKeyed || p.bytes < f.cfg.PageBytes || p.heavy {
+		return nil
+	}
+	const sample = 64
+	step, n, sum := max(len(p.changed)/sample, 1), 0, 0
+	for i := 0; i < len(p.changed); i += step {
+		s := p.changed[i]
+		n++
+		if s.value == nil {
+			continue
+		}
+		data, err := encodeValue(s)
+		if err != nil {
+			return err
+		}
+		sum += 2*len(data) + len(s.base.data)
+	}
+	p.bytes = len(p.slots) * 2 * entryOverhead
+	if n > 0 {
+		p.bytes += sum / n * len(p.slots)
+	}
+	p.heavy = p.bytes > f.cfg.PageBytes/4*3
+	return nil
+}
+
+// encodeValue is a slot's value as it is stored.
+func encodeValue(s *slot) (data []byte, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &ValueError{Key: s.key, Cause: &PanicError{Value: v, Stack: string(debug.Stack())}}
+		}
+	}()
+	if data, err = codec.JSON.Encode(s.value); err != nil {
+		return nil, &ValueError{Key: s.key, Cause: err}
+	}
+	return data, nil
+}
+
 func (f *folder) full() bool {
-	return f.force || f.page.bytes >= f.cfg.PageBytes || f.page.events >= f.cfg.PageEvents
+	return f.force || f.page.heavy || f.page.bytes >= f.cfg.PageBytes || f.page.events >= f.cfg.PageEvents
 }
 
 // due tells whether the page should be written now; queued is the number of
@@ -336,9 +385,9 @@ func (f *folder) seal() error {
 	write := p.changed[:0]
 	for _, s := range p.changed {
 		if s.exists {
-			data, err := codec.JSON.Encode(s.value)
+			data, err := encodeValue(s)
 			if err != nil {
-				return &ValueError{Key: s.key, Cause: err}
+				return err
 			}
 			if limit > 0 && len(data) > limit {
 				return &ValueError{Key: s.key, Cause: fmt.Errorf("is %d bytes, the server takes %d", len(data), limit)}

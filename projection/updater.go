@@ -207,7 +207,7 @@ func (u *Updater) own(ctx context.Context, o *ownership, bad *failing) error {
 	})
 	fl := &flusher{
 		b: u.b, gen: o.gen, keyed: u.core.kind == kindKeyed, ttl: u.cfg.LeaseTTL, log: u.log,
-		cp: *o.cp, rev: o.rev, shared: new(atomic.Uint64), pos: &u.position, wrote: time.Now(),
+		cp: *o.cp, rev: o.rev, shared: new(atomic.Uint64), pos: &u.position, wrote: time.Now(), each: u.b.single.Load(),
 	}
 	fl.shared.Store(o.rev)
 	err := u.session(ctx, o, fl, bad)
@@ -273,6 +273,7 @@ func (u *Updater) session(ctx context.Context, o *ownership, fl *flusher, bad *f
 			u.read.Store(pos)
 			u.pending.Store(pending)
 		},
+		trouble: func(err error) { u.set(func(s *Status) { s.Err = err }) },
 	}
 	fo := &folder{
 		core: u.core, cfg: &u.cfg, log: u.log, store: u.store, decoder: u.decoder, b: u.b, gen: o.gen,

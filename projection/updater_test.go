@@ -311,6 +311,7 @@ func TestRestoredStore(t *testing.T) {
 		"Shorter": func(f *fixture) { f.recreate(3) },
 		"Another": func(f *fixture) {
 			f.recreate(3)
+			_, f.store = f.attach()
 			f.heads = map[string]jetstream.Head{}
 			// A program that was started after the restore.
 			var err error
