@@ -46,6 +46,8 @@ type bucket struct {
 	prefix      string
 	// single says that the bucket is not replicated, as it was last seen.
 	single atomic.Bool
+	// trouble, when set, is told why nothing can be written, nil when it can again.
+	trouble func(error)
 }
 
 func newBucket(nc *nats.Conn, store, view string) *bucket {
@@ -216,10 +218,13 @@ type backoff struct{ wait, last time.Duration }
 
 func newBackoff(first, last time.Duration) *backoff { return &backoff{wait: first, last: last} }
 
-func (b *backoff) next(ctx context.Context) error {
+func (b *backoff) next(ctx context.Context) error { return sleep(ctx, b.jittered()) }
+
+// jittered is how long to wait this time.
+func (b *backoff) jittered() time.Duration {
 	d := b.wait/2 + rand.N(b.wait/2+1)
 	b.wait = min(2*b.wait, b.last)
-	return sleep(ctx, d)
+	return d
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -26,6 +26,8 @@ const (
 	// is not read yet.
 	StateRunning  State = "running"
 	StateBuilding State = "building"
+	// StatePaused was told to wait by [Admin.Pause].
+	StatePaused State = "paused"
 	// StateStopped gave up at an event or a fault that a person must look at.
 	StateStopped State = "stopped"
 	// StateFree has no owner: the last one ended in order.
@@ -54,10 +56,17 @@ type checkpoint struct {
 	Epoch uint64 `json:"epoch"`
 	Flush uint64 `json:"flush"`
 	State State  `json:"state"`
-	// Error says why it stopped, Skipped how many events were left out by policy.
-	Error   string    `json:"error,omitempty"`
-	Skipped uint64    `json:"skipped,omitempty"`
-	Time    time.Time `json:"time"`
+	// Error says why it stopped, Failed at which event, Skipped how many events were
+	// left out by policy or on command.
+	Error   string       `json:"error,omitempty"`
+	Failed  *FailedEvent `json:"failed,omitempty"`
+	Skipped uint64       `json:"skipped,omitempty"`
+	Time    time.Time    `json:"time"`
+	// Began is when this owner began, and BeganAt at which position: for how long it
+	// will take. Rate is the stream's messages a second that it went over lately.
+	Began   time.Time `json:"began"`
+	BeganAt uint64    `json:"beganAt,omitempty"`
+	Rate    float64   `json:"rate,omitempty"`
 }
 
 type lastCommit struct {
@@ -71,6 +80,8 @@ type pointer struct {
 	Format      int          `json:"format"`
 	Store       string       `json:"store"`
 	Generations []generation `json:"generations"`
+	// Last is the highest number that was ever given to a generation.
+	Last int `json:"last,omitempty"`
 }
 
 type generation struct {
@@ -78,6 +89,11 @@ type generation struct {
 	Version int             `json:"version"`
 	Hash    string          `json:"hash"`
 	State   generationState `json:"state"`
+	// Auto lets a generation that is built go live when it has caught up.
+	Auto bool `json:"auto,omitempty"`
+	// Served says that it was live before: it may be read while it catches up again.
+	Served bool      `json:"served,omitempty"`
+	Made   time.Time `json:"made"`
 }
 
 type generationState string
@@ -98,6 +114,39 @@ func (p *pointer) live() *generation {
 	return nil
 }
 
+// find is the generation with a number, nil when there is none.
+func (p *pointer) find(number int) *generation {
+	for i := range p.Generations {
+		if p.Generations[i].Number == number {
+			return &p.Generations[i]
+		}
+	}
+	return nil
+}
+
+// own is the generation that a program with a definition version writes: the live
+// one if it is of that version, else one that is being built, else an old one.
+func (p *pointer) own(version int) *generation {
+	rank := map[generationState]int{generationLive: 3, generationBuilding: 2, generationOld: 1}
+	var best *generation
+	for i := range p.Generations {
+		g := &p.Generations[i]
+		if g.Version == version && (best == nil || rank[g.State] >= rank[best.State]) {
+			best = g
+		}
+	}
+	return best
+}
+
+// next is the number of a new generation. None is given twice.
+func (p *pointer) next() int {
+	n := p.Last
+	for i := range p.Generations {
+		n = max(n, p.Generations[i].Number)
+	}
+	return n + 1
+}
+
 // newest is the generation of the highest definition version.
 func (p *pointer) newest() *generation {
 	var best *generation
@@ -115,12 +164,15 @@ func (p *pointer) pick(version int) *generation {
 	if version == 0 {
 		return p.live()
 	}
+	var best *generation
 	for i := range p.Generations {
-		if g := &p.Generations[i]; g.Version == version && g.State != generationBuilding {
-			return g
+		g := &p.Generations[i]
+		if g.Version == version && (g.State != generationBuilding || g.Served) &&
+			(best == nil || g.State == generationLive || best.State != generationLive) {
+			best = g
 		}
 	}
-	return nil
+	return best
 }
 
 func decodeCheckpoint(m *jetstream.Message) (*checkpoint, error) {

@@ -140,7 +140,9 @@ func (f *fixture) attach() (*nats.Conn, *jetstream.Store) {
 
 // quiet is a configuration that takes over soon and does not log.
 func quiet() projection.UpdaterConfig {
-	return projection.UpdaterConfig{LeaseTTL: 300 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)}
+	return projection.UpdaterConfig{
+		LeaseTTL: 300 * time.Millisecond, Logger: slog.New(slog.DiscardHandler), OnStop: projection.ReturnWhenStopped,
+	}
 }
 
 // running is an updater that runs.

@@ -15,10 +15,12 @@ import (
 const (
 	CacheBytesDefault  = 64 << 20
 	FoldRetriesDefault = 3
+	FoldTimeoutDefault = 30 * time.Second
 	LeaseTTLDefault    = 3 * time.Second
 	PageBytesDefault   = 128 << 20
 	PageEventsDefault  = 1 << 20
 	ReadWaitDefault    = 5 * time.Second
+	RetryStoppedMax    = time.Minute
 	WindowDefault      = 16 << 10
 )
 
@@ -34,6 +36,19 @@ const (
 	SkipOnError
 )
 
+// StopPolicy is what [Updater.Run] does with a view that must stop.
+type StopPolicy uint8
+
+// The policies.
+const (
+	// WaitWhenStopped keeps the view stopped, with status and log saying why, and
+	// tries again from time to time, at most [RetryStoppedMax] apart, and on
+	// [Admin.Resume]. The rest of the process goes on. The default.
+	WaitWhenStopped StopPolicy = iota
+	// ReturnWhenStopped lets Run return the error.
+	ReturnWhenStopped
+)
+
 // UpdaterConfig describes an [Updater]. The zero value is right for most.
 type UpdaterConfig struct {
 	// CacheBytes bounds the values that are remembered between pages, so that hot
@@ -42,6 +57,13 @@ type UpdaterConfig struct {
 	// FoldRetries is how often a failing event is tried again before OnError.
 	// Defaults to [FoldRetriesDefault]; negative is never.
 	FoldRetries int
+	// FoldTimeout is how long one event's fold may take. A fold that takes longer
+	// fails, as far as the view is concerned; its goroutine cannot be ended and is
+	// left behind. Defaults to [FoldTimeoutDefault]; negative is no bound.
+	FoldTimeout time.Duration
+	// HoldSwitch keeps a new definition version's generation beside the live one when
+	// it has caught up, until [Admin.Switch]. Otherwise it goes live by itself.
+	HoldSwitch bool
 	// Instance names this process in the checkpoint. Defaults to host and process
 	// id.
 	Instance string
@@ -53,6 +75,9 @@ type UpdaterConfig struct {
 	// OnError is what happens when an event's fold keeps failing. Defaults to
 	// [StopOnError].
 	OnError ErrorPolicy
+	// OnStop is what Run does when the view must stop. Defaults to
+	// [WaitWhenStopped].
+	OnStop StopPolicy
 	// PageBytes bounds the events and values that are folded before they are
 	// written, and with them the updater's memory. Defaults to [PageBytesDefault].
 	PageBytes int
@@ -85,6 +110,9 @@ func (c UpdaterConfig) Validate() error {
 	if c.OnError > SkipOnError {
 		errs = append(errs, fmt.Errorf("UpdaterConfig.OnError %d is not known", c.OnError))
 	}
+	if c.OnStop > ReturnWhenStopped {
+		errs = append(errs, fmt.Errorf("UpdaterConfig.OnStop %d is not known", c.OnStop))
+	}
 	if c.Unknown > jetstream.SkipUnknown {
 		errs = append(errs, fmt.Errorf("UpdaterConfig.Unknown %v is neither stop nor skip", c.Unknown))
 	}
@@ -94,6 +122,7 @@ func (c UpdaterConfig) Validate() error {
 func (c UpdaterConfig) withDefaults() UpdaterConfig {
 	c.CacheBytes = cmp.Or(c.CacheBytes, CacheBytesDefault)
 	c.FoldRetries = max(cmp.Or(c.FoldRetries, FoldRetriesDefault), 0)
+	c.FoldTimeout = cmp.Or(c.FoldTimeout, FoldTimeoutDefault)
 	c.LeaseTTL = cmp.Or(c.LeaseTTL, LeaseTTLDefault)
 	c.PageBytes = cmp.Or(c.PageBytes, PageBytesDefault)
 	c.PageEvents = cmp.Or(c.PageEvents, PageEventsDefault)

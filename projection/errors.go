@@ -26,6 +26,19 @@ var (
 	// ErrSuperseded is returned by an updater whose generation was replaced by that
 	// of a higher definition version.
 	ErrSuperseded = errors.New("the view was replaced by a newer definition version")
+	// ErrFold is matched by every [*FoldError].
+	ErrFold = errors.New("an event cannot be folded")
+	// ErrFoldTimeout is the cause of a fold that took longer than
+	// [UpdaterConfig.FoldTimeout].
+	ErrFoldTimeout = errors.New("the fold takes too long")
+	// ErrNotTaken is in an updater's status while the bucket takes nothing: it is
+	// full, its servers are, or it has no leader.
+	ErrNotTaken = errors.New("the bucket does not take the view's values")
+	// ErrBuilding is returned by [Admin.Rebuild] while a generation is being built.
+	ErrBuilding = errors.New("a generation of the view is being built already")
+	// ErrGeneration is returned for a generation that does not exist, or is not in a
+	// state that allows what was asked for.
+	ErrGeneration = errors.New("the view's generation does not allow it")
 	// ErrTooManyKeys is matched by every [*TooManyKeysError].
 	ErrTooManyKeys = errors.New("a commit changes more keys than one batch can hold")
 	// ErrTokenExpired is returned by a list that goes on from a token of another
@@ -107,6 +120,15 @@ func (e *FoldError) Error() string {
 
 // Unwrap gives the cause.
 func (e *FoldError) Unwrap() error { return e.Cause }
+
+// Is matches [ErrFold].
+func (e *FoldError) Is(target error) bool { return target == ErrFold }
+
+func (e *FoldError) event() *FailedEvent {
+	return &FailedEvent{
+		Sequence: e.Sequence, EventID: e.EventID, Event: e.Event, Type: e.Type, ID: e.ID, Key: shorten(e.Key),
+	}
+}
 
 // PanicError is a panic of user code.
 type PanicError struct {

@@ -21,6 +21,9 @@ var errLost = errors.New("another instance owns the view now")
 // batchBytes bounds the values of one batch of a keyed view.
 const batchBytes = 8 << 20
 
+// troubling is how often a write is tried before the status says why it fails.
+const troubling = 4
+
 // flusher is the owner's only writer: pages, and the lease when there are none.
 // It is one goroutine.
 type flusher struct {
@@ -36,11 +39,16 @@ type flusher struct {
 	shared *atomic.Uint64
 	pos    *atomic.Uint64
 	wrote  time.Time
+	// looked is when idle was called last.
+	looked time.Time
+	// measured and from are where the rate was measured last.
+	measured time.Time
+	from     uint64
 	// each says that large pages are stored key by key: see writeEach.
 	each bool
 	// undecided says that the last write failed, or may have.
 	undecided bool
-	// idle, when set, is called when there is nothing to write.
+	// idle, when set, is called when there is nothing to write, and between pages.
 	idle func(ctx context.Context) error
 }
 
@@ -74,6 +82,12 @@ func (f *flusher) run(ctx context.Context, pages <-chan *page, done chan<- *page
 			case done <- p:
 			case <-ctx.Done():
 				return context.Cause(ctx)
+			}
+			if f.idle != nil && time.Since(f.looked) > flipEvery {
+				if err := f.idle(fctx); err != nil {
+					return err
+				}
+				f.looked = time.Now()
 			}
 		case <-tick.C:
 			if time.Since(f.wrote) >= f.ttl/4 {
@@ -172,7 +186,14 @@ func (f *flusher) single(ctx context.Context, s *slot) bool {
 // nobody else has written the checkpoint. It sends them unchanged until it knows:
 // nil, stored; [errLost], another owner came before; or the server's refusal.
 func (f *flusher) put(ctx context.Context, msgs []*nats.Msg, cp checkpoint) error {
-	cp.Flush, cp.Time = f.cp.Flush+1, time.Now().UTC()
+	now := time.Now()
+	cp.Flush, cp.Time = f.cp.Flush+1, now.UTC()
+	if took := now.Sub(f.measured); took > 2*time.Second {
+		if !f.measured.IsZero() {
+			cp.Rate = float64(cp.Position-f.from) / took.Seconds()
+		}
+		f.measured, f.from = now, cp.Position
+	}
 	rev, err := putCheckpoint(ctx, f.b, f.gen, msgs, &cp, f.rev)
 	if err != nil {
 		f.undecided = true
@@ -194,10 +215,16 @@ func putCheckpoint(
 	m := wire.Expect(nats.NewMsg(b.checkpointSubject(gen)), expected)
 	m.Data = body
 	msgs = append(msgs, m)
-	for wait := newBackoff(5*time.Millisecond, 500*time.Millisecond); ; {
+	for wait, tries := newBackoff(5*time.Millisecond, 500*time.Millisecond), 1; ; tries++ {
 		rev, err := send(ctx, b, msgs)
 		if err == nil {
+			if tries > troubling && b.trouble != nil {
+				b.trouble(nil)
+			}
 			return rev, nil
+		}
+		if tries == troubling && b.trouble != nil {
+			b.trouble(fmt.Errorf("%w: %w", ErrNotTaken, err))
 		}
 		if refused(err) {
 			return 0, fmt.Errorf("the server refuses to store: %w", err)

@@ -84,8 +84,27 @@ type folder struct {
 	barrier uint64
 	skip    bool
 	force   bool
-	passed  func() // the event at the barrier did not fail this time
+	passed  atomic.Bool // the event at the barrier did not fail this time
 	ops     []op
+	// told are the events to leave out on command, left is one whose fold never
+	// came back.
+	told *control
+	left string
+	dog  watchdog
+}
+
+// leave tells whether an event is to be left out without a look at it. eventID is
+// empty for a whole commit.
+func (f *folder) leave(sequence uint64, eventID string) bool {
+	if len(f.told.Skips) == 0 && f.left == "" {
+		return false
+	}
+	if !f.told.skips(sequence, eventID) && (f.left == "" || f.left != eventID) {
+		return false
+	}
+	f.page.skipped++
+	f.log.Warn("view leaves an event out, as it was told", "sequence", sequence, "event", eventID)
+	return true
 }
 
 // op is one event for one key.
@@ -202,7 +221,7 @@ func (f *folder) work(ctx context.Context) error {
 		}
 		if careful {
 			f.barrier, f.skip, f.force = 0, false, true
-			f.passed()
+			f.passed.Store(true)
 		}
 		if err := f.weigh(); err != nil {
 			return err
@@ -304,6 +323,10 @@ func (f *folder) events(it *item) ([]jetstream.Recorded, error) {
 			View: f.core.view, Event: "?", Type: it.commit.Type, ID: it.commit.ID,
 			Sequence: it.commit.Sequence, Cause: err, final: true,
 		}
+	}
+	if len(f.told.Skips) > 0 && f.told.skips(it.commit.Sequence, "") {
+		f.leave(it.commit.Sequence, "")
+		return nil, nil
 	}
 	if it.err != nil {
 		return nil, fail(it.err)

@@ -25,7 +25,7 @@ func (f *folder) foldKeyed(ctx context.Context, items []item, careful bool) erro
 		for j := range events {
 			rec := &events[j]
 			r := f.core.routeOf(rec.Event)
-			if r == nil {
+			if r == nil || f.leave(it.commit.Sequence, rec.EventID) {
 				continue
 			}
 			if r.keys == nil {
@@ -66,10 +66,12 @@ func (c *core) routeOf(event any) *route { return c.routes[reflect.TypeOf(event)
 // keys calls the user's key function.
 func (f *folder) keys(r *route, rec *jetstream.Recorded, seq uint64) (keys []string, err error) {
 	defer func() {
+		f.dog.end()
 		if v := recover(); v != nil {
 			err = f.failure(&op{rec: rec, seq: seq}, &PanicError{Value: v, Stack: string(debug.Stack())})
 		}
 	}()
+	f.dog.begin(rec, nil)
 	keys = r.keys(rec.Event, &rec.Meta)
 	for _, k := range keys {
 		if _, err := encodeKey(k); err != nil {
@@ -113,6 +115,7 @@ func (f *folder) known(key string) (entry, bool) {
 // apply folds events in order. It returns the number of the one that failed.
 func (f *folder) apply(ops []op) (i int, err error) {
 	defer func() {
+		f.dog.end()
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: string(debug.Stack())}
 		}
@@ -132,6 +135,7 @@ func (f *folder) apply(ops []op) (i int, err error) {
 				f.page.bytes += len(s.base.data)
 			}
 		}
+		f.dog.begin(o.rec, s)
 		if err := o.r.fold(s, o.rec.Event, &o.rec.Meta); err != nil {
 			return i, err
 		}

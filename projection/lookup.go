@@ -105,7 +105,11 @@ func (t *txState) get(key string) []byte {
 	base, known := t.f.known(key)
 	s := &slot{key: key, base: base}
 	if !known {
-		if err := t.f.load(t.ctx, []*slot{s}); err != nil {
+		rec := t.f.dog.rec.Load()
+		t.f.dog.end() // That takes as long as it takes.
+		err := t.f.load(t.ctx, []*slot{s})
+		t.f.dog.begin(rec, nil)
+		if err != nil {
 			t.infra = err
 			return nil
 		}
@@ -137,7 +141,10 @@ func (t *txState) prefix(prefix string) map[string][]byte {
 	}
 	out := map[string][]byte{}
 	if !t.f.cache.complete {
+		rec := t.f.dog.rec.Load()
+		t.f.dog.end()
 		stored, err := t.f.scan(t.ctx, prefix)
+		t.f.dog.begin(rec, nil)
 		if err != nil {
 			t.infra = err
 			return nil
@@ -190,7 +197,7 @@ func (f *folder) foldLookup(ctx context.Context, items []item, careful bool) err
 		for j := range events {
 			rec := &events[j]
 			r := f.core.routeOf(rec.Event)
-			if r == nil {
+			if r == nil || f.leave(it.commit.Sequence, rec.EventID) {
 				continue
 			}
 			before, n := maps.Clone(t.changes), len(t.order)
@@ -243,7 +250,9 @@ func (f *folder) foldLookup(ctx context.Context, items []item, careful bool) err
 
 // call runs the user's fold.
 func (f *folder) call(t *txState, r *route, rec *jetstream.Recorded) (err error) {
+	f.dog.begin(rec, nil)
 	defer func() {
+		f.dog.end()
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: string(debug.Stack())}
 		}

@@ -21,6 +21,9 @@ type ownership struct {
 	rev      uint64
 	// fresh says that the generation was made just now: it holds no key.
 	fresh bool
+	// told is what people have said, at revision toldRev.
+	told    *control
+	toldRev uint64
 }
 
 // hints wakes a standby when an owner leaves.
@@ -55,9 +58,22 @@ func (u *Updater) acquire(ctx context.Context, me string, hint *hints) (*ownersh
 	if err != nil {
 		return nil, err
 	}
-	var seen time.Time
-	var seenRev uint64
+	var seen, builder silenceOf
 	for {
+		told, toldRev, err := u.b.control(ctx)
+		if err != nil || told.Pause != nil {
+			if err == nil {
+				err = u.paused(ctx, o, told)
+			}
+			if errors.Is(err, ErrBucket) {
+				return nil, err
+			}
+			if err := errors.Join(u.pause(ctx, u.cfg.LeaseTTL/4, hint), closedError(u.b.nc)); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		o.told, o.toldRev = told, toldRev
 		m, err := u.b.leader(ctx, u.b.checkpointSubject(o.gen))
 		if errors.Is(err, wire.ErrNotFound) {
 			return nil, fmt.Errorf("%w: the checkpoint of generation %d is gone", ErrBucket, o.gen)
@@ -67,13 +83,16 @@ func (u *Updater) acquire(ctx context.Context, me string, hint *hints) (*ownersh
 			if err != nil {
 				return nil, err
 			}
-			if cp.State == StateSealed {
-				return nil, ErrSuperseded
-			}
-			if m.Sequence != seenRev {
-				seen, seenRev = time.Now(), m.Sequence
-			}
-			if cp.Owner == "" || cp.Owner == me || time.Since(seen) >= u.cfg.LeaseTTL {
+			silent := seen.unchanged(m.Sequence)
+			switch {
+			case cp.State == StateSealed:
+				if o.building {
+					return nil, ErrSuperseded
+				}
+				if err := u.unseal(ctx, o, cp, m.Sequence, &builder); err != nil {
+					return nil, err
+				}
+			case cp.Owner == "" || cp.Owner == me || silent >= u.cfg.LeaseTTL:
 				won, err := u.take(ctx, o, me, cp, m.Sequence)
 				if err != nil || won {
 					return o, err
@@ -86,22 +105,38 @@ func (u *Updater) acquire(ctx context.Context, me string, hint *hints) (*ownersh
 		if u.b.nc.IsClosed() {
 			return nil, closedError(u.b.nc)
 		}
-		t := time.NewTimer(u.cfg.LeaseTTL / 8)
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return nil, context.Cause(ctx)
-		case <-hint.ch:
-			t.Stop()
-		case <-t.C:
+		if err := u.pause(ctx, u.cfg.LeaseTTL/8, hint); err != nil {
+			return nil, err
 		}
 	}
+}
+
+// paused says in the checkpoint that the view was told to wait, when nobody else
+// owns it.
+func (u *Updater) paused(ctx context.Context, o *ownership, told *control) error {
+	u.set(func(s *Status) { s.State, s.Owner, s.Generation, s.Err = StatePaused, "", o.gen, nil })
+	m, err := u.b.leader(ctx, u.b.checkpointSubject(o.gen))
+	if err != nil {
+		return err
+	}
+	cp, err := decodeCheckpoint(m)
+	if err != nil {
+		return err
+	}
+	u.position.Store(cp.Position)
+	if cp.Owner != "" || cp.State == StatePaused || cp.State == StateSealed {
+		return nil
+	}
+	u.log.Warn("view is paused", "reason", told.Pause.Reason, "position", cp.Position)
+	cp.State, cp.Time = StatePaused, time.Now().UTC()
+	return u.b.write(ctx, u.b.checkpointSubject(o.gen), cp, m.Sequence)
 }
 
 // take makes this instance the owner, unless somebody else was faster.
 func (u *Updater) take(ctx context.Context, o *ownership, me string, cp *checkpoint, rev uint64) (bool, error) {
 	next := *cp
-	next.Owner, next.Epoch, next.Flush, next.Error = me, cp.Epoch+1, 0, ""
+	next.Owner, next.Epoch, next.Flush, next.Error, next.Failed = me, cp.Epoch+1, 0, "", nil
+	next.Began, next.BeganAt, next.Rate = time.Now().UTC(), cp.Position, 0
 	next.State = StateRunning
 	if o.building {
 		next.State = StateBuilding
@@ -124,7 +159,8 @@ func (u *Updater) take(ctx context.Context, o *ownership, me string, cp *checkpo
 func (u *Updater) bind(ctx context.Context) (*ownership, error) {
 	for wait := newBackoff(10*time.Millisecond, 500*time.Millisecond); ; {
 		o, err := u.bindOnce(ctx)
-		if err == nil || errors.Is(err, ErrBucket) || errors.Is(err, ErrDefinition) || errors.Is(err, ErrStoreRestored) {
+		if err == nil || errors.Is(err, ErrBucket) || errors.Is(err, ErrDefinition) ||
+			errors.Is(err, ErrStoreRestored) || errors.Is(err, ErrSuperseded) {
 			if errors.Is(err, ErrStoreRestored) {
 				err = &StoppedError{View: u.core.view, Cause: err}
 			}
@@ -156,19 +192,22 @@ func (u *Updater) bindOnce(ctx context.Context) (*ownership, error) {
 			ErrStoreRestored, p.Store, u.store.ID(), u.b.name)
 	}
 	hash := u.core.hash()
-	number := 1
-	for i := range p.Generations {
-		g := &p.Generations[i]
-		number = max(number, g.Number+1)
-		if g.Version != u.core.version {
-			continue
+	g := p.own(u.core.version)
+	if u.target > 0 {
+		if g = p.find(u.target); g == nil {
+			return nil, ErrSuperseded
 		}
+	}
+	if g != nil {
 		if g.Hash != hash {
 			return nil, &DefinitionError{
 				View: u.core.view, Version: u.core.version, Live: g.Version,
 				Reason: "the view was built with other events or keys under this version",
 				Advice: fmt.Sprintf("raise it with Version(%d), and the view is rebuilt", u.core.version+1),
 			}
+		}
+		if g.State == generationOld {
+			return nil, ErrSuperseded
 		}
 		return u.ownership(g), nil
 	}
@@ -178,15 +217,18 @@ func (u *Updater) bindOnce(ctx context.Context) (*ownership, error) {
 			Reason: "the view was built by a newer program", Advice: "deploy that one, or raise Version beyond it",
 		}
 	}
-	g := generation{Number: number, Version: u.core.version, Hash: hash, State: generationBuilding}
-	if len(p.Generations) == 0 {
-		g.State = generationLive
+	made := generation{
+		Number: p.next(), Version: u.core.version, Hash: hash, State: generationBuilding, Auto: !u.cfg.HoldSwitch,
+		Made: time.Now().UTC(),
 	}
-	p.Generations = append(p.Generations, g)
-	if err := u.create(ctx, p, rev, &g); err != nil {
+	if p.live() == nil {
+		made.State, made.Auto, made.Served = generationLive, false, true
+	}
+	p.Generations, p.Last = append(p.Generations, made), made.Number
+	if err := u.b.create(ctx, p, rev, &made, u.core.kind); err != nil {
 		return nil, err
 	}
-	return u.ownership(&g), nil
+	return u.ownership(&made), nil
 }
 
 func (u *Updater) ownership(g *generation) *ownership {
@@ -198,111 +240,30 @@ func (u *Updater) ownership(g *generation) *ownership {
 }
 
 // create writes the pointer and a new generation's checkpoint, or neither.
-func (u *Updater) create(ctx context.Context, p *pointer, rev uint64, g *generation) error {
-	ptr, err := u.pointerMessage(p, rev)
+func (b *bucket) create(ctx context.Context, p *pointer, rev uint64, g *generation, kind string) error {
+	ptr, err := b.pointerMessage(p, rev)
 	if err != nil {
 		return err
 	}
 	body, err := json.Marshal(checkpoint{
-		Format: checkpointFormat, View: u.core.view, Kind: u.core.kind, Version: g.Version, Hash: g.Hash,
-		Store: u.store.ID(), State: StateFree, Time: time.Now().UTC(),
+		Format: checkpointFormat, View: b.view, Kind: kind, Version: g.Version, Hash: g.Hash,
+		Store: p.Store, State: StateFree, Time: time.Now().UTC(),
 	})
 	if err != nil {
 		return err
 	}
-	cp := wire.Expect(nats.NewMsg(u.b.checkpointSubject(g.Number)), 0)
+	cp := wire.Expect(nats.NewMsg(b.checkpointSubject(g.Number)), 0)
 	cp.Data = body
-	_, err = send(ctx, u.b, []*nats.Msg{ptr, cp})
+	_, err = send(ctx, b, []*nats.Msg{ptr, cp})
 	return err
 }
 
-func (u *Updater) pointerMessage(p *pointer, rev uint64) (*nats.Msg, error) {
+func (b *bucket) pointerMessage(p *pointer, rev uint64) (*nats.Msg, error) {
 	body, err := json.Marshal(p)
 	if err != nil {
 		return nil, err
 	}
-	m := wire.Expect(nats.NewMsg(u.b.pointerSubject()), rev)
+	m := wire.Expect(nats.NewMsg(b.pointerSubject()), rev)
 	m.Data = body
 	return m, nil
-}
-
-// flip makes the generation that was built the one that is read, in one batch
-// that seals the old one: nobody sees an older answer than before. It does
-// nothing until the new generation is as far as the old one and has caught up.
-func (u *Updater) flip(ctx context.Context, o *ownership, fl *flusher, cur *cursor) error {
-	if u.pending.Load() > 0 || fl.cp.Position == 0 || u.read.Load() > fl.cp.Position {
-		return nil
-	}
-	m, err := u.b.leader(ctx, u.b.pointerSubject())
-	if err != nil {
-		return nil
-	}
-	p, err := decodePointer(m)
-	if err != nil {
-		return err
-	}
-	var msgs []*nats.Msg
-	for i := range p.Generations {
-		g := &p.Generations[i]
-		if g.Number == o.gen {
-			g.State = generationLive
-			continue
-		}
-		if g.State != generationLive {
-			continue
-		}
-		g.State = generationOld
-		old, err := u.b.leader(ctx, u.b.checkpointSubject(g.Number))
-		if err != nil {
-			return nil
-		}
-		cp, err := decodeCheckpoint(old)
-		if err != nil {
-			return err
-		}
-		if cp.Position > fl.cp.Position {
-			return nil
-		}
-		cp.State, cp.Owner, cp.Epoch, cp.Time = StateSealed, "", cp.Epoch+1, time.Now().UTC()
-		body, err := json.Marshal(cp)
-		if err != nil {
-			return err
-		}
-		seal := wire.Expect(nats.NewMsg(u.b.checkpointSubject(g.Number)), old.Sequence)
-		seal.Data = body
-		msgs = append(msgs, seal)
-	}
-	ptr, err := u.pointerMessage(p, m.Sequence)
-	if err != nil {
-		return err
-	}
-	msgs = append(msgs, ptr)
-	next := fl.cp
-	next.State = StateRunning
-	if err := u.putFlip(ctx, fl, msgs, next); err != nil {
-		return err
-	}
-	u.log.Info("view's new generation is live", "generation", o.gen, "version", u.core.version)
-	rctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-	defer cancel()
-	_ = cur.remove(rctx)
-	return errAgain
-}
-
-// putFlip is one attempt: when the old owner or another program was faster, the
-// session begins again and so does the flip.
-func (u *Updater) putFlip(ctx context.Context, fl *flusher, msgs []*nats.Msg, cp checkpoint) error {
-	cp.Flush, cp.Time = fl.cp.Flush+1, time.Now().UTC()
-	body, err := json.Marshal(cp)
-	if err != nil {
-		return err
-	}
-	m := wire.Expect(nats.NewMsg(u.b.checkpointSubject(fl.gen)), fl.rev)
-	m.Data = body
-	rev, err := send(ctx, u.b, append(msgs, m))
-	if err != nil {
-		return errors.Join(errAgain, err)
-	}
-	fl.cp, fl.rev = cp, rev
-	return nil
 }

@@ -26,6 +26,10 @@ type Updater struct {
 	decoder *jetstream.Decoder
 	ignore  map[string]map[string]bool
 	b       *bucket
+	// target is the generation that is built beside the live one, 0 for the one that
+	// the definition's version leads to.
+	target   int
+	building atomic.Pointer[Updater]
 
 	running  atomic.Bool
 	position atomic.Uint64
@@ -54,6 +58,8 @@ type Status struct {
 	CaughtUp bool
 	// Err is why the updater stopped, or what it is trying again.
 	Err error
+	// Building is a generation that this instance builds beside, nil for none.
+	Building *Status
 }
 
 // NewUpdater prepares the updater of a view. Nothing happens until [Updater.Run].
@@ -93,6 +99,10 @@ func (u *Updater) Status() Status {
 		s.Lag = read - pos
 	}
 	s.Lag += u.pending.Load()
+	if child := u.building.Load(); child != nil {
+		built := child.Status()
+		s.Building = &built
+	}
 	s.CaughtUp = s.Lag == 0 && pos > 0 && (s.State == StateRunning || s.State == StateBuilding)
 	return s
 }
@@ -104,15 +114,21 @@ func (u *Updater) set(change func(*Status)) {
 }
 
 // Run keeps the view until ctx ends, which returns nil after the view was given
-// free for the next instance. It makes the view's bucket when there is none.
-// Faults of the network are waited out. Otherwise it returns:
+// free for the next instance. It makes the view's bucket when there is none, and
+// builds the generations that [Admin.Rebuild] asks for. Faults of the network are
+// waited out. When the view must stop, [UpdaterConfig.OnStop] says whether Run
+// waits, trying again from time to time and on [Admin.Resume], or returns:
 //
 //   - [*StoppedError], when an event cannot be folded ([*FoldError]), a value
 //     cannot be stored ([*ValueError]), or the store was restored
 //     ([ErrStoreRestored]): a person must look;
-//   - [*DefinitionError], when the view was built with another definition;
-//   - [ErrSuperseded], when a higher definition version took the view's place;
 //   - [ErrBucket], when the view's bucket cannot be used;
+//   - [ErrSuperseded], when another definition version took the view's place:
+//     waiting, it goes on after an [Admin.Rollback].
+//
+// Whatever OnStop says it returns:
+//
+//   - [*DefinitionError], when the view was built with another definition;
 //   - [ErrUnavailable], when the connection was closed.
 func (u *Updater) Run(ctx context.Context) error {
 	if !u.running.CompareAndSwap(false, true) {
@@ -120,15 +136,29 @@ func (u *Updater) Run(ctx context.Context) error {
 	}
 	defer u.running.Store(false)
 	u.set(func(s *Status) { s.State, s.Err = StateStarting, nil })
+	actx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { u.attend(actx) })
 	err := u.run(ctx)
+	cancel()
+	wg.Wait()
 	// What ended the context may itself be the stop of another view.
 	if ctx.Err() != nil && (!isStop(err) || errors.Is(err, context.Cause(ctx))) {
 		u.set(func(s *Status) { s.State = StateFree })
 		return nil
 	}
-	u.set(func(s *Status) { s.State, s.Err = StateStopped, err })
-	u.log.Error("view updater stopped", "error", err)
+	u.stopped(err)
 	return err
+}
+
+// stopped says that the view has stopped.
+func (u *Updater) stopped(err error) {
+	state := StateStopped
+	if errors.Is(err, ErrSuperseded) {
+		state = StateSealed
+	}
+	u.set(func(s *Status) { s.State, s.Owner, s.Err = state, "", err })
+	u.log.Error("view updater stopped", "error", err)
 }
 
 func isStop(err error) bool {
@@ -141,6 +171,8 @@ type failing struct {
 	sequence uint64
 	tries    int
 	skip     bool
+	// left is an event to leave out without a call, as calls do not come back.
+	left string
 }
 
 func (u *Updater) run(ctx context.Context) error {
@@ -152,42 +184,91 @@ func (u *Updater) run(ctx context.Context) error {
 	defer hint.close()
 	var bad failing
 	wait := newBackoff(10*time.Millisecond, time.Second)
+	retry := newBackoff(time.Second, RetryStoppedMax)
 	for {
 		began := time.Now()
 		own, err := u.acquire(ctx, me, hint)
 		if err == nil {
-			err = u.own(ctx, own, &bad)
+			err = u.own(ctx, own, hint, &bad)
 		}
 		if time.Since(began) > 5*time.Second {
 			wait = newBackoff(10*time.Millisecond, time.Second)
 		}
-		fold, isFold := errors.AsType[*FoldError](err)
+		pause := wait
 		switch {
-		case isStop(err), errors.Is(err, ErrSuperseded), errors.Is(err, ErrDefinition), errors.Is(err, ErrBucket):
-			return err
 		case u.b.nc.IsClosed():
-			return closedError(u.b.nc)
+			return errors.Join(closedError(u.b.nc), stopOf(err))
+		case errors.Is(err, ErrDefinition), errors.Is(err, errSwitched), u.target > 0 && errors.Is(err, ErrSuperseded):
+			return err
+		case errors.Is(err, ErrSuperseded) && u.stillMine(ctx):
+			continue
+		case isStop(err), errors.Is(err, ErrSuperseded), errors.Is(err, ErrBucket):
+			if ctx.Err() != nil || u.cfg.OnStop == ReturnWhenStopped {
+				return err
+			}
+			if time.Since(began) > RetryStoppedMax {
+				retry = newBackoff(time.Second, RetryStoppedMax)
+			}
+			bad = failing{}
+			u.stopped(err)
+			if err := u.rest(ctx, retry, hint); err != nil {
+				return err
+			}
+			continue
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case isFold:
-			u.log.Warn("view tries an event again", "error", err, "tries", bad.tries)
-		case errors.Is(err, errAgain):
+		case errors.Is(err, errAgain), errors.Is(err, errControl):
 			continue
+		case errors.Is(err, ErrFold):
+			u.log.Warn("view tries an event again", "error", err, "tries", bad.tries)
+			pause = newBackoff(50*time.Millisecond<<min(bad.tries, 6), time.Minute)
 		case errors.Is(err, errLost):
 			u.log.Info("view is owned by another instance now")
 		default:
 			u.log.Warn("view updater begins again", "error", err)
 		}
 		u.set(func(s *Status) { s.Err = err })
-		pause := wait
-		if isFold {
-			pause = newBackoff(50*time.Millisecond<<min(bad.tries, 6), time.Minute)
-			_ = fold
-		}
 		if err := pause.next(ctx); err != nil {
 			return err
 		}
 	}
+}
+
+func stopOf(err error) error {
+	if isStop(err) {
+		return err
+	}
+	return nil
+}
+
+// rest waits until a stopped view should be tried again: after a while, or when
+// people say something new.
+func (u *Updater) rest(ctx context.Context, retry *backoff, hint *hints) error {
+	_, known, err := u.b.control(ctx)
+	if err != nil {
+		known = 0
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, retry.jittered(), errControl)
+	defer cancel()
+	if err := u.watchControl(ctx, known, hint); !errors.Is(err, errControl) {
+		return err
+	}
+	return nil
+}
+
+// stillMine tells whether the generation that took this one's place is of the same
+// definition: then this instance goes on with it.
+func (u *Updater) stillMine(ctx context.Context) bool {
+	m, err := u.b.leader(ctx, u.b.pointerSubject())
+	if err != nil {
+		return false
+	}
+	p, err := decodePointer(m)
+	if err != nil {
+		return false
+	}
+	g := p.live()
+	return g != nil && g.Version == u.core.version && g.Hash == u.core.hash()
 }
 
 // errAgain begins again at once.
@@ -195,7 +276,7 @@ var errAgain = errors.New("begin again")
 
 // own follows the events as the view's owner until it cannot, and gives the view
 // free if it still can.
-func (u *Updater) own(ctx context.Context, o *ownership, bad *failing) error {
+func (u *Updater) own(ctx context.Context, o *ownership, hint *hints, bad *failing) error {
 	u.log.Info("view is owned by this instance", "owner", o.cp.Owner, "epoch", o.cp.Epoch,
 		"generation", o.gen, "position", o.cp.Position)
 	u.position.Store(o.cp.Position)
@@ -210,7 +291,7 @@ func (u *Updater) own(ctx context.Context, o *ownership, bad *failing) error {
 		cp: *o.cp, rev: o.rev, shared: new(atomic.Uint64), pos: &u.position, wrote: time.Now(), each: u.b.single.Load(),
 	}
 	fl.shared.Store(o.rev)
-	err := u.session(ctx, o, fl, bad)
+	err := u.session(ctx, o, fl, hint, bad)
 	cause := err
 	if fold, ok := errors.AsType[*FoldError](err); ok {
 		if bad.sequence != fold.Sequence {
@@ -224,14 +305,17 @@ func (u *Updater) own(ctx context.Context, o *ownership, bad *failing) error {
 			return err // Once more, to write what stands before it.
 		case !fold.final && u.cfg.OnError == SkipOnError && !bad.skip:
 			bad.skip = true
+			if errors.Is(err, ErrFoldTimeout) {
+				bad.left = fold.EventID
+			}
 			return errAgain
 		}
 		cause = &StoppedError{View: u.core.view, Cause: err}
 	}
-	if _, ok := errors.AsType[*ValueError](err); ok || errors.Is(err, ErrStoreRestored) {
+	if _, ok := errors.AsType[*ValueError](err); ok && !errors.Is(err, ErrFold) || errors.Is(err, ErrStoreRestored) {
 		cause = &StoppedError{View: u.core.view, Cause: err}
 	}
-	if ctx.Err() == nil && !isStop(cause) {
+	if ctx.Err() == nil && !isStop(cause) && !errors.Is(cause, errSwitched) && !errors.Is(cause, errControl) {
 		return cause
 	}
 	u.free(fl, cause) //nolint:contextcheck // ctx is over, the view is given free all the same
@@ -249,18 +333,23 @@ func (u *Updater) free(fl *flusher, cause error) {
 	cp.Owner, cp.State = "", StateFree
 	if isStop(cause) {
 		cp.State, cp.Error = StateStopped, cause.Error()
+		if fold, ok := errors.AsType[*FoldError](cause); ok {
+			cp.Failed = fold.event()
+		}
 	}
 	if err := fl.put(ctx, nil, cp); err != nil {
 		u.log.Debug("view was not given free", "error", err)
 		return
 	}
-	_ = u.b.nc.Publish(u.b.hintSubject(), nil)
-	_ = u.b.nc.FlushWithContext(ctx)
+	if !isStop(cause) { // Nobody hurries to where the view has stopped.
+		_ = u.b.nc.Publish(u.b.hintSubject(), nil)
+		_ = u.b.nc.FlushWithContext(ctx)
+	}
 }
 
 // session reads, folds and writes, each in a goroutine of its own, until one of
 // them ends.
-func (u *Updater) session(ctx context.Context, o *ownership, fl *flusher, bad *failing) error {
+func (u *Updater) session(ctx context.Context, o *ownership, fl *flusher, hint *hints, bad *failing) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	chunks := make(chan chunk, 32)
@@ -279,19 +368,33 @@ func (u *Updater) session(ctx context.Context, o *ownership, fl *flusher, bad *f
 		core: u.core, cfg: &u.cfg, log: u.log, store: u.store, decoder: u.decoder, b: u.b, gen: o.gen,
 		epoch: o.cp.Epoch, rev: fl.shared, cache: newCache(u.cfg.CacheBytes, o.fresh),
 		page: newPage(o.cp.Position), written: o.cp.Position, barrier: bad.sequence, skip: bad.skip,
-		passed: func() { *bad = failing{} },
+		told: o.told, left: bad.left,
 	}
 	if o.building {
 		fl.idle = func(ctx context.Context) error { return u.flip(ctx, o, fl, cur) }
 	}
+	u.b.trouble = func(err error) { u.set(func(s *Status) { s.Err = err }) }
 	var wg sync.WaitGroup
 	start := func(run func() error) {
 		wg.Go(func() { cancel(run()) })
 	}
 	start(func() error { return cur.run(ctx, chunks) })
-	start(func() error { return fo.run(ctx, chunks, pages, done) })
+	folded := make(chan struct{})
+	go func() {
+		defer close(folded)
+		cancel(fo.run(ctx, chunks, pages, done))
+	}()
+	start(func() error { return fo.dog.run(ctx, u.core.view, u.cfg.FoldTimeout) })
 	start(func() error { return fl.run(ctx, pages, done) })
+	start(func() error { return u.watchControl(ctx, o.toldRev, hint) })
 	wg.Wait()
+	if err := context.Cause(ctx); errors.Is(err, ErrFoldTimeout) {
+		return err // Its goroutine ends when the fold does: what it works on is its own.
+	}
+	<-folded
+	if fo.passed.Load() {
+		*bad = failing{}
+	}
 	return context.Cause(ctx)
 }
 
