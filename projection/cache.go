@@ -1,22 +1,15 @@
 package projection
 
-import (
-	"container/list"
-	"math"
-)
+import "container/list"
 
 // entry is what the bucket holds under a key, as far as the owner knows: it is
 // the only writer.
 type entry struct {
 	// data is the value, nil when the key is not there.
 	data []byte
-	// seq is the stream sequence that it reflects, rev its revision, 0 for a key
-	// that was never written.
-	seq, rev uint64
+	// seq is the stream sequence that it reflects, 0 for a key that was never written.
+	seq uint64
 }
-
-// unknownRevision is that of an entry which is being written.
-const unknownRevision = math.MaxUint64
 
 func (e *entry) exists() bool { return e.data != nil }
 

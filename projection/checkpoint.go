@@ -167,7 +167,7 @@ func (p *pointer) pick(version int) *generation {
 	var best *generation
 	for i := range p.Generations {
 		g := &p.Generations[i]
-		if g.Version == version && (g.State != generationBuilding || g.Served) &&
+		if g.Version == version && (g.State == generationLive || g.Served) &&
 			(best == nil || g.State == generationLive || best.State != generationLive) {
 			best = g
 		}

@@ -205,3 +205,13 @@ func get[V any](t testing.TB, r *projection.Reader[V], key string, opts ...proje
 }
 
 func id(i int) string { return fmt.Sprintf("a%d", i) }
+
+// natsMsg is a message with headers, by name and value.
+func natsMsg(subject, data string, headers ...string) *nats.Msg {
+	m := nats.NewMsg(subject)
+	m.Data = []byte(data)
+	for i := 0; i < len(headers); i += 2 {
+		m.Header[headers[i]] = []string{headers[i+1]}
+	}
+	return m
+}

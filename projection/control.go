@@ -151,12 +151,10 @@ func (b *bucket) change(ctx context.Context, change func(*control) error) error 
 
 // write stores one of the toolkit's own keys, expecting its revision.
 func (b *bucket) write(ctx context.Context, subject string, value any, rev uint64) error {
-	body, err := json.Marshal(value)
+	m, err := b.message(subject, value, rev)
 	if err != nil {
 		return err
 	}
-	m := wire.Expect(nats.NewMsg(subject), rev)
-	m.Data = body
 	_, err = send(ctx, b, []*nats.Msg{m})
 	return err
 }

@@ -83,9 +83,6 @@ func (f *flusher) some(ctx context.Context, keys []*slot) (open int, err error) 
 			}
 			return m, err
 		},
-		func(i int, ack wire.Ack) {
-			keys[i].rev = ack.Sequence
-			open--
-		})
+		func(int, wire.Ack) { open-- })
 	return open, err
 }

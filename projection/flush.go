@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rossby-go/rossby/internal/wire"
 )
@@ -141,9 +142,6 @@ func (f *flusher) write(ctx, stop context.Context, p *page) error {
 		if err := f.put(ctx, msgs, next); err != nil {
 			return err
 		}
-		for i, s := range keys[:n] {
-			s.rev = f.rev - uint64(n-i) //nolint:gosec // a batch's sequences are contiguous
-		}
 		if keys = keys[n:]; len(keys) == 0 {
 			return nil
 		}
@@ -169,16 +167,18 @@ func (f *flusher) message(s *slot) (*nats.Msg, error) {
 
 // single stores one key by a plain publish, which on an unreplicated stream costs
 // a tenth of a batch. The checkpoint follows; in between the key is ahead of the
-// position, and says so in its header. False is any doubt: then a batch decides.
+// position, and says so in its header. It is fenced as a batch is: see
+// [flusher.writeEach]. False is any doubt: then a batch decides.
 func (f *flusher) single(ctx context.Context, s *slot) bool {
 	m, err := f.message(s)
-	if err != nil || s.base.rev == unknownRevision {
+	if err != nil {
 		return false
 	}
+	m.Header[nats.ExpectedLastSubjSeqHdr] = []string{strconv.FormatUint(f.rev, 10)}
+	m.Header[natsjs.ExpectedLastSubjSeqSubjHeader] = []string{f.b.checkpointSubject(f.gen)}
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	ack, err := wire.Publish(ctx, f.b.nc, wire.Expect(m, s.base.rev))
-	s.rev = ack.Sequence
+	_, err = wire.Publish(ctx, f.b.nc, m)
 	return err == nil
 }
 

@@ -33,9 +33,8 @@ type slot struct {
 	exists bool
 	gone   bool // set by a fold: delete
 	seq    uint64
-	// out is what will be written, rev the revision that it got.
+	// out is what will be written.
 	out []byte
-	rev uint64
 }
 
 // page is a stretch of the stream folded in memory.
@@ -378,7 +377,7 @@ func (f *folder) loadSome(ctx context.Context, slots []*slot) error {
 			}
 			for i, s := range slots {
 				if m := snap.messages[subjects[i]]; m != nil {
-					s.base = entry{seq: reflects(m), rev: m.Sequence}
+					s.base = entry{seq: reflects(m)}
 					if !deleted(m) {
 						s.base.data = m.Data
 						if s.base.data == nil {
@@ -431,17 +430,12 @@ func (f *folder) seal() error {
 
 // landed remembers what a written page left in the bucket.
 func (f *folder) landed(p *page) {
-	for _, s := range p.changed {
-		if next := f.page.slots[s.key]; next != nil && next.base.rev == unknownRevision {
-			next.base.rev = s.rev
-		}
-	}
 	for _, s := range p.slots {
 		if s.seq == 0 {
 			f.cache.put(s.key, s.base)
 			continue
 		}
-		f.cache.put(s.key, entry{data: s.out, seq: s.seq, rev: s.rev})
+		f.cache.put(s.key, entry{data: s.out, seq: s.seq})
 	}
 	f.written = p.pos
 	f.inflight = nil

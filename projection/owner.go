@@ -2,7 +2,6 @@ package projection
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -224,8 +223,12 @@ func (u *Updater) bindOnce(ctx context.Context) (*ownership, error) {
 	if p.live() == nil {
 		made.State, made.Auto, made.Served = generationLive, false, true
 	}
+	replaced, err := u.replace(ctx, p)
+	if err != nil {
+		return nil, err
+	}
 	p.Generations, p.Last = append(p.Generations, made), made.Number
-	if err := u.b.create(ctx, p, rev, &made, u.core.kind); err != nil {
+	if err := u.b.create(ctx, p, rev, &made, u.core.kind, replaced); err != nil {
 		return nil, err
 	}
 	return u.ownership(&made), nil
@@ -240,30 +243,55 @@ func (u *Updater) ownership(g *generation) *ownership {
 }
 
 // create writes the pointer and a new generation's checkpoint, or neither.
-func (b *bucket) create(ctx context.Context, p *pointer, rev uint64, g *generation, kind string) error {
+func (b *bucket) create(ctx context.Context, p *pointer, rev uint64, g *generation, kind string, more []*nats.Msg) error {
 	ptr, err := b.pointerMessage(p, rev)
 	if err != nil {
 		return err
 	}
-	body, err := json.Marshal(checkpoint{
-		Format: checkpointFormat, View: b.view, Kind: kind, Version: g.Version, Hash: g.Hash,
-		Store: p.Store, State: StateFree, Time: time.Now().UTC(),
-	})
+	cp, err := b.firstCheckpoint(p.Store, g, kind)
 	if err != nil {
 		return err
 	}
-	cp := wire.Expect(nats.NewMsg(b.checkpointSubject(g.Number)), 0)
-	cp.Data = body
-	_, err = send(ctx, b, []*nats.Msg{ptr, cp})
+	_, err = send(ctx, b, append(more, ptr, cp))
 	return err
 }
 
-func (b *bucket) pointerMessage(p *pointer, rev uint64) (*nats.Msg, error) {
-	body, err := json.Marshal(p)
-	if err != nil {
-		return nil, err
+// replace gives up generations that were being built: a newer definition version
+// has come. Their keys stay until [Admin.Remove].
+func (u *Updater) replace(ctx context.Context, p *pointer) ([]*nats.Msg, error) {
+	var msgs []*nats.Msg
+	for i := range p.Generations {
+		g := &p.Generations[i]
+		if g.State != generationBuilding {
+			continue
+		}
+		m, err := u.b.leader(ctx, u.b.checkpointSubject(g.Number))
+		if err != nil {
+			return nil, err
+		}
+		cp, err := decodeCheckpoint(m)
+		if err != nil {
+			return nil, err
+		}
+		g.State, g.Auto = generationOld, false
+		cp.State, cp.Owner, cp.Epoch, cp.Time = StateSealed, "", cp.Epoch+1, time.Now().UTC()
+		sealed, err := u.b.message(u.b.checkpointSubject(g.Number), cp, m.Sequence)
+		if err != nil {
+			return nil, err
+		}
+		msgs = append(msgs, sealed)
 	}
-	m := wire.Expect(nats.NewMsg(b.pointerSubject()), rev)
-	m.Data = body
-	return m, nil
+	return msgs, nil
+}
+
+// firstCheckpoint is that of a new generation.
+func (b *bucket) firstCheckpoint(store string, g *generation, kind string) (*nats.Msg, error) {
+	return b.message(b.checkpointSubject(g.Number), checkpoint{
+		Format: checkpointFormat, View: b.view, Kind: kind, Version: g.Version, Hash: g.Hash,
+		Store: store, State: StateFree, Time: time.Now().UTC(),
+	}, 0)
+}
+
+func (b *bucket) pointerMessage(p *pointer, rev uint64) (*nats.Msg, error) {
+	return b.message(b.pointerSubject(), p, rev)
 }

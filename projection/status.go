@@ -27,10 +27,15 @@ type ViewStatus struct {
 	// ago the last commit in the view was stored, 0 when the view has caught up.
 	Lag    uint64
 	Behind time.Duration
-	// Skipped counts the events that were left out by [SkipOnError].
+	// Rate is the commits a second that the view went over lately.
+	Rate float64
+	// Skipped counts the events that were left out by [SkipOnError] or [Admin.Skip].
 	Skipped uint64
-	// Error says why it stopped.
-	Error string
+	// Error says why it stopped, Failed at which event: see [Admin.Skip].
+	Error  string
+	Failed *FailedEvent
+	// Pause is set while the view was told to wait: see [Admin.Pause].
+	Pause *Pause
 	// Building is the definition version of a generation that is being built
 	// beside, 0 for none; BuildPosition is how far it is.
 	Building      int
@@ -61,6 +66,11 @@ func ReadStatus(ctx context.Context, nc *nats.Conn, store, view string) (ViewSta
 	if err != nil {
 		return s, err
 	}
+	told, _, err := b.control(ctx)
+	if err != nil {
+		return s, fmt.Errorf("status of view %q: %w: %w", view, ErrUnavailable, err)
+	}
+	s.Pause = told.Pause
 	for i := range p.Generations {
 		g := &p.Generations[i]
 		if g.State == generationOld {
@@ -80,23 +90,22 @@ func ReadStatus(ctx context.Context, nc *nats.Conn, store, view string) (ViewSta
 		}
 		s.Generation, s.Version, s.State, s.Owner, s.Epoch = g.Number, g.Version, cp.State, cp.Owner, cp.Epoch
 		s.Position, s.Skipped, s.Error, s.Updated = makePosition(cp.Store, cp.Position), cp.Skipped, cp.Error, cp.Time
-		if err := s.head(ctx, nc, cp); err != nil {
+		s.Rate, s.Failed = cp.Rate, cp.Failed
+		if err := s.head(ctx, b, cp); err != nil {
 			return s, err
 		}
 	}
 	return s, nil
 }
 
-func (s *ViewStatus) head(ctx context.Context, nc *nats.Conn, cp *checkpoint) error {
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-	defer cancel()
-	m, err := wire.LeaderLast(ctx, nc, s.Store, s.Store+".event.>")
+func (s *ViewStatus) head(ctx context.Context, b *bucket, cp *checkpoint) error {
+	head, err := b.head(ctx)
 	if err != nil {
-		return fmt.Errorf("status of view %q: head of store %q: %w: %w", s.View, s.Store, ErrUnavailable, err)
+		return err
 	}
-	s.Head = makePosition(cp.Store, m.Sequence)
-	if m.Sequence > cp.Position {
-		s.Lag = m.Sequence - cp.Position
+	s.Head = makePosition(cp.Store, head)
+	if head > cp.Position {
+		s.Lag = head - cp.Position
 		if !cp.Last.Time.IsZero() {
 			s.Behind = time.Since(cp.Last.Time)
 		}

@@ -2,7 +2,6 @@ package projection
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"time"
 
@@ -85,16 +84,19 @@ func (u *Updater) seal(ctx context.Context, live int, reached uint64) (*nats.Msg
 			return nil, err
 		}
 		if cp.State == StateSealed {
-			if cp.Position > reached {
+			// Keys may be ahead of the position, and may have been read so: of events that
+			// were in the store when the seal fenced the last writer.
+			if u.sealed.rev != old.Sequence {
+				head, err := u.b.head(ctx)
+				if err != nil {
+					return nil, nil //nolint:nilerr,nilnil // the next look will do
+				}
+				u.sealed.rev, u.sealed.head = old.Sequence, max(head, cp.Position)
+			}
+			if u.sealed.head > reached {
 				return nil, nil //nolint:nilnil // soon
 			}
-			body, err := json.Marshal(cp)
-			if err != nil {
-				return nil, err
-			}
-			m := wire.Expect(nats.NewMsg(subject), old.Sequence)
-			m.Data = body
-			return m, nil
+			return u.b.message(subject, cp, old.Sequence)
 		}
 		if cp.Position > reached+tailPending {
 			return nil, nil //nolint:nilnil // not yet
@@ -157,12 +159,10 @@ func (s *silenceOf) unchanged(value uint64) time.Duration {
 // session begins again and so does the flip.
 func (u *Updater) putFlip(ctx context.Context, fl *flusher, msgs []*nats.Msg, cp checkpoint) error {
 	cp.Flush, cp.Time = fl.cp.Flush+1, time.Now().UTC()
-	body, err := json.Marshal(cp)
+	m, err := u.b.message(u.b.checkpointSubject(fl.gen), cp, fl.rev)
 	if err != nil {
 		return err
 	}
-	m := wire.Expect(nats.NewMsg(u.b.checkpointSubject(fl.gen)), fl.rev)
-	m.Data = body
 	rev, err := send(ctx, u.b, append(msgs, m))
 	if err != nil {
 		return errors.Join(errAgain, err)

@@ -30,6 +30,9 @@ type Updater struct {
 	// the definition's version leads to.
 	target   int
 	building atomic.Pointer[Updater]
+	// sealed is the live generation's seal that a switch waits behind, and how far
+	// the store was then.
+	sealed struct{ rev, head uint64 }
 
 	running  atomic.Bool
 	position atomic.Uint64
