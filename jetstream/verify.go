@@ -81,7 +81,7 @@ func (v *Verification) validate() error {
 // transactions that these are part of. Commits stored meanwhile are left out.
 //
 // A whole store is read once, in order. What is kept of each aggregate is 32 bytes
-// in two maps, about 60 MB for a million, whatever the number of their commits.
+// in two maps, about 80 MB for a million, whatever the number of their commits.
 func (s *Store) Verify(ctx context.Context, v Verification) iter.Seq2[*DamageError, error] {
 	return func(yield func(*DamageError, error) bool) {
 		if err := v.validate(); err != nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -63,7 +64,7 @@ func start(ctx context.Context, args ...string) (*process, error) {
 
 type process struct {
 	cmd *exec.Cmd
-	in  io.Closer
+	in  io.WriteCloser
 	out *bufio.Reader
 }
 
@@ -91,9 +92,45 @@ func orphaned() <-chan struct{} {
 	return done
 }
 
+// heapAsked is what a parent writes to be told the heap of a server.
+const heapAsked = "heap\n"
+
+// asked is [orphaned] for a server, which tells its heap when it is asked.
+func asked() <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for in := bufio.NewReader(os.Stdin); ; {
+			text, err := in.ReadString('\n')
+			if err != nil {
+				return
+			}
+			if text == heapAsked {
+				var mem runtime.MemStats
+				runtime.GC()
+				runtime.ReadMemStats(&mem)
+				fmt.Println(mem.HeapAlloc)
+			}
+		}
+	}()
+	return done
+}
+
+// heap is what a server's process holds after a garbage collection, in bytes.
+func (p *process) heap() (int64, error) {
+	if _, err := io.WriteString(p.in, heapAsked); err != nil {
+		return 0, err
+	}
+	text, err := p.line()
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(text, 10, 64)
+}
+
 // serve runs a server until the parent is done with it.
 func serve(dir, fsync string) error {
-	done := orphaned()
+	done := asked()
 	stopProfile, err := childProfile("server")
 	if err != nil {
 		return err

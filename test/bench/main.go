@@ -144,7 +144,7 @@ func rows() []row {
 		},
 		{
 			name: "memory-1m", target: 1, lower: true, full: true, run: memory,
-			about: "the server's memory for each of 1 M aggregates; raw: 400 B",
+			about: "the server's heap for each of 1 M aggregates; raw: 400 B",
 		},
 		{
 			name: "hot-aggregate", target: 20, run: hotAggregate(256), replicas: clusterSize, fsync: true,
