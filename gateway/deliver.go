@@ -49,7 +49,7 @@ func newDefinition(store *jetstream.Store, name string, cfg Config) *definition 
 
 // decide says what becomes of a delivery that failed.
 func (def *definition) decide(f follow.Failure) follow.Verdict {
-	if held, ok := errors.AsType[*heldBack](f.Err); ok {
+	if held, ok := errors.AsType[*heldBackError](f.Err); ok {
 		return follow.Verdict{Action: follow.Postpone, After: held.after}
 	}
 	if final, ok := errors.AsType[*finalError](f.Err); ok {
@@ -93,7 +93,7 @@ func (def *definition) before(ctx context.Context, e dispatch.Event) (made, bool
 	}
 	entry, found, err := def.ledger.find(ctx, e)
 	if err != nil {
-		return made{}, false, &heldBack{"the ledger cannot be read: " + err.Error(), spread(def.cfg.MinBackoff)}
+		return made{}, false, &heldBackError{"the ledger cannot be read: " + err.Error(), spread(def.cfg.MinBackoff)}
 	}
 	return made{e.EventID, entry.Note}, found, nil
 }

@@ -27,13 +27,13 @@ const (
 	pauseMax = time.Hour
 )
 
-// heldBack is a delivery that was not tried, because its destination is spared.
-type heldBack struct {
+// heldBackError is a delivery that was not tried, because its destination is spared.
+type heldBackError struct {
 	reason string
 	after  time.Duration
 }
 
-func (e *heldBack) Error() string { return "held back: " + e.reason }
+func (e *heldBackError) Error() string { return "held back: " + e.reason }
 
 // destination holds the limits of one place that deliveries go to.
 type destination struct {
@@ -95,7 +95,7 @@ func (d *destination) changed(from, to gobreaker.State) {
 	log.Info("circuit breaker changes")
 }
 
-// admit lets a delivery begin, or says with a [*heldBack] why not and for how
+// admit lets a delivery begin, or says with a [*heldBackError] why not and for how
 // long. Only without an error must the function be called, with what came of it.
 func (d *destination) admit(lane string) (done func(error), err error) {
 	if held := d.enter(lane); held != nil {
@@ -124,12 +124,12 @@ func (d *destination) admit(lane string) (done func(error), err error) {
 }
 
 // enter takes a place, if the pause, the rate and the concurrency allow it.
-func (d *destination) enter(lane string) *heldBack {
+func (d *destination) enter(lane string) *heldBackError {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
 	if wait := d.pausedUntil.Sub(now); wait > 0 {
-		return &heldBack{"the service asked to come back later", spread(wait)}
+		return &heldBackError{"the service asked to come back later", spread(wait)}
 	}
 	if wait := d.openUntil.Sub(now); wait > 0 {
 		return d.opened(wait)
@@ -137,13 +137,13 @@ func (d *destination) enter(lane string) *heldBack {
 	if d.limits.Concurrency > 0 && d.inFlight >= d.limits.Concurrency {
 		d.crowd++
 		// The more wait, the longer: they shall not all ask all the time.
-		return &heldBack{
+		return &heldBackError{
 			fmt.Sprintf("%d deliveries are under way", d.inFlight),
 			spread(crowdWait * time.Duration(min(1+d.crowd/d.limits.Concurrency, 100))),
 		}
 	}
 	if wait := d.turn(lane, now); wait > 0 {
-		return &heldBack{fmt.Sprintf("the rate is %g a second", d.limits.Rate), wait}
+		return &heldBackError{fmt.Sprintf("the rate is %g a second", d.limits.Rate), wait}
 	}
 	d.inFlight++
 	return nil
@@ -179,17 +179,17 @@ func (d *destination) turn(lane string, now time.Time) time.Duration {
 	return wait
 }
 
-func (d *destination) closed(err error) *heldBack {
+func (d *destination) closed(err error) *heldBackError {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if errors.Is(err, gobreaker.ErrTooManyRequests) {
-		return &heldBack{"one delivery tries whether the destination is back", spread(crowdWait)}
+		return &heldBackError{"one delivery tries whether the destination is back", spread(crowdWait)}
 	}
 	return d.opened(max(time.Until(d.openUntil), crowdWait))
 }
 
-func (d *destination) opened(wait time.Duration) *heldBack {
-	return &heldBack{"the circuit breaker is open: " + d.lastErr, spread(wait)}
+func (d *destination) opened(wait time.Duration) *heldBackError {
+	return &heldBackError{"the circuit breaker is open: " + d.lastErr, spread(wait)}
 }
 
 // spread keeps those who wait for the same moment apart.

@@ -92,7 +92,9 @@ func (def *definition) add(
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	return def.table.Add(schema, event, func(ctx context.Context, e dispatch.Event) error { return def.deliver(ctx, h, e) })
+	return def.table.Add(schema, event, func(ctx context.Context, e dispatch.Event) error {
+		return def.deliver(ctx, h, e)
+	})
 }
 
 // New makes a gateway. Its name is part of the idempotency keys, and that of its

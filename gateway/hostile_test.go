@@ -40,9 +40,13 @@ const (
 // childEnv holds, as JSON, what a gateway process needs.
 const childEnv = "ROSSBY_GATEWAY_CHILD"
 
-type childConfig struct{ URL, Store, Hook string }
+type childConfig struct {
+	URL   string `json:"url"`
+	Store string `json:"store"`
+	Hook  string `json:"hook"`
+}
 
-const hookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" //nolint:gosec // of these tests only
+const hookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 // child runs a gateway until it is told to stop, or killed.
 func child() int {

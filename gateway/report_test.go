@@ -181,7 +181,9 @@ func TestLedger(t *testing.T) {
 					})))
 			}
 			first := instance(natstest.Conn(t, url), true)
-			<-ends(t, first)
+			if err := <-ends(t, first); err == nil {
+				t.Error("the first instance ended as if it had not died")
+			}
 			second := instance(natstest.Conn(t, url), false)
 			run(t, second)
 			caughtUp(t, second)

@@ -235,6 +235,7 @@ func classify(err error) error {
 	switch refused.Reason {
 	case gomail.ErrSMTPMailFrom, gomail.ErrSMTPRcptTo, gomail.ErrSMTPData, gomail.ErrSMTPDataClose:
 		return gateway.Permanent(err)
+	default:
+		return err
 	}
-	return err
 }

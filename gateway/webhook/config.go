@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"net/textproto"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -122,10 +123,10 @@ func (c Config) Validate() error {
 		bad("Mode", fmt.Sprint(c.Mode), "is not known")
 	}
 	if c.MaxRequest < 0 {
-		bad("MaxRequest", fmt.Sprint(c.MaxRequest), "is negative")
+		bad("MaxRequest", strconv.Itoa(c.MaxRequest), "is negative")
 	}
 	if c.MaxResponse < 0 {
-		bad("MaxResponse", fmt.Sprint(c.MaxResponse), "is negative")
+		bad("MaxResponse", strconv.FormatInt(c.MaxResponse, 10), "is negative")
 	}
 	if c.Timeout < 0 {
 		bad("Timeout", c.Timeout.String(), "is negative")

@@ -173,7 +173,7 @@ func (h *Hook) sign(header http.Header, id string, body []byte) error {
 // retryAfter reads a Retry-After: seconds, or a date.
 func retryAfter(text string, now time.Time) (time.Duration, bool) {
 	if seconds, err := strconv.ParseUint(strings.TrimSpace(text), 10, 32); err == nil {
-		return time.Duration(seconds) * time.Second, true //nolint:gosec // 32 bits
+		return time.Duration(seconds) * time.Second, true
 	}
 	at, err := http.ParseTime(text)
 	return max(at.Sub(now), 0), err == nil

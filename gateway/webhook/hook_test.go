@@ -2,7 +2,6 @@ package webhook_test
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -19,7 +18,7 @@ func TestStatusPolicy(t *testing.T) {
 	code := make(chan int, 1)
 	s := newService(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(<-code)
-		fmt.Fprint(w, "because")
+		_, _ = w.Write([]byte("because"))
 	})
 	h := newHook(t, s.URL, nil)
 	own := newHook(t, s.URL, func(c *webhook.Config) { c.Permanent = func(code int) bool { return code == http.StatusGone } })

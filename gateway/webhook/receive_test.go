@@ -29,7 +29,7 @@ func newReceiver(t testing.TB, secrets ...string) *webhook.Receiver {
 }
 
 func (r request) again(change func(*http.Request)) *http.Request {
-	req := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(r.body)) //nolint:usetesting // no context is needed
+	req := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(r.body))
 	req.Header = r.header.Clone()
 	if change != nil {
 		change(req)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 
@@ -67,7 +68,7 @@ func Run(ctx context.Context, cfg Config) error {
 
 // listen serves the requests. Each instance listens, and only the owner answers: an
 // instance that a queue group chose could not pass a request on.
-func (s *server) listen(ctx context.Context) (micro.Service, error) {
+func (s *server) listen(ctx context.Context) (micro.Service, error) { //nolint:ireturn // micro has interfaces only
 	store := s.cfg.Store.Name()
 	svc, err := micro.AddService(s.cfg.Store.Conn(), micro.Config{
 		Name: store + "-follower-" + s.cfg.Name, Version: version, QueueGroupDisabled: true,
@@ -92,8 +93,10 @@ func (s *server) listen(ctx context.Context) (micro.Service, error) {
 
 // answer is silent on an instance that does not own the follower: the owner
 // answers.
-func (s *server) answer(ctx context.Context, req micro.Request, f func(context.Context, followers.Request) (any, error)) {
-	if !s.cfg.Follower.Owns() {
+func (s *server) answer(
+	ctx context.Context, req micro.Request, f func(context.Context, followers.Request) (any, error),
+) {
+	if !s.cfg.Follower.Owns(ctx) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
@@ -109,8 +112,10 @@ func (s *server) answer(ctx context.Context, req micro.Request, f func(context.C
 		return
 	case err != nil:
 		body := bodyOf(err)
-		data, _ := json.Marshal(body)
-		err = req.Error(body.Kind.Code(), string(body.Kind), data)
+		var data []byte
+		if data, err = json.Marshal(body); err == nil {
+			err = req.Error(body.Kind.Code(), string(body.Kind), data)
+		}
 	default:
 		err = req.RespondJSON(out)
 	}
@@ -125,7 +130,7 @@ func decode(data []byte, r *followers.Request) error {
 		return nil
 	}
 	if len(data) > most {
-		return &jetstream.InvalidError{Field: "request", Value: fmt.Sprint(len(data)), Reason: "is too long"}
+		return &jetstream.InvalidError{Field: "request", Value: strconv.Itoa(len(data)), Reason: "is too long"}
 	}
 	if err := json.Unmarshal(data, r); err != nil {
 		return &jetstream.InvalidError{Field: "request", Value: string(data), Reason: "is not JSON: " + err.Error()}

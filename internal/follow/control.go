@@ -56,8 +56,8 @@ func (f *Follower) owned(ctx context.Context, what string) (*tenure, error) {
 }
 
 // Owns tells whether this instance owns the record now.
-func (f *Follower) Owns() bool {
-	_, err := f.owned(context.Background(), "")
+func (f *Follower) Owns(ctx context.Context) bool {
+	_, err := f.owned(ctx, "")
 	return err == nil
 }
 

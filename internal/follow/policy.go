@@ -61,7 +61,7 @@ func ValidatePolicies(policies []Policy) error {
 	var errs []error
 	for i, p := range policies {
 		if err := p.validate(); err != nil {
-			errs = append(errs, fmt.Errorf("Policies[%d]: %w", i, err))
+			errs = append(errs, fmt.Errorf("field Policies[%d]: %w", i, err))
 		}
 	}
 	return errors.Join(errs...)

@@ -76,7 +76,8 @@ func (t *tenure) next() *lane {
 		if t.draining {
 			return nil
 		}
-		if len(t.table.ready) > 0 && t.head.Paused == nil && t.head.Replay == nil && t.unrecorded < t.cfg.MaxUnrecorded && time.Now().Before(t.startUntil) {
+		if len(t.table.ready) > 0 && t.head.Paused == nil && t.head.Replay == nil &&
+			t.unrecorded < t.cfg.MaxUnrecorded && time.Now().Before(t.startUntil) {
 			return t.table.take()
 		}
 		t.idle++

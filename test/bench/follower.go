@@ -48,18 +48,19 @@ func followed(ctx context.Context, e *env) (*result, error) {
 func (e *env) reactOnce(ctx context.Context, name string, events int) (time.Duration, error) {
 	var done atomic.Int64
 	all := make(chan struct{})
-	handle := func(context.Context, *aggregate.Do) error {
+	handled := func() {
 		if done.Add(1) == int64(events) {
 			close(all)
 		}
-		return nil
 	}
 	reactor, err := aggregate.NewReactor(e.store, name, aggregate.ReactorConfig{Start: jetstream.FromBeginning()},
-		aggregate.On(accountEvents, func(ctx context.Context, _ opened, _ jetstream.Meta, do *aggregate.Do) error {
-			return handle(ctx, do)
+		aggregate.On(accountEvents, func(context.Context, opened, jetstream.Meta, *aggregate.Do) error {
+			handled()
+			return nil
 		}),
-		aggregate.On(accountEvents, func(ctx context.Context, _ credited, _ jetstream.Meta, do *aggregate.Do) error {
-			return handle(ctx, do)
+		aggregate.On(accountEvents, func(context.Context, credited, jetstream.Meta, *aggregate.Do) error {
+			handled()
+			return nil
 		}))
 	if err != nil {
 		return 0, err
