@@ -75,6 +75,8 @@
 //
 //	nats req bank.command.account.debit.a1 '{"cents":5}'
 //
+// Package commandhttp lets HTTP clients command any Target.
+//
 // Commands for one aggregate run in the order they came, those for different
 // aggregates in parallel.
 //

@@ -51,8 +51,11 @@ func (s *Service) take(ctx context.Context, pool *workers, h *handler, req micro
 		header: nats.Header(req.Headers()), body: req.Data(),
 	}
 	if err := pool.submit(m.subject[strings.LastIndexByte(m.subject, '.')+1:], m); err != nil {
-		m.fail(err)
+		s.counters.busy.Add(1)
+		m.refuse(errorBody(err))
+		return
 	}
+	s.counters.taken.Add(1)
 }
 
 // enter reads the request and gives its command a place in the aggregate's line.
@@ -101,6 +104,7 @@ func (m *incoming) read() (wait func() (Result, error), err error) {
 // once its time is over, but only its return would prove that.
 func (m *incoming) giveUp() {
 	m.pool.giveUp(&m.job, func() {
+		m.service.counters.overdue.Add(1)
 		m.service.cfg.Logger.ErrorContext(m.ctx, "a command's handler does not return", "subject", m.subject)
 		m.fail(&jetstream.UnknownError{
 			Type: m.service.core.typeName, ID: m.id, Cause: fmt.Errorf("command %q does not return", m.handler.name),
@@ -165,6 +169,12 @@ func (m *incoming) fail(err error) {
 	if b.Kind == protocol.KindInternal {
 		m.service.cfg.Logger.ErrorContext(m.ctx, "command failed", "subject", m.subject, "error", err)
 	}
+	m.service.counters.count(b.Kind)
+	m.refuse(b)
+}
+
+// refuse sends an error reply.
+func (m *incoming) refuse(b protocol.ErrorBody) {
 	body, err := json.Marshal(b)
 	if err == nil {
 		description := string(b.Kind)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -71,6 +72,8 @@ type Service struct {
 	replyHeaders map[codec.Codec]nats.Header
 	ready        chan struct{}
 	becomeReady  func()
+	counters     serviceCounters
+	pool         atomic.Pointer[workers]
 }
 
 // NewService makes a service for a repository's commands. Returns the
@@ -111,12 +114,14 @@ func (s *Service) Run(ctx context.Context) error {
 	name := store.Name() + "-" + s.core.typeName
 	svc, err := micro.AddService(store.Conn(), micro.Config{
 		Name: name, Version: serviceVersion, QueueGroup: serviceQueueGroup,
-		Description: fmt.Sprintf(serviceDescriptionTemplate, s.core.typeName, store.Name()),
+		Description:  fmt.Sprintf(serviceDescriptionTemplate, s.core.typeName, store.Name()),
+		StatsHandler: func(*micro.Endpoint) any { return s.Stats() },
 	})
 	if err != nil {
 		return fmt.Errorf("command service %q: %w", name, err)
 	}
 	pool := newWorkers(s.cfg.Workers, s.cfg.Queue, s.cfg.QueuePerID)
+	s.pool.Store(pool)
 	metadata := s.metadata(ctx, store.Conn().MaxPayload())
 	// Requests outlive ctx: what was taken is answered.
 	base := context.WithoutCancel(ctx)

@@ -131,6 +131,34 @@ func TestServiceOutlivesAHandler(t *testing.T) {
 	stop()
 }
 
+// What a service counts, and tells to whoever asks NATS for its statistics.
+func TestServiceStats(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store, repo := newRepository(t, nc)
+	s := newService(t, repo, aggregate.ServiceConfig{})
+	run(t, s)
+	received(t, s.Ready())
+	command := store.Name() + ".command.account."
+	ok(t, request(t, nc, command+"open.a", `{"cents":1}`, nil))
+	request(t, nc, command+"debit.a", `{"cents":5}`, nil) // rejected
+	request(t, nc, command+"debit.b", `{"cents":5}`, nil) // not found
+	request(t, nc, command+"debit.a", `{"cent":5}`, nil)  // invalid
+	stats := s.Stats()
+	if stats.Taken != 4 || stats.Refused != 2 || stats.Failed != 1 || stats.Busy != 0 || stats.Overdue != 0 || stats.Waiting != 0 || stats.Lately <= 0 {
+		t.Errorf("%+v", stats)
+	}
+	var told struct {
+		Endpoints []struct {
+			Data aggregate.ServiceStats `json:"data"`
+		} `json:"endpoints"`
+	}
+	m := request(t, nc, "$SRV.STATS."+store.Name()+"-account", "", nil)
+	if err := json.Unmarshal(m.Data, &told); err != nil || len(told.Endpoints) == 0 || told.Endpoints[0].Data != stats {
+		t.Errorf("%s %v", m.Data, err)
+	}
+}
+
 func TestServiceBusySaysWhen(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Conn(t, natstest.Run(t).URL())
@@ -138,7 +166,8 @@ func TestServiceBusySaysWhen(t *testing.T) {
 	entered, gate := make(chan int, 10), make(chan struct{})
 	repo := repoOf(t, store, newGated(entered, gate))
 	must(t, repo, "a", begin{})
-	run(t, newService(t, repo, aggregate.ServiceConfig{QueuePerID: 1}))
+	service := newService(t, repo, aggregate.ServiceConfig{QueuePerID: 1})
+	run(t, service)
 	command := store.Name() + ".command.gated."
 	request(t, nc, command+"enter.a", "{}", nil) // it listens
 	inbox, next := replies(t, nc)
@@ -156,6 +185,9 @@ func TestServiceBusySaysWhen(t *testing.T) {
 	after, err := time.ParseDuration(b.RetryAfter)
 	if b.Kind != "busy" || !strings.Contains(b.Reason, "for the aggregate") || err != nil || after <= 0 || after > 2*time.Second {
 		t.Errorf("%+v %v", b, err)
+	}
+	if busy := service.Stats().Busy; busy != 1 {
+		t.Error(busy)
 	}
 	// A client waits it out.
 	done := make(chan error, 1)

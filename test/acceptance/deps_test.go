@@ -34,6 +34,7 @@ func TestDependencies(t *testing.T) {
 		{"/test/queryonly", []string{"/projection"}, []string{"/aggregate", "/gateway", "/cmd/demo/internal/commands", natsServer}},
 		{"/jetstream", nil, []string{"/aggregate", "/projection", "/gateway", natsServer}},
 		{"/aggregate", []string{"/jetstream"}, []string{"/projection", "/gateway", natsServer}},
+		{"/aggregate/commandhttp", []string{"/aggregate"}, []string{"/projection", "/gateway", natsServer}},
 		{"/projection", []string{"/jetstream"}, []string{"/aggregate", "/gateway", natsServer}},
 		{"/gateway", []string{"/jetstream"}, []string{"/aggregate", "/projection", natsServer}},
 		{"/jetstream/embedded", []string{natsServer}, nil},
