@@ -191,7 +191,7 @@ func TestImportResumes(t *testing.T) {
 func wantWholeTransactions(t *testing.T, s *jetstream.Store) {
 	t.Helper()
 	var last *jetstream.Commit
-	for c, err := range s.Scan(t.Context(), "", jetstream.Range{}) {
+	for c, err := range every(t, s) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -195,7 +195,7 @@ func TestSelections(t *testing.T) {
 func scan(t testing.TB, s *jetstream.Store) []*jetstream.Commit {
 	t.Helper()
 	var all []*jetstream.Commit
-	for c, err := range s.Scan(t.Context(), "", jetstream.Range{}) {
+	for c, err := range every(t, s) {
 		if err != nil {
 			t.Fatal(err)
 		}
