@@ -59,6 +59,12 @@ func (s *Store) Patient() *Store {
 	return &other
 }
 
+// NextID is a source's id of the millisecond, from the last one on.
+func NextID(last [16]byte, ms uint64) [16]byte {
+	s := idSource{last: last}
+	return s.next(func() uint64 { return ms })
+}
+
 // AllHeaders lists the headers that the format gives a meaning to.
 var AllHeaders = []string{
 	headerCommit, headerChain, headerEvents, headerFormat, headerOrigin, headerTx, headerContentType, headerTrace,

@@ -98,6 +98,9 @@ func FuzzHeaders(f *testing.F) {
 		if c.LastSequence() < c.Sequence || c.LastSequence()-c.Sequence >= 1000 {
 			t.Errorf("sequence %d, last of its transaction %d", c.Sequence, c.LastSequence())
 		}
+		if expected == "" {
+			return // Nobody's append: written again it would be one.
+		}
 		again, err := jetstream.EncodeCommit(m.Subject, c, jetstream.Msgpack)
 		if err != nil {
 			t.Fatal(err)

@@ -1,11 +1,13 @@
 package jetstream_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -132,6 +134,66 @@ func TestIDs(t *testing.T) {
 	for _, foreign := range []string{"", "cmd-", "cmd-x", jetstream.NewID(), "cmd-" + jetstream.NewID() + "x", "order-4711", "cmd-01jn8x9c00000000000000000u"} {
 		if at, ok := jetstream.CommandIDTime(foreign); ok {
 			t.Errorf("%q bears %v", foreign, at)
+		}
+	}
+}
+
+// AC-A17: ids are in the order in which they were made.
+func TestIDsAreMonotonic(t *testing.T) {
+	t.Parallel()
+	const timePart = 10 // characters
+	last, inOne := "", 0
+	for range 20_000 {
+		id := jetstream.NewID()
+		if last != "" && id[:timePart] == last[:timePart] {
+			inOne++
+			if id <= last {
+				t.Fatalf("%s was made after %s", id, last)
+			}
+		}
+		last = id
+	}
+	if inOne == 0 {
+		t.Error("no two ids were made in one millisecond")
+	}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	seen := map[string]bool{}
+	for range 8 {
+		wg.Go(func() {
+			for range 2000 {
+				id := jetstream.NewID()
+				mu.Lock()
+				if seen[id] {
+					t.Errorf("%s twice", id)
+				}
+				seen[id] = true
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	full := func(b byte) (id [16]byte) {
+		for i := range id[6:] {
+			id[6+i] = b
+		}
+		id[5] = 7 // the millisecond
+		return id
+	}
+	for name, c := range map[string]struct {
+		last [16]byte
+		ms   uint64
+		more bool
+	}{
+		"the same millisecond": {full(0), 7, true},
+		"carried over":         {[16]byte{5: 7, 8: 255, 9: 255, 10: 255, 11: 255, 12: 255, 13: 255, 14: 255, 15: 255}, 7, true},
+		"no room left":         {full(255), 7, false},
+		"the clock goes back":  {full(255), 6, false},
+		"later":                {full(255), 8, true},
+	} {
+		got := jetstream.NextID(c.last, c.ms)
+		if (bytes.Compare(got[:], c.last[:]) > 0) != c.more || uint64(got[5]) != c.ms || bytes.Equal(got[:6], make([]byte, 6)) {
+			t.Errorf("%s: after %x comes %x", name, c.last, got)
 		}
 	}
 }
