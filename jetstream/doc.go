@@ -19,7 +19,8 @@
 //
 // A [Schema] lists an aggregate type's events under the names they are stored
 // with. Older versions are upcast whenever they are read, see [Upcast],
-// [UpcastMany] and [Renamed]. A [Decoder] turns commits into [Recorded] events,
+// [UpcastMany], [Renamed], [Retired] and [Removed]; docs/evolution.md is the guide,
+// and package schematest keeps it true. A [Decoder] turns commits into [Recorded] events,
 // each with its [Meta]: id, version, position, time and who asked for it.
 //
 // # Appending

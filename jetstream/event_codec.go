@@ -100,20 +100,6 @@ func (s *Schema) upcast(d *eventDef, version int, old any) (events []any, err er
 	return u.call(old)
 }
 
-// DecodeCurrent reads an event in its current version, as replies carry it.
-// Returns an [*UnknownEventError] for a name that the schema lacks.
-func (s *Schema) DecodeCurrent(name string, cdc Codec, data []byte) (any, error) {
-	d := s.byName[name]
-	if d == nil || d.typ == nil {
-		return nil, &UnknownEventError{Type: s.name, Name: name}
-	}
-	event, err := decodeAs(d.typ, cdc, data)
-	if err != nil {
-		return nil, fmt.Errorf("decode event %q of %q: %w", name, s.name, err)
-	}
-	return event, nil
-}
-
 // decodeAs reads a value of the type, which may decode itself with code of the
 // user's.
 func decodeAs(typ reflect.Type, cdc Codec, data []byte) (event any, err error) {
