@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
+	"path"
 	"runtime"
 	"strconv"
 	"strings"
@@ -112,7 +113,7 @@ func stateCost(ctx context.Context, e *env) (*result, error) {
 	}
 	files := map[bool]float64{}
 	for _, carried := range []bool{true, false} {
-		part, err := compressed(filepath.Join(e.home, "jetstream"), fmt.Sprint("store-", carried), sizes[carried]*float64(commits))
+		part, err := compressed(e.home, fmt.Sprint("store-", carried), sizes[carried]*float64(commits))
 		if err != nil {
 			return nil, err
 		}
@@ -128,12 +129,12 @@ func stateCost(ctx context.Context, e *env) (*result, error) {
 // are compressed: the server does that once they are full.
 func compressed(dir, stream string, before float64) (float64, error) {
 	var after, plain float64
-	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() || filepath.Ext(path) != ".blk" ||
-			!strings.Contains(path, string(filepath.Separator)+stream+string(filepath.Separator)) {
+	files := os.DirFS(dir)
+	err := fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || path.Ext(name) != ".blk" || !strings.Contains(name, "/"+stream+"/") {
 			return err
 		}
-		data, err := os.ReadFile(path)
+		data, err := fs.ReadFile(files, name)
 		if bytes.HasPrefix(data, []byte("cmp")) {
 			after += float64(len(data))
 		} else {
@@ -175,7 +176,7 @@ func memory(ctx context.Context, e *env) (*result, error) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	v := jetstream.Verification{Progress: func(p jetstream.Verified) {
-		if p.Commits%uint64(max(aggregates/5, 1000)) == 0 { //nolint:gosec // positive
+		if p.Commits%uint64(max(aggregates/5, 1000)) == 0 {
 			runtime.GC()
 			runtime.ReadMemStats(&after)
 		}
@@ -188,12 +189,13 @@ func memory(ctx context.Context, e *env) (*result, error) {
 	}
 	each := func(n int64) float64 { return float64(n) / float64(aggregates) }
 	r := &result{unit: "B", ours: max(each(started-empty), 1), raw: bytesAnAggregate}
-	r.notef("ours is the server's heap after a start, less that of an empty one, for each of %d aggregates; raw is what it may be",
-		aggregates)
+	r.notef("ours is the server's heap after a start, less that of an empty one, for each of %d aggregates; "+
+		"raw is what it may be", aggregates)
 	r.notef("server: empty %d MB, after %d appends %d MB, started again %d MB",
 		empty>>20, aggregates, filled>>20, started>>20)
 	if after.HeapAlloc > before.HeapAlloc {
-		r.notef("Store.Verify of all of them holds %.0f B for each", each(int64(after.HeapAlloc-before.HeapAlloc))) //nolint:gosec // a heap
+		held := int64(after.HeapAlloc - before.HeapAlloc) //nolint:gosec // a heap
+		r.notef("Store.Verify of all of them holds %.0f B for each", each(held))
 	}
 	return r, nil
 }
