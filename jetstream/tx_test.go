@@ -40,7 +40,15 @@ func txSuite() suite {
 func scan(t *testing.T, s *jetstream.Store) []*jetstream.Commit {
 	t.Helper()
 	var commits []*jetstream.Commit
-	for c, err := range s.Scan(t.Context(), "", jetstream.Range{}) {
+	for m, err := range s.Messages(t.Context(), "", "", jetstream.Range{}) {
+		if err != nil {
+			t.Error(err)
+			return commits
+		}
+		if jetstream.IsGenesis(&m) {
+			continue
+		}
+		c, err := jetstream.Decode(&m)
 		if err != nil {
 			t.Error(err)
 			return commits

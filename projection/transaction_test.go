@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/rossby-go/rossby/internal/natstest"
+	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 	"github.com/rossby-go/rossby/projection"
 )
@@ -125,11 +126,12 @@ func testCheckpoints(t *testing.T, f *fixture, types int, behind bool) {
 		t.Error(err)
 	}
 	within := map[uint64]bool{}
-	for c, err := range f.store.Scan(t.Context(), "", jetstream.Range{}) {
+	for m, err := range f.store.Messages(t.Context(), "", "", jetstream.Range{}) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		within[c.Sequence] = c.LastSequence() != c.Sequence
+		index, count := wire.TxPlace(m.Header)
+		within[m.Sequence] = index < count
 	}
 	mu.Lock()
 	defer mu.Unlock()
