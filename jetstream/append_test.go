@@ -39,6 +39,13 @@ func (e env) store(t testing.TB, nc *nats.Conn) *jetstream.Store {
 	return open(t, nc, jetstream.Config{Name: natstest.Name(t), Replicas: e.replicas, AttemptTimeout: 500 * time.Millisecond})
 }
 
+// patient opens a new store whose attempts do not run out on a busy machine: one
+// that did would leave it open whether it is stored.
+func (e env) patient(t testing.TB) *jetstream.Store {
+	t.Helper()
+	return open(t, e.connect(t), jetstream.Config{Name: natstest.Name(t), Replicas: e.replicas, AttemptTimeout: natstest.Patience})
+}
+
 // proxied opens the store again through a proxy.
 func (e env) proxied(t *testing.T, s *jetstream.Store) (*proxy, *jetstream.Store) {
 	t.Helper()
@@ -596,7 +603,7 @@ func testStateIsGivenUp(t *testing.T, e env) {
 // that the store never had.
 func testWentBack(t *testing.T, e env) {
 	t.Helper()
-	s := e.store(t, e.connect(t))
+	s := e.patient(t)
 	head := appendN(t, s, "a1", 2)[1]
 	ahead := jetstream.Head{Sequence: head.Sequence + 100, CommitID: jetstream.NewID(), Ordinal: 3, Version: 3}
 	ctx, cancel := context.WithTimeout(t.Context(), natstest.Patience)

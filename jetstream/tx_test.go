@@ -40,22 +40,27 @@ func txSuite() suite {
 func scan(t *testing.T, s *jetstream.Store) []*jetstream.Commit {
 	t.Helper()
 	var commits []*jetstream.Commit
+	natstest.Eventually(t, "a scan", func() (err error) {
+		commits, err = scanOnce(t, s)
+		return err
+	})
+	return commits
+}
+
+func scanOnce(t *testing.T, s *jetstream.Store) ([]*jetstream.Commit, error) {
+	t.Helper()
+	var commits []*jetstream.Commit
 	for m, err := range s.Messages(t.Context(), "", "", jetstream.Range{}) {
 		if err != nil {
-			t.Error(err)
-			return commits
-		}
-		if jetstream.IsGenesis(&m) {
-			continue
+			return nil, err
 		}
 		c, err := jetstream.Decode(&m)
 		if err != nil {
-			t.Error(err)
-			return commits
+			return nil, err
 		}
 		commits = append(commits, c)
 	}
-	return commits
+	return commits, nil
 }
 
 // checkTransactions finds every transaction of the store whole, its commits side
@@ -483,7 +488,7 @@ func testTxAway(t *testing.T, e env) {
 
 func testTxWentBack(t *testing.T, e env) {
 	t.Helper()
-	s := e.store(t, e.connect(t))
+	s := e.patient(t)
 	head := appendN(t, s, "a1", 2)[1]
 	ahead := jetstream.Head{Sequence: head.Sequence + 100, CommitID: jetstream.NewID(), Ordinal: 3, Version: 3}
 	ctx, cancel := context.WithTimeout(t.Context(), natstest.Patience)
