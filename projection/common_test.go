@@ -161,6 +161,12 @@ func start(t testing.TB, store *jetstream.Store, def projection.AnyDefinition, c
 	if err != nil {
 		t.Fatal(err)
 	}
+	return launch(t, up)
+}
+
+// launch runs an updater until the test ends.
+func launch(t testing.TB, up *projection.Updater) *running {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	r := &running{Updater: up, cancel: cancel, done: make(chan error, 1)}
 	go func() { r.done <- up.Run(ctx) }()

@@ -73,6 +73,7 @@ type cursor struct {
 	verify func(ctx context.Context, pos uint64, last lastCommit) error
 	follow func(m *wire.Message) (skip bool)
 	seen   func(pos, pending uint64)
+	step   func(string)
 	// trouble is told why the store cannot be read, nil when it can again.
 	trouble func(error)
 
@@ -121,7 +122,7 @@ func (c *cursor) run(ctx context.Context, out chan<- chunk) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if errors.Is(err, ErrStoreRestored) || c.nc.IsClosed() {
+		if errors.Is(err, ErrStoreRestored) || errors.Is(err, errLost) || c.nc.IsClosed() {
 			return errors.Join(err, closedError(c.nc))
 		}
 		c.log.Debug("view's cursor is opened again", "after", c.pos, "reason", err)
@@ -183,6 +184,7 @@ func (c *cursor) open(ctx context.Context) error {
 	c.dseq, c.outstanding, c.heard = 0, 0, time.Now()
 	c.window = min(firstWindow, c.max)
 	c.reconnects = c.nc.Stats().Reconnects
+	c.step("opened")
 	return c.refill()
 }
 
@@ -297,6 +299,7 @@ func (c *cursor) pull(ctx context.Context, out chan<- chunk) error {
 		if chk.pos > c.pos {
 			c.pos, c.bound, c.last = chk.pos, chk.bound, chk.last
 			chk.pending = c.pending
+			c.step("read")
 			select {
 			case out <- chk:
 			case <-ctx.Done():
@@ -337,6 +340,11 @@ func (c *cursor) accept(ctx context.Context, msg *nats.Msg, chk *chunk) error {
 	if seq <= chk.pos {
 		return nil
 	}
+	if dseq == 1 || c.filter == "" && seq != chk.pos+1 {
+		if err := c.nothingBefore(ctx, chk.pos, seq); err != nil {
+			return err
+		}
+	}
 	m := wire.Message{Subject: msg.Subject, Sequence: seq, Time: time.Unix(0, stamp), Header: msg.Header, Data: msg.Data}
 	chk.pos, chk.bound = seq, seq
 	index, count := wire.TxPlace(msg.Header)
@@ -376,6 +384,12 @@ func (c *cursor) status(ctx context.Context, status string, msg *nats.Msg, chk *
 		// Nothing is on its way: the server has looked at everything up to there.
 		seq, err := strconv.ParseUint(head(msg.Header, "Nats-Last-Stream"), 10, 64)
 		if err == nil && seq > chk.pos && !c.inside(ctx, seq) {
+			if err := c.covered(ctx, seq); err != nil {
+				return err
+			}
+			if err := c.nothingBefore(ctx, chk.pos, seq+1); err != nil {
+				return err
+			}
 			chk.pos, chk.bound = seq, seq
 		}
 		c.pending = 0
@@ -389,6 +403,47 @@ func (c *cursor) status(ctx context.Context, status string, msg *nats.Msg, chk *
 		return nil
 	}
 	return &gapError{reason: "the server says " + status + " " + head(msg.Header, "Description")}
+}
+
+// nothingBefore makes sure that nothing to follow lies between pos and seq. Another
+// owner, or one that was, may reset the consumer right after this one: its
+// deliveries are then counted anew, and what was jumped over would go unseen. It
+// costs a read of the leader each time that the cursor is opened.
+func (c *cursor) nothingBefore(ctx context.Context, pos, seq uint64) error {
+	if seq <= pos+1 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, silence/2)
+	defer cancel()
+	filter := c.filter
+	if filter == "" {
+		filter = wire.Everything
+	}
+	m, err := wire.LeaderNext(ctx, c.nc, c.store.Name(), filter, pos+1)
+	switch {
+	case errors.Is(err, wire.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case m.Sequence < seq:
+		return &gapError{reason: fmt.Sprintf("the cursor was moved to %d, sequence %d is next after %d", seq, m.Sequence, pos)}
+	}
+	return nil
+}
+
+// covered makes sure that the store has reached seq: what is not there yet cannot
+// have been looked at. A consumer may be reset beyond the end.
+func (c *cursor) covered(ctx context.Context, seq uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, silence/2)
+	defer cancel()
+	m, err := wire.LeaderLast(ctx, c.nc, c.store.Name(), wire.Everything)
+	if err != nil {
+		return err
+	}
+	if m.Sequence < seq {
+		return &gapError{reason: fmt.Sprintf("the cursor was moved to %d, beyond the end at %d", seq, m.Sequence)}
+	}
+	return nil
 }
 
 // inside tells whether a sequence stands in a transaction that goes on behind it.

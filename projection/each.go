@@ -52,6 +52,7 @@ func (f *flusher) writeEach(ctx, stop context.Context, keys []*slot) ([]*slot, e
 			}
 			continue
 		}
+		f.step("each")
 		keys = keys[n:]
 		if time.Since(f.wrote) >= f.ttl/4 {
 			if err := f.put(ctx, nil, f.cp); err != nil {

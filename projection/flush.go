@@ -40,6 +40,7 @@ type flusher struct {
 	shared *atomic.Uint64
 	pos    *atomic.Uint64
 	wrote  time.Time
+	step   func(string)
 	// looked is when idle was called last.
 	looked time.Time
 	// measured and from are where the rate was measured last.
@@ -115,6 +116,7 @@ func (f *flusher) write(ctx, stop context.Context, p *page) error {
 	}
 	keys := p.changed
 	if f.keyed && len(keys) == 1 && f.single(ctx, keys[0]) {
+		f.step("key")
 		return f.put(ctx, nil, end)
 	}
 	if f.keyed && f.each && len(keys) > maxBatchKeys {
@@ -142,6 +144,7 @@ func (f *flusher) write(ctx, stop context.Context, p *page) error {
 		if err := f.put(ctx, msgs, next); err != nil {
 			return err
 		}
+		f.step("batch")
 		if keys = keys[n:]; len(keys) == 0 {
 			return nil
 		}
@@ -194,11 +197,13 @@ func (f *flusher) put(ctx context.Context, msgs []*nats.Msg, cp checkpoint) erro
 		}
 		f.measured, f.from = now, cp.Position
 	}
+	f.step("put")
 	rev, err := putCheckpoint(ctx, f.b, f.gen, msgs, &cp, f.rev)
 	if err != nil {
 		f.undecided = true
 		return err
 	}
+	f.step("stored")
 	f.cp, f.rev, f.wrote = cp, rev, time.Now()
 	f.shared.Store(rev)
 	f.pos.Store(cp.Position)

@@ -90,6 +90,7 @@ type folder struct {
 	told *control
 	left string
 	dog  watchdog
+	step func(string)
 }
 
 // leave tells whether an event is to be left out without a look at it. eventID is
@@ -124,6 +125,7 @@ func (f *folder) run(ctx context.Context, in <-chan chunk, pages chan<- *page, d
 			if err := f.seal(); err != nil {
 				return err
 			}
+			f.step("folded")
 			f.inflight = f.page
 			f.page = newPage(f.inflight.pos)
 			f.force = false

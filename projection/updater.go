@@ -34,6 +34,9 @@ type Updater struct {
 	// the store was then.
 	sealed struct{ rev, head uint64 }
 
+	// step, when set, is told what was done just now: tests crash there.
+	step func(string)
+
 	running  atomic.Bool
 	position atomic.Uint64
 	read     atomic.Uint64
@@ -360,7 +363,7 @@ func (u *Updater) session(ctx context.Context, o *ownership, fl *flusher, hint *
 	cur := &cursor{
 		store: u.store, nc: u.b.nc, durable: o.durable, filter: u.filter(), max: u.cfg.Window, log: u.log,
 		expires: u.cfg.LeaseTTL / 2,
-		pos:     o.cp.Position, last: o.cp.Last, verify: u.verifier(o.cp), follow: u.ignorable,
+		pos:     o.cp.Position, last: o.cp.Last, verify: u.verifier(o.gen, o.cp), follow: u.ignorable,
 		seen: func(pos, pending uint64) {
 			u.read.Store(pos)
 			u.pending.Store(pending)
@@ -376,6 +379,7 @@ func (u *Updater) session(ctx context.Context, o *ownership, fl *flusher, hint *
 	if o.building {
 		fl.idle = func(ctx context.Context) error { return u.flip(ctx, o, fl, cur) }
 	}
+	cur.step, fo.step, fl.step = u.done, u.done, u.done
 	u.b.trouble = func(err error) { u.set(func(s *Status) { s.Err = err }) }
 	var wg sync.WaitGroup
 	start := func(run func() error) {
@@ -399,6 +403,13 @@ func (u *Updater) session(ctx context.Context, o *ownership, fl *flusher, hint *
 		*bad = failing{}
 	}
 	return context.Cause(ctx)
+}
+
+// done tells the tests about a step.
+func (u *Updater) done(step string) {
+	if u.step != nil {
+		u.step(step)
+	}
 }
 
 // filter is the one filter of the cursor: none, or that of the only type.
@@ -441,13 +452,19 @@ func typeToken(subject string, from int) string {
 }
 
 // verifier finds out whether the store still holds what the view was made from.
-func (u *Updater) verifier(cp *checkpoint) func(context.Context, uint64, lastCommit) error {
+func (u *Updater) verifier(gen int, cp *checkpoint) func(context.Context, uint64, lastCommit) error {
 	return func(ctx context.Context, pos uint64, last lastCommit) error {
-		ctx, cancel := context.WithTimeout(ctx, 2*attemptTimeout)
+		ctx, cancel := context.WithTimeout(ctx, 5*attemptTimeout)
 		defer cancel()
 		if cp.Store != u.store.ID() {
 			return fmt.Errorf("%w: made from the store with id %s, this one's is %s",
 				ErrStoreRestored, cp.Store, u.store.ID())
+		}
+		// Who has lost the view leaves the cursor to the next owner.
+		if m, err := u.b.leader(ctx, u.b.checkpointSubject(gen)); err == nil {
+			if now, err := decodeCheckpoint(m); err == nil && now.Epoch > cp.Epoch {
+				return errLost
+			}
 		}
 		if pos == 0 {
 			return nil
