@@ -18,8 +18,8 @@ import (
 type Verification struct {
 	// Type and ID name the one aggregate to verify. Defaults to all.
 	Type, ID string
-	// Sample verifies that many aggregates alone, met at random places of the store:
-	// those with more commits are likelier. Defaults to 0, the whole store.
+	// Sample verifies that many aggregates alone, at most, met at random places of the
+	// store: those with more commits are likelier. Defaults to 0, the whole store.
 	Sample int
 	// After is the sequence that the whole store is verified from: what lies before
 	// is taken to be right. Defaults to 0.
@@ -213,6 +213,10 @@ func (r *verifier) stretch(ctx context.Context, after, to uint64) (hole *DamageE
 	return hole, err
 }
 
+// drawsFor is how many random messages are looked at for a sample: aggregates that
+// were met already count for nothing.
+func drawsFor(sample int) int { return 4*sample + 16 }
+
 // sample verifies aggregates that stand at random places.
 func (r *verifier) sample(ctx context.Context, n int) error {
 	last, err := r.last(ctx, wire.Everything, Leader)
@@ -221,12 +225,12 @@ func (r *verifier) sample(ctx context.Context, n int) error {
 	}
 	r.done.Last = uint64(n) //nolint:gosec // not negative
 	seen := map[string]bool{}
-	for i := range n {
-		m, err := r.firstFrom(ctx, wire.Everything, 1+rand.Uint64N(last.Sequence))
+	for draws := 0; draws < drawsFor(n) && len(seen) < n && last.Sequence > 1; draws++ {
+		// The genesis, the first message, is no aggregate's.
+		m, err := r.firstFrom(ctx, wire.Everything, 2+rand.Uint64N(last.Sequence-1))
 		if err != nil {
 			return err
 		}
-		r.done.Sequence = uint64(i) + 1
 		if seen[m.Subject] || IsGenesis(&m) {
 			continue
 		}
@@ -234,6 +238,7 @@ func (r *verifier) sample(ctx context.Context, n int) error {
 			return err
 		}
 		seen[m.Subject] = true
+		r.done.Sequence++
 		r.progress()
 	}
 	return nil

@@ -1,7 +1,10 @@
 package jetstream_test
 
 import (
+	"context"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rossby-go/rossby/internal/natstest"
@@ -52,5 +55,68 @@ func TestVerifyTransactionsAndKeys(t *testing.T) {
 	all = verified(t, s, jetstream.Verification{Type: "account", ID: "b"})
 	if len(all) != 1 || all[0].Kind != jetstream.DamageTransaction || all[0].Sequence != heads[1].Sequence {
 		t.Errorf("found %v", all)
+	}
+}
+
+// TestVerifyDuringTransactions: a verification ends where the store ended when it
+// began, which is never within a transaction: nothing is found while they are stored.
+func TestVerifyDuringTransactions(t *testing.T) {
+	t.Parallel()
+	s := editable(t, natstest.Conn(t, natstest.Run(t).URL()), 1)
+	const rounds, size = 20, 400
+	ctx, done := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer done()
+		heads := make([]jetstream.Head, size)
+		for range rounds {
+			writes := make([]jetstream.Write, size)
+			for i := range writes {
+				writes[i] = write("a"+strconv.Itoa(i), "", heads[i])
+			}
+			var err error
+			if heads, err = s.AppendAll(t.Context(), writes...); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	defer wg.Wait()
+	last := "a" + strconv.Itoa(size-1)
+	for after := uint64(0); ctx.Err() == nil; {
+		for _, v := range []jetstream.Verification{{After: after}, {Type: "account", ID: "a0"}, {Type: "account", ID: last}} {
+			wantFound(t, s, v, "")
+		}
+		seq, err := s.LastSequence(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		after = seq - seq%size // somewhere in the last transactions
+	}
+}
+
+// TestVerifySample: a sample looks at as many aggregates as it says, where there
+// are as many, and is told of each.
+func TestVerifySample(t *testing.T) {
+	t.Parallel()
+	s := editable(t, natstest.Conn(t, natstest.Run(t).URL()), 1)
+	var did jetstream.Verified
+	note := func(v jetstream.Verified) { did = v }
+	wantFound(t, s, jetstream.Verification{Sample: 1, Progress: note}, "")
+	if did.Aggregates != 0 {
+		t.Errorf("in an empty store: %+v", did)
+	}
+	appendN(t, s, "a1", 1)
+	for range 8 {
+		wantFound(t, s, jetstream.Verification{Sample: 1, Progress: note}, "")
+		if did.Aggregates != 1 || did.Sequence != 1 || did.Last != 1 {
+			t.Fatalf("one of one: %+v", did)
+		}
+	}
+	appendN(t, s, "a2", 1)
+	appendN(t, s, "a3", 1)
+	wantFound(t, s, jetstream.Verification{Sample: 2, Progress: note}, "")
+	if did.Aggregates != 2 || did.Sequence != 2 {
+		t.Errorf("two of three: %+v", did)
 	}
 }
