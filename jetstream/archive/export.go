@@ -247,7 +247,9 @@ func whole(ctx context.Context, store *jetstream.Store, h *Header, after uint64)
 // write one file.
 //
 // Returns [ErrComplete], [ErrOtherExport], [ErrNotArchive] or [ErrNewer] for a
-// file that it must not touch, and the errors of [Export].
+// file that it must not touch, [jetstream.ErrStoreWentBack] for one of which the
+// store has lost something, which it does not touch either, and the errors of
+// [Export].
 func ExportFile(ctx context.Context, store *jetstream.Store, path string, cfg Config) (_ End, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -278,7 +280,7 @@ func resume(ctx context.Context, store *jetstream.Store, f *os.File, cfg Config)
 	if err := cfg.Validate(); err != nil {
 		return End{}, err
 	}
-	h, offset, err := examine(f)
+	h, offset, last, err := examine(f)
 	if errors.Is(err, errBegin) {
 		if err := f.Truncate(0); err != nil {
 			return End{}, err
@@ -294,34 +296,46 @@ func resume(ctx context.Context, store *jetstream.Store, f *os.File, cfg Config)
 	if err := sameExport(store, &h, cfg); err != nil {
 		return End{}, err
 	}
+	// As long as the store does not have what belongs there, the file may be all that
+	// is left of it.
+	if err := held(ctx, store, &h, last); err != nil {
+		return End{}, err
+	}
 	out, err := reopen(f, &h, offset)
 	if err != nil {
 		return End{}, err
 	}
-	if last := out.summary; last.Commits > 0 {
-		c, err := commitAt(ctx, store, &h, last.Last)
-		if err != nil {
-			return End{}, err
-		}
-		if c == nil || c.CommitID != last.LastCommit {
-			return End{}, fmt.Errorf("%w: the file's last commit %s is not at %d of the store any more",
-				jetstream.ErrStoreWentBack, last.LastCommit, last.Last)
-		}
-	}
 	return export(ctx, store, out, h, cfg)
+}
+
+// held checks that the store still has what the file holds, and goes on to where the
+// first attempt was to go.
+func held(ctx context.Context, store *jetstream.Store, h *Header, last Summary) error {
+	if err := store.CheckPosition(ctx, store.Position(h.To)); err != nil {
+		return err
+	}
+	if last.Commits == 0 {
+		return nil
+	}
+	c, err := commitAt(ctx, store, h, last.Last)
+	if err == nil && (c == nil || c.CommitID != last.LastCommit) {
+		err = fmt.Errorf("%w: the file's last commit %s is not at %d of the store any more",
+			jetstream.ErrStoreWentBack, last.LastCommit, last.Last)
+	}
+	return err
 }
 
 // errBegin tells a file with nothing whole in it.
 var errBegin = errors.New("nothing is whole")
 
 // examine finds where the last whole part of an incomplete archive ends.
-func examine(f *os.File) (h Header, offset int64, err error) {
+func examine(f *os.File) (h Header, offset int64, last Summary, err error) {
 	r, err := NewReader(f)
 	if errors.Is(err, ErrTruncated) {
-		return h, 0, errBegin
+		return h, 0, last, errBegin
 	}
 	if err != nil {
-		return h, 0, err
+		return h, 0, last, err
 	}
 	for _, err := range r.Messages() {
 		if err == nil {
@@ -329,11 +343,11 @@ func examine(f *os.File) (h Header, offset int64, err error) {
 		}
 		// Whatever stands there, the store has what belongs there.
 		if errors.Is(err, ErrTruncated) || errors.Is(err, ErrDamaged) {
-			return r.header, r.offset, nil
+			return r.header, r.offset, r.summary, nil
 		}
-		return h, 0, err
+		return h, 0, last, err
 	}
-	return h, 0, fmt.Errorf("%w: it ends with the commit at %d", ErrComplete, r.summary.Last)
+	return h, 0, last, fmt.Errorf("%w: it ends with the commit at %d", ErrComplete, r.summary.Last)
 }
 
 // sameExport refuses to go on with what another export began.
