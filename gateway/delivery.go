@@ -23,8 +23,7 @@ type Delivery struct {
 	// IdempotencyKey is the same on every attempt to deliver this event through
 	// this gateway: give it to the service.
 	IdempotencyKey string
-	// Attempt counts from 1, over restarts and owners too. It is that of the
-	// event's commit: the second of two events stored together may begin later.
+	// Attempt counts from 1, over restarts and owners too.
 	Attempt int
 	// Epoch grows with every change of the process that delivers: a fencing token.
 	Epoch uint64

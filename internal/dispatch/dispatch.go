@@ -28,7 +28,7 @@ type Event struct {
 	// Epoch grows with every change of owner, Attempt counts from 1.
 	Epoch   uint64
 	Attempt int
-	// Since is when the event's commit failed first, zero if it has not.
+	// Since is when the event failed first, zero if it has not.
 	Since time.Time
 	// Replay tells that somebody asked for the event to be handled again.
 	Replay bool
@@ -218,20 +218,28 @@ func (t *Table) Handle(
 	if err != nil {
 		return err
 	}
+	attempt, since := d.Attempt, d.Since
 	for i, e := range events {
 		at := index(c, e.EventID)
+		// An event that was upcast into several is done with the last of them.
+		last := i+1 < len(events) && index(c, events[i+1].EventID) > at
 		h := t.handlers[eventKey{e.Type, reflect.TypeOf(e.Event)}]
 		if h == nil || at < d.Done {
 			continue
 		}
+		if at > d.Done {
+			// Those without a handler before it are done: what is discarded when this
+			// one fails is this one.
+			d.Step(at)
+		}
 		err := h(ctx, Event{
-			Recorded: e, Epoch: d.Epoch, Attempt: d.Attempt, Since: d.Since, Replay: d.Replay, Origin: c.Origin,
+			Recorded: e, Epoch: d.Epoch, Attempt: attempt, Since: since, Replay: d.Replay, Origin: c.Origin,
 			Sequence: c.Sequence, Subject: d.Subject,
 		})
 		if err == nil {
-			// An event that was upcast into several is done with the last of them.
-			if i+1 < len(events) && index(c, events[i+1].EventID) > at {
+			if last {
 				d.Step(at + 1)
+				attempt, since = 1, time.Time{} // the next has failures of its own
 			}
 			continue
 		}
@@ -241,13 +249,16 @@ func (t *Table) Handle(
 		if t.Decide == nil {
 			return err
 		}
-		v := t.Decide(follow.Failure{Message: d.Message, Attempt: d.Attempt, Since: d.Since, Err: err})
+		v := t.Decide(follow.Failure{Message: d.Message, Attempt: attempt, Since: since, Err: err})
 		if v.Action != follow.SkipEvent || i+1 == len(events) {
 			return &judged{err, v}
 		}
 		// Only this event is skipped, not those stored with it.
-		t.logger.ErrorContext(ctx, "event skipped by policy", "error", err, "attempt", d.Attempt)
-		d.Step(at + 1)
+		t.logger.ErrorContext(ctx, "event skipped by policy", "error", err, "attempt", attempt)
+		if last {
+			d.Step(at + 1)
+			attempt, since = 1, time.Time{}
+		}
 	}
 	return nil
 }

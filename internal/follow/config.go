@@ -142,6 +142,8 @@ func (d Delivery) Step(n int) {
 	// A handler that outlives its attempt has nothing to say any more.
 	if d.lane.state == laneRunning && d.lane.from <= d.Sequence && n > d.lane.step {
 		d.lane.step, d.tenure.table.dirty = n, true
+		// The next part has failures of its own.
+		d.lane.tries, d.lane.since = 0, time.Time{}
 	}
 }
 
