@@ -3,6 +3,7 @@ package follow_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -198,4 +199,67 @@ func TestReplay(t *testing.T) {
 	}
 	j.ordered()
 	until(t, "the replay is over", func() bool { return i.Status().Replay == nil })
+}
+
+// A replay is of what was handled: what waits in a lane is not handled before what
+// it waits behind.
+func TestReplayLeavesWhatWaits(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	j := newJournal(t)
+	j.fail = func(d follow.Delivery) error {
+		if d.Sequence == 3 { // the second of lane 0, whose third is 5
+			return errTest
+		}
+		return nil
+	}
+	cfg := b.config(j)
+	cfg.Decide = func(follow.Failure) follow.Verdict { return follow.Verdict{Action: follow.Park} }
+	b.publishLanes(2, 3)
+	i := start(t, cfg)
+	until(t, "one lane waits, all else is done", func() bool { return len(i.Status().Blocked) == 1 && j.count() == 4 })
+	if err := i.Replay(t.Context(), follow.Replay{From: 1, To: 6}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the replay is over", func() bool { return i.Status().Replay == nil })
+	var again []uint64
+	j.mu.Lock()
+	for _, d := range j.starts {
+		if d.Replay {
+			again = append(again, d.Sequence)
+		}
+	}
+	j.mu.Unlock()
+	if !slices.Equal(again, []uint64{1, 2, 4, 6}) {
+		t.Errorf("replayed %v", again)
+	}
+}
+
+// Whatever a handler does in a replay, it ends, and the others go on.
+func TestReplayOfWhatFails(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	j := newJournal(t)
+	cfg := b.config(j)
+	cfg.Handle = func(ctx context.Context, d follow.Delivery) error {
+		switch {
+		case d.Replay && d.Sequence == 1 && d.Attempt == 1:
+			goexit()
+		case d.Replay && d.Sequence == 2:
+			return errTest
+		}
+		return j.handle(ctx, d)
+	}
+	cfg.Decide = func(f follow.Failure) follow.Verdict {
+		return follow.Decide(f, []follow.Policy{{For: time.Millisecond}}, time.Millisecond, 2*time.Millisecond)
+	}
+	b.publishLanes(1, 3)
+	i := start(t, cfg)
+	i.caughtUp(t, 3)
+	if err := i.Replay(t.Context(), follow.Replay{From: 1, To: 3}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the replay is over", func() bool { return i.Status().Replay == nil })
+	b.publish("t.0")
+	i.caughtUp(t, 4)
 }

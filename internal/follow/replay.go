@@ -48,16 +48,20 @@ func (t *tenure) replay() {
 			t.replayed(to+1, false)
 			continue
 		case err != nil:
+			if t.ctx.Err() == nil {
+				t.cfg.Logger.Warn("replay cannot read", "sequence", next, "error", err)
+				t.f.failed(err)
+			}
 			if !pause(t.ctx, missWaitMax) {
 				return
 			}
 			continue
 		}
-		_, skip, ok := t.classify(&m)
+		key, skip, ok := t.classify(&m)
 		switch {
 		case !ok:
 			return
-		case skip:
+		case skip, t.undone(key, m.Sequence):
 			t.replayed(m.Sequence+1, false)
 		default:
 			given, ok := t.again(m)
@@ -92,24 +96,41 @@ func (t *tenure) alone() bool {
 	return !t.draining
 }
 
+// undone tells that an event was not handled yet: it waits in its lane, for its
+// turn or for a person, and is not to be handled before those in front of it.
+func (t *tenure) undone(key string, seq uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l := t.table.lanes[key]
+	return l != nil && seq >= l.from
+}
+
 // again handles one event until it is done or given up, and tells whether it was
 // given up, and whether the tenure goes on.
 func (t *tenure) again(m wire.Message) (given, ok bool) {
 	step := 0
+	var since time.Time
 	for attempt := 1; ; attempt++ {
 		if !t.mayStart() {
 			return false, false
 		}
-		err := t.call(Delivery{
-			Message: m, Epoch: t.epoch, Attempt: attempt, Replay: true, Done: step, stepped: &step,
+		before := step
+		err := t.callApart(Delivery{
+			Message: m, Epoch: t.epoch, Attempt: attempt, Since: since, Replay: true, Done: step, stepped: &step,
 		})
+		if step > before {
+			attempt, since = 1, time.Time{} // another part's
+		}
 		if err == nil {
 			return false, true
 		}
 		if t.handlers.Err() != nil {
 			return false, false
 		}
-		v, err := t.decide(Failure{Message: m, Attempt: attempt, Err: err})
+		v, err := t.decide(Failure{Message: m, Attempt: attempt, Since: since, Err: err})
+		if since.IsZero() && v.Action != Postpone {
+			since = time.Now()
+		}
 		log := t.cfg.Logger.With("subject", m.Subject, "sequence", m.Sequence, "attempt", attempt, "error", err)
 		switch v.Action {
 		case Park, SkipEvent, Stop:
@@ -124,6 +145,18 @@ func (t *tenure) again(m wire.Message) (given, ok bool) {
 			return false, false
 		}
 	}
+}
+
+// callApart is call for a handler that may end its goroutine (runtime.Goexit):
+// without the replayer, no handler would ever run again.
+func (t *tenure) callApart(d Delivery) error {
+	done := make(chan error, 1)
+	go func() {
+		err := errGoexit
+		defer func() { done <- err }()
+		err = t.call(d)
+	}()
+	return <-done
 }
 
 // mayStart tells whether a handler may start, and waits while the lease is being
