@@ -212,7 +212,7 @@ func (d *destination) note(lane string, err error) {
 		d.streak[lane] = true
 	}
 	if again, ok := errors.AsType[*follow.RetryAfterError](err); ok {
-		until := time.Now().Add(min(again.After, pauseMax))
+		until := time.Now().Add(again.After)
 		if until.After(d.pausedUntil) {
 			d.pausedUntil = until
 		}

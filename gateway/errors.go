@@ -23,7 +23,9 @@ func Permanent(err error) error {
 // RetryAfter marks an error with which the destination said when to come back:
 // until then nothing goes there. It counts as an attempt. More than an hour is an
 // hour.
-func RetryAfter(err error, after time.Duration) error { return follow.RetryAfter(err, after) }
+func RetryAfter(err error, after time.Duration) error {
+	return follow.RetryAfter(err, min(after, pauseMax))
+}
 
 // CommandError is a command of [Delivery.Command] that a service refused. Kinds
 // are those of docs/wire.md: "rejected", "not-found", "invalid" and so on.

@@ -282,6 +282,27 @@ func TestRetryAfterSparesTheDestination(t *testing.T) {
 	}
 }
 
+// No answer silences a gateway for longer than an hour.
+func TestRetryAfterIsBounded(t *testing.T) {
+	t.Parallel()
+	store, repo, _ := setup(t)
+	must(t, repo, "o1", place{})
+	g := newGateway(t, store, "century", config(), gateway.On(events, func(context.Context, placed, gateway.Delivery) error {
+		return gateway.RetryAfter(errTest, 100*365*24*time.Hour)
+	}))
+	run(t, g)
+	natstest.Eventually(t, "it waits", func() error {
+		if s := g.Status(); len(s.Blocked) != 1 || s.Blocked[0].NotBefore.IsZero() {
+			return fmt.Errorf("%+v", s.Blocked)
+		}
+		return nil
+	})
+	s := g.Status()
+	if until := s.Blocked[0].NotBefore; time.Until(until) > 2*time.Hour || time.Until(s.Destinations[0].PausedUntil) > 2*time.Hour {
+		t.Errorf("until %v, %v", until, s.Destinations[0].PausedUntil)
+	}
+}
+
 func TestDestinationPanics(t *testing.T) {
 	t.Parallel()
 	store, repo, _ := setup(t)

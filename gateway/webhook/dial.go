@@ -78,8 +78,8 @@ func embedded(addr netip.Addr) (netip.Addr, bool) {
 	b := addr.As16()
 	switch {
 	case netip.MustParsePrefix("64:ff9b::/96").Contains(addr), // NAT64, RFC 6052
-		netip.MustParsePrefix("64:ff9b:1::/48").Contains(addr), // and RFC 8215
-		netip.MustParsePrefix("::/96").Contains(addr):          // IPv4-compatible, deprecated
+		netip.MustParsePrefix("::/96").Contains(addr),           // IPv4-compatible, deprecated
+		netip.MustParsePrefix("::ffff:0:0:0/96").Contains(addr): // IPv4-translated, RFC 2765
 		return netip.AddrFrom4([4]byte(b[12:16])), true
 	case netip.MustParsePrefix("2002::/16").Contains(addr): // 6to4, RFC 3056
 		return netip.AddrFrom4([4]byte(b[2:6])), true
@@ -105,6 +105,8 @@ func special() []specialNet {
 		{netip.MustParsePrefix("198.51.100.0/24"), "for documentation"},
 		{netip.MustParsePrefix("203.0.113.0/24"), "for documentation"},
 		{netip.MustParsePrefix("240.0.0.0/4"), "reserved"},
+		// A translator may find the IPv4 address at any of six places of these.
+		{netip.MustParsePrefix("64:ff9b:1::/48"), "of a local translator"},
 		{netip.MustParsePrefix("100::/64"), "discarded"},
 		{netip.MustParsePrefix("2001::/23"), "reserved for protocols"},
 		{netip.MustParsePrefix("2001:db8::/32"), "for documentation"},

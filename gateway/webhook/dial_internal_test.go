@@ -17,7 +17,7 @@ func TestCheck(t *testing.T) {
 		"100.64.0.1": false, "100.127.255.255": false, "192.0.0.1": false, "192.0.2.1": false, "198.18.0.1": false,
 		"198.19.255.255": false, "198.51.100.7": false, "203.0.113.9": false, "240.0.0.1": false, "255.255.255.255": false,
 		"::ffff:127.0.0.1": false, "::ffff:10.0.0.1": false, "64:ff9b::127.0.0.1": false, "64:ff9b::169.254.169.254": false,
-		"64:ff9b:1::10.0.0.1": false, "::127.0.0.1": false, "2002:7f00:1::1": false, "2002:a00:1::1": false,
+		"64:ff9b:1::10.0.0.1": false, "64:ff9b:1:7f00:0:100:808:808": false, "::ffff:0:127.0.0.1": false, "::127.0.0.1": false, "2002:7f00:1::1": false, "2002:a00:1::1": false,
 		"2001:db8::1": false, "100::1": false, "fec0::1": false, "2001::1": false, "3fff::1": false,
 	} {
 		err := check(netip.MustParseAddr(text), nil)
