@@ -32,6 +32,7 @@ type ledger struct {
 	bucket  string
 
 	mu    sync.Mutex
+	js    natsjs.JetStream
 	bound bool // the bucket is known to be there
 	epoch uint64
 	// until is the highest sequence entered before this epoch; highest is also
@@ -44,6 +45,7 @@ type entry struct {
 	Event    string    `json:"event"`
 	Sequence uint64    `json:"sequence"`
 	Highest  uint64    `json:"highest"`
+	Epoch    uint64    `json:"epoch"`
 	Note     string    `json:"note,omitempty"`
 	Time     time.Time `json:"time"`
 }
@@ -87,7 +89,18 @@ func (l *ledger) open(ctx context.Context, epoch uint64) (until uint64, err erro
 	if err != nil && !errors.Is(err, wire.ErrNotFound) {
 		return 0, err
 	}
-	l.epoch, l.until, l.highest = epoch, found.Highest, found.Highest
+	until = found.Highest
+	if err == nil && found.Epoch+1 != epoch {
+		// The last entry is not of the last owner: that one made none, or one before
+		// it, which did not know yet, made its last one later. All there is may have
+		// been delivered.
+		head, err := wire.LeaderLast(ctx, l.store.Conn(), l.store.Name(), wire.Everything)
+		if err != nil {
+			return 0, err
+		}
+		until = max(until, head.Sequence)
+	}
+	l.epoch, l.until, l.highest = epoch, until, max(l.highest, found.Highest)
 	return l.until, nil
 }
 
@@ -112,39 +125,56 @@ func (l *ledger) last(ctx context.Context, subject string) (entry, error) {
 
 // put enters a delivery that was made.
 func (l *ledger) put(ctx context.Context, e dispatch.Event, d Delivery) error {
-	l.mu.Lock()
-	l.highest = max(l.highest, e.Sequence)
-	body := entry{
-		Event: e.EventID, Sequence: e.Sequence, Highest: l.highest, Note: *d.note, Time: time.Now().UTC(),
-	}
-	l.mu.Unlock()
-	data, err := json.Marshal(body)
-	if err != nil {
-		return err
-	}
-	msg := nats.NewMsg(l.subject(e.EventID))
-	msg.Data, msg.Header = data, nats.Header{natsjs.MsgTTLHeader: []string{l.ttl}}
+	var err error
 	for range ledgerAttempts {
-		if err = l.try(ctx, msg); err == nil {
+		if err = l.try(ctx, e, d); err == nil {
 			return nil
 		}
 	}
 	return err
 }
 
-func (l *ledger) try(ctx context.Context, msg *nats.Msg) error {
+func (l *ledger) try(ctx context.Context, e dispatch.Event, d Delivery) error {
 	ctx, cancel := context.WithTimeout(ctx, jetstream.AttemptTimeoutDefault)
 	defer cancel()
 	if err := l.ensure(ctx); err != nil {
 		return err
 	}
-	_, err := wire.Publish(ctx, l.store.Conn(), msg)
-	if errors.Is(err, nats.ErrNoResponders) {
+	sent, err := l.send(e, d)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-sent.Ok():
+		return nil
+	case err = <-sent.Err():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if errors.Is(err, natsjs.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders) {
 		l.mu.Lock()
 		l.bound = false // somebody deleted the bucket
 		l.mu.Unlock()
 	}
 	return err
+}
+
+// send sends an entry and does not wait. Entries must be stored in the order in
+// which they learn of the highest one: the last one is believed.
+func (l *ledger) send(e dispatch.Event, d Delivery) (natsjs.PubAckFuture, error) { //nolint:ireturn // there is no other
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.highest = max(l.highest, e.Sequence)
+	data, err := json.Marshal(entry{
+		Event: e.EventID, Sequence: e.Sequence, Highest: l.highest, Epoch: e.Epoch, Note: *d.note, Time: time.Now().UTC(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	msg := nats.NewMsg(l.subject(e.EventID))
+	msg.Data, msg.Header = data, nats.Header{natsjs.MsgTTLHeader: []string{l.ttl}}
+	// Tried again by us, with what is known by then.
+	return l.js.PublishMsgAsync(msg, natsjs.WithRetryAttempts(0))
 }
 
 // ensure makes the bucket on first use. The helpers for buckets cannot set a time
@@ -156,7 +186,7 @@ func (l *ledger) ensure(ctx context.Context) error {
 	if bound {
 		return nil
 	}
-	js, err := natsjs.New(l.store.Conn())
+	js, err := natsjs.New(l.store.Conn(), natsjs.WithPublishAsyncTimeout(jetstream.AttemptTimeoutDefault))
 	if err != nil {
 		return err
 	}
@@ -177,5 +207,8 @@ func (l *ledger) ensure(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.bound = true
+	if l.js == nil {
+		l.js = js
+	}
 	return nil
 }

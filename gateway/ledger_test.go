@@ -1,0 +1,88 @@
+package gateway_test
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rossby-go/rossby/gateway"
+	"github.com/rossby-go/rossby/internal/natstest"
+)
+
+// The last entry is believed about how far deliveries came: none is stored behind
+// one that knows more.
+func TestLedgerKnowsTheHighest(t *testing.T) {
+	t.Parallel()
+	store, _, _ := setup(t)
+	const total = 1500
+	fill(t, store, total)
+	cfg := config()
+	cfg.Concurrency, cfg.MaxUnrecorded = 32, 512
+	g := newGateway(t, store, "highest", cfg, gateway.On(events,
+		func(context.Context, paid, gateway.Delivery) error { return nil }))
+	run(t, g)
+	caughtUp(t, g)
+	js, err := natsjs.New(store.Conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cons, err := js.OrderedConsumer(t.Context(), "KV_"+store.Name()+"__deliveries", natsjs.OrderedConsumerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var known uint64
+	for n := 0; n < total; {
+		batch, err := cons.FetchNoWait(total - n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for m := range batch.Messages() {
+			n++
+			var e struct{ Sequence, Highest uint64 }
+			if err := json.Unmarshal(m.Data(), &e); err != nil {
+				t.Fatal(err)
+			}
+			if e.Highest < known || e.Highest < e.Sequence {
+				t.Errorf("entry %d of %d knows of %d only, an earlier one of %d", n, e.Sequence, e.Highest, known)
+			}
+			known = max(known, e.Highest)
+		}
+	}
+}
+
+// An owner that was replaced and does not know it may enter what it made behind the
+// entries of its successor: that hides none of them.
+func TestLedgerOfAnOwnerThatWasReplaced(t *testing.T) {
+	t.Parallel()
+	store, repo, url := setup(t)
+	must(t, repo, "o1", place{})
+	var made calls
+	instance := func(die bool) *gateway.Gateway {
+		nc := natstest.Conn(t, url)
+		return newGateway(t, open(t, nc, store.Name()), "replaced", config(), gateway.On(events,
+			func(_ context.Context, _ placed, d gateway.Delivery) error { made.begin(d.ID)(); return nil },
+			gateway.Report(func(placed, gateway.Delivery, gateway.Outcome) *gateway.Command {
+				if die {
+					nc.Close() // the delivery is entered, the record is not written
+				}
+				return nil
+			})))
+	}
+	<-ends(t, instance(true))
+	js, err := natsjs.New(store.Conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = js.Publish(t.Context(), "$KV."+store.Name()+"__deliveries.replaced.other", []byte(`{"sequence":1,"highest":1,"epoch":0}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := instance(false)
+	run(t, second)
+	caughtUp(t, second)
+	if made.total() != 1 {
+		t.Errorf("delivered %d times", made.total())
+	}
+}
