@@ -25,18 +25,26 @@ type definition struct {
 
 	mu           sync.Mutex
 	destinations map[string]*destination
-	// made are the deliveries that were made and not reported yet, by aggregate.
-	made    map[string]made
+	// made are the deliveries that were made and not reported yet, by [slot].
+	made    map[slot]made
 	running map[string]Overdue
 }
 
 // made is a delivery that must not be made again.
 type made struct{ eventID, note string }
 
+// slot holds one event at a time: of an aggregate one is delivered, and one replayed.
+type slot struct {
+	subject string
+	replay  bool
+}
+
+func slotOf(e dispatch.Event) slot { return slot{e.Subject, e.Replay} }
+
 func newDefinition(store *jetstream.Store, name string, cfg Config) *definition {
 	def := &definition{
 		name: name, store: store, cfg: cfg, table: dispatch.NewTable(),
-		destinations: map[string]*destination{}, made: map[string]made{}, running: map[string]Overdue{},
+		destinations: map[string]*destination{}, made: map[slot]made{}, running: map[string]Overdue{},
 	}
 	def.policies = append(slices.Clone(cfg.Policies),
 		Policy{Is: func(err error) bool { return errors.Is(err, ErrPermanent) }, Attempts: 1})
@@ -83,7 +91,10 @@ func (def *definition) deliver(ctx context.Context, h *handler, e dispatch.Event
 // before looks for the delivery among those that were made.
 func (def *definition) before(ctx context.Context, e dispatch.Event) (made, bool, error) {
 	def.mu.Lock()
-	m, ok := def.made[e.Subject]
+	if e.Replay && e.Attempt == 1 {
+		delete(def.made, slotOf(e)) // of another replay, whose report was given up
+	}
+	m, ok := def.made[slotOf(e)]
 	def.mu.Unlock()
 	if ok && m.eventID == e.EventID {
 		return m, true, nil
@@ -135,7 +146,7 @@ func guard(f func() error) (err error) {
 // cannot keep from being repeated; the delivery is made all the same.
 func (def *definition) keep(ctx context.Context, e dispatch.Event, d Delivery) {
 	def.mu.Lock()
-	def.made[e.Subject] = made{e.EventID, *d.note}
+	def.made[slotOf(e)] = made{e.EventID, *d.note}
 	def.mu.Unlock()
 	if def.ledger == nil {
 		return
@@ -153,7 +164,7 @@ func (def *definition) delivered(ctx context.Context, h *handler, e dispatch.Eve
 	}
 	def.mu.Lock()
 	defer def.mu.Unlock()
-	delete(def.made, e.Subject)
+	delete(def.made, slotOf(e))
 	return nil
 }
 
