@@ -81,7 +81,7 @@ func TestDurabilityOfOneServer(t *testing.T) {
 			srv, monitor := configured(t, c.setting)
 			nc := natstest.Conn(t, srv.ClientURL())
 			sys := natstest.Conn(t, srv.ClientURL(), nats.UserInfo("sys", "sys"))
-			s := open(t, nc, jetstream.Config{Name: "bank"})
+			s := open(t, nc, jetstream.Config{Name: "bank", AttemptTimeout: natstest.Patience})
 			// What a plain client is told.
 			d := durability(t, s, jetstream.DurabilitySources{})
 			if d.Level != jetstream.DurabilityUnknown || d.AtLeast != jetstream.DurabilitySingleLazy ||
@@ -104,7 +104,7 @@ func TestDurabilityOfOneServer(t *testing.T) {
 			// Opening with a requirement.
 			for _, level := range []jetstream.DurabilityLevel{jetstream.DurabilitySingleLazy, jetstream.DurabilityQuorumLazy, jetstream.DurabilityFsynced} {
 				_, err := jetstream.Open(t.Context(), nc, jetstream.Config{
-					Name: "bank", RequireDurability: level, DurabilitySources: jetstream.DurabilitySources{Monitoring: []string{monitor}},
+					Name: "bank", AttemptTimeout: natstest.Patience, RequireDurability: level, DurabilitySources: jetstream.DurabilitySources{Monitoring: []string{monitor}},
 				})
 				var refused *jetstream.DurabilityError
 				switch {
@@ -161,7 +161,7 @@ func TestDurabilityOfACluster(t *testing.T) {
 			t.Parallel()
 			cluster := natstest.RunCluster(t, withMonitoring, func(i int, o *server.Options) { o.SyncAlways = i < c.always })
 			nc := cluster.Conn(t)
-			s := open(t, nc, jetstream.Config{Name: "bank", Replicas: 3})
+			s := open(t, nc, jetstream.Config{Name: "bank", Replicas: 3, AttemptTimeout: natstest.Patience})
 			from := jetstream.DurabilitySources{Monitoring: monitored(cluster)}
 			natstest.Eventually(t, "all in sync", func() error {
 				d, err := s.Durability(t.Context(), from)
@@ -191,7 +191,7 @@ func TestDurabilityOfACluster(t *testing.T) {
 				t.Errorf("without sources: %+v", plain)
 			}
 			// A store with one replica is that server's, not the one of the connection.
-			single := open(t, nc, jetstream.Config{Name: "single"})
+			single := open(t, nc, jetstream.Config{Name: "single", AttemptTimeout: natstest.Patience})
 			one := durability(t, single, from)
 			leader := cluster.StreamLeader("single")
 			if want := leader < c.always; len(one.Servers) != 1 || one.Servers[0].Name != cluster.Servers[leader].Name() ||
@@ -256,30 +256,33 @@ func answers(t *testing.T, status int, body string) string {
 func TestDurabilitySourcesThatFail(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Conn(t, natstest.Run(t).URL())
-	s := open(t, nc, jetstream.Config{Name: natstest.Name(t)})
+	s := open(t, nc, jetstream.Config{Name: natstest.Name(t), AttemptTimeout: natstest.Patience})
 	name := nc.ConnectedServerName()
 	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	t.Cleanup(silent.Close)
-	quick := s.WithConn(nc) // with short attempts
 	for what, c := range map[string]struct {
 		from jetstream.DurabilitySources
 		want string
 	}{
-		"nobody there":    {jetstream.DurabilitySources{Monitoring: []string{"http://ann:secret@" + natstest.Addr(t)}}, "refused"},
-		"silent":          {jetstream.DurabilitySources{Monitoring: []string{silent.URL}}, "deadline exceeded"},
-		"not found":       {jetstream.DurabilitySources{Monitoring: []string{answers(t, http.StatusNotFound, "")}}, "404"},
-		"redirect":        {jetstream.DurabilitySources{Monitoring: []string{answers(t, http.StatusFound, "")}}, "302"},
-		"no JSON":         {jetstream.DurabilitySources{Monitoring: []string{answers(t, 200, "<html>")}}, "no varz"},
-		"no server":       {jetstream.DurabilitySources{Monitoring: []string{answers(t, 200, `{}`)}}, "names no server"},
-		"null":            {jetstream.DurabilitySources{Monitoring: []string{answers(t, 200, `null`)}}, "names no server"},
-		"another server":  {jetstream.DurabilitySources{Monitoring: []string{answers(t, 200, `{"server_name":"n9"}`)}}, `"n9" does not keep the stream`},
-		"endless":         {jetstream.DurabilitySources{Monitoring: []string{answers(t, 200, strings.Repeat(" ", 2<<20))}}, "more than 1048576 bytes"},
-		"no permission":   {jetstream.DurabilitySources{System: nc}, "no responders"},
-		"no JetStream":    {jetstream.DurabilitySources{Monitoring: []string{answers(t, 200, fmt.Sprintf(`{"server_name":%q}`, name))}}, ""},
-		"old server":      {jetstream.DurabilitySources{Monitoring: []string{answers(t, 200, fmt.Sprintf(`{"server_name":%q,"jetstream":{"config":{"max_memory":1}}}`, name))}}, ""},
-		"ended, no quiet": {jetstream.DurabilitySources{Known: map[string]jetstream.Fsync{"n9": "always"}}, ""},
+		"nobody there":   {jetstream.DurabilitySources{Monitoring: []string{"http://ann:secret@" + natstest.Addr(t)}}, "refused"},
+		"silent":         {jetstream.DurabilitySources{Monitoring: []string{silent.URL}}, "deadline exceeded"},
+		"not found":      {jetstream.DurabilitySources{Monitoring: []string{answers(t, http.StatusNotFound, "")}}, "404"},
+		"redirect":       {jetstream.DurabilitySources{Monitoring: []string{answers(t, http.StatusFound, "")}}, "302"},
+		"no JSON":        {jetstream.DurabilitySources{Monitoring: []string{answers(t, 200, "<html>")}}, "no varz"},
+		"no server":      {jetstream.DurabilitySources{Monitoring: []string{answers(t, 200, `{}`)}}, "names no server"},
+		"null":           {jetstream.DurabilitySources{Monitoring: []string{answers(t, 200, `null`)}}, "names no server"},
+		"another server": {jetstream.DurabilitySources{Monitoring: []string{answers(t, 200, `{"server_name":"n9"}`)}}, `"n9" does not keep the stream`},
+		"endless":        {jetstream.DurabilitySources{Monitoring: []string{answers(t, 200, strings.Repeat(" ", 2<<20))}}, "more than 1048576 bytes"},
+		"no permission":  {jetstream.DurabilitySources{System: nc}, "no responders"},
+		"no JetStream":   {jetstream.DurabilitySources{Monitoring: []string{answers(t, 200, fmt.Sprintf(`{"server_name":%q}`, name))}}, ""},
+		"old server":     {jetstream.DurabilitySources{Monitoring: []string{answers(t, 200, fmt.Sprintf(`{"server_name":%q,"jetstream":{"config":{"max_memory":1}}}`, name))}}, ""},
+		"another known":  {jetstream.DurabilitySources{Known: map[string]jetstream.Fsync{"n9": "always"}}, ""},
 	} {
-		d, err := quick.Durability(t.Context(), c.from)
+		asked := s
+		if what == "silent" {
+			asked = s.WithConn(nc) // with short attempts
+		}
+		d, err := asked.Durability(t.Context(), c.from)
 		if err != nil || d.Level != jetstream.DurabilityUnknown || d.Fsync != jetstream.FsyncUnknown {
 			t.Errorf("%s: %+v, %v", what, d, err)
 		}
