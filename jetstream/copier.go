@@ -59,6 +59,8 @@ type copier struct {
 	// skipTo is the id of the last commit in the store, until it has passed by.
 	skipTo string
 	last   *Commit
+	// goesOn tells that the source's next message is the one after the last commit.
+	goesOn bool
 
 	progress CopyProgress
 	reported uint64
@@ -107,7 +109,7 @@ func newCopier(ctx context.Context, s *Store, from CopySource) (*copier, error) 
 			return nil, &CopyError{Store: s.name, Reason: fmt.Sprintf(
 				"the store is empty, but what is to be copied goes on after commit %s: copy what is before it first", from.Follows)}
 		case from.Follows:
-			c.skipTo = ""
+			c.skipTo, c.goesOn = "", true
 		}
 	}
 	if c.sub, err = s.nc.ChanSubscribe(c.inbox+".*.*", c.answers); err != nil {
@@ -131,13 +133,19 @@ func (c *copier) report() {
 // add takes the source's next message.
 func (c *copier) add(ctx context.Context, m *Message, commit *Commit) error {
 	if c.skipTo != "" {
-		if commit.CommitID == c.skipTo {
-			c.skipTo = ""
-		}
 		c.progress.Present++
 		c.progress.Source = commit.Sequence
-		return nil
+		if commit.CommitID != c.skipTo {
+			return nil
+		}
+		c.skipTo = ""
+		return c.passed(commit)
 	}
+	if c.goesOn && !c.from.Part && commit.Sequence != c.next {
+		return c.fault(&copied{commit: commit}, fmt.Sprintf(
+			"would stand at %d here: the store was to hold something else", c.next), ErrNotACopy)
+	}
+	c.goesOn = false
 	item := &copied{commit: commit, msg: &nats.Msg{
 		Subject: c.s.prefix + commit.Type + "." + strconv.Itoa(Partition(commit.ID, c.s.partitions)) + "." + commit.ID,
 		Header:  copyHeaders(m, c.from.StoreID), Data: m.Data,
@@ -155,6 +163,24 @@ func (c *copier) add(ctx context.Context, m *Message, commit *Commit) error {
 		return c.flushGroup(ctx)
 	}
 	return nil
+}
+
+// passed checks that what was passed over is all that stands in the store: a store
+// that was to hold less may end with the same commit.
+func (c *copier) passed(commit *Commit) error {
+	has, due := c.last.Sequence, commit.Sequence
+	switch {
+	case c.from.Part && c.from.Follows != "":
+		return nil // How many are before it, nobody has counted.
+	case c.from.Part:
+		due = c.progress.Present + 1 // after the genesis
+	}
+	if has == due {
+		return nil
+	}
+	return c.fault(&copied{commit: commit}, fmt.Sprintf(
+		"stands at %d here, where a copy of what is before it has it at %d: the store was to hold something else", has, due),
+		ErrNotACopy)
 }
 
 func sameTx(a, b *Commit) bool { return b.Tx != nil && a.Tx.ID == b.Tx.ID && a.Tx.Index < b.Tx.Index }

@@ -77,7 +77,8 @@ type CopySource struct {
 	// StoreID is the id of the store they come from.
 	StoreID string
 	// Follows is the id of the commit before the first message, in the order of the
-	// source. Empty: the messages begin at the beginning.
+	// source. Empty: the messages begin at the beginning, or, unless Part is set, with
+	// the store's last commit.
 	Follows string
 	// Part tells that the messages leave out some of the store's aggregates. Of a
 	// transaction that loses commits that way, the rest is numbered anew.

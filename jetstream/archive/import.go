@@ -73,7 +73,8 @@ type CopyConfig struct {
 // Copy appends the commits of one store to another, which may be on another
 // server: everything that the source's leader has when it begins. Called again it
 // goes on where the copy stands, so a copy of a store in use is brought up to date
-// until its writers move over: docs/archive.md has the procedure.
+// until its writers move over: docs/archive.md has the procedure. That of a
+// selection reads it from its beginning each time.
 //
 // Errors are those of [Import], and of reading the source.
 func Copy(ctx context.Context, from, to *jetstream.Store, cfg CopyConfig) (Progress, error) {
@@ -91,9 +92,11 @@ func Copy(ctx context.Context, from, to *jetstream.Store, cfg CopyConfig) (Progr
 		return fail(err)
 	}
 	after := uint64(0)
+	h := Header{Type: cfg.Type, ID: cfg.ID}
 	copied, err := to.LastCopied(ctx)
 	switch {
-	case errors.Is(err, jetstream.ErrNotFound):
+	case errors.Is(err, jetstream.ErrNotFound), err == nil && h.Part():
+		// What is there of a selection is counted from the beginning.
 	case err != nil:
 		return fail(err)
 	default:
@@ -103,7 +106,6 @@ func Copy(ctx context.Context, from, to *jetstream.Store, cfg CopyConfig) (Progr
 		}
 		after = max(at, 1) - 1 // begins with the commit that the copy ends with
 	}
-	h := Header{Type: cfg.Type, ID: cfg.ID}
 	source := jetstream.CopySource{StoreID: from.ID(), Part: h.Part()}
 	return appendAll(ctx, to, source, whole(ctx, from, &h, after), last, cfg.Progress)
 }

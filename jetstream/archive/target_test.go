@@ -72,6 +72,56 @@ func TestTargetsThatAreRefused(t *testing.T) {
 	}
 }
 
+// TestTargetsThatHoldOtherParts: a store that was to hold less is no beginning of a
+// copy that is to hold more, though its last commit is the last of that, too: what
+// stands before it would be passed over and be missing.
+func TestTargetsThatHoldOtherParts(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	from := open(t, nc, jetstream.Config{})
+	for _, id := range []string{"first", "second", "last"} {
+		w := one(id, jetstream.Head{}, nil)
+		if id == "first" {
+			w.Type = "order"
+		}
+		if _, err := from.Append(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	everything, typ, id := archive.Config{}, archive.Config{Type: "account"}, archive.Config{Type: "account", ID: "last"}
+	for what, c := range map[string]struct{ has, wanted archive.Config }{
+		"a type, not everything":   {typ, everything},
+		"an id, not everything":    {id, everything},
+		"an id, not all of a type": {id, typ},
+	} {
+		has, _ := export(t, from, c.has)
+		wanted, _ := export(t, from, c.wanted)
+		to := open(t, nc, jetstream.Config{})
+		mustImport(t, has, to)
+		p, err1 := archive.Import(t.Context(), bytes.NewReader(wanted), to, archive.ImportConfig{})
+		q, err2 := archive.Copy(t.Context(), from, to, archive.CopyConfig{Type: c.wanted.Type, ID: c.wanted.ID})
+		if !errors.Is(err1, jetstream.ErrNotACopy) || !errors.Is(err2, jetstream.ErrNotACopy) {
+			t.Errorf("%s: %+v, %v; %+v, %v", what, p, err1, q, err2)
+		}
+		// What it was to hold it holds.
+		mustImport(t, has, to)
+		if _, err := archive.Copy(t.Context(), from, to, archive.CopyConfig{Type: c.has.Type, ID: c.has.ID}); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	// What goes on after everything is nothing for a store that holds a part of it.
+	has, end := export(t, from, typ)
+	if _, err := from.Append(t.Context(), one("new", jetstream.Head{}, nil)); err != nil {
+		t.Fatal(err)
+	}
+	goesOn, _ := export(t, from, archive.Config{After: end.Position})
+	to := open(t, nc, jetstream.Config{})
+	mustImport(t, has, to)
+	if p, err := archive.Import(t.Context(), bytes.NewReader(goesOn), to, archive.ImportConfig{}); !errors.Is(err, jetstream.ErrNotACopy) {
+		t.Errorf("what goes on after everything: %+v, %v", p, err)
+	}
+}
+
 // TestForeignWriter: somebody writes into the store while it is copied into. The copy
 // ends there, with an error that says so, and the store is known to be none.
 func TestForeignWriter(t *testing.T) {
