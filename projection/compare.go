@@ -156,7 +156,9 @@ func (b *bucket) keysOf(ctx context.Context, gen int) iter.Seq2[[]string, error]
 }
 
 // compare looks at some keys until both generations hold the same events of each.
-func (a *Admin) compare(ctx context.Context, first, second int, keys []string, patience time.Duration) ([]Difference, error) {
+func (a *Admin) compare(
+	ctx context.Context, first, second int, keys []string, patience time.Duration,
+) ([]Difference, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var out []Difference
@@ -177,7 +179,9 @@ func (a *Admin) compare(ctx context.Context, first, second int, keys []string, p
 	}
 }
 
-func (a *Admin) compareOnce(ctx context.Context, first, second int, keys []string) (found []Difference, behind []string, err error) {
+func (a *Admin) compareOnce(
+	ctx context.Context, first, second int, keys []string,
+) (found []Difference, behind []string, err error) {
 	subjects := make([]string, 0, 2*len(keys)+1)
 	for _, gen := range []int{first, second} {
 		for _, key := range keys {

@@ -66,9 +66,8 @@ func TestPauseAndResume(t *testing.T) {
 	f := newFixture(t)
 	m := model{}
 	f.feed(m, 20, 5)
-	ups := []*running{start(t, f.store, accounts(), quiet())}
 	_, store := f.attach()
-	ups = append(ups, start(t, store, accounts(), quiet()))
+	ups := []*running{start(t, f.store, accounts(), quiet()), start(t, store, accounts(), quiet())}
 	f.check(m)
 	a := admin(t, f, "accounts")
 	if err := a.Pause(t.Context(), "looking at something"); err != nil {
@@ -223,9 +222,8 @@ func TestFoldTimeout(t *testing.T) {
 			f.append("a1", credited{Cents: 1}, credited{Cents: 13})
 			f.append("a2", credited{Cents: 2})
 			release := make(chan struct{})
-			var calls, ended sync.WaitGroup
+			var ended sync.WaitGroup
 			t.Cleanup(func() { close(release); ended.Wait() })
-			_ = &calls
 			def := projection.NewKeyed("v", projection.On(accountEvents, func(a *account, e credited, _ jetstream.Meta) {
 				if e.Cents == 13 {
 					ended.Add(1)

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -119,7 +120,7 @@ var steps = []string{"read", "folded", "key", "each", "batch", "put", "stored"}
 // TestCrashAtEveryStep: updaters die, or freeze until others own the view, at
 // every step, in 50 histories; the position is never ahead of the view, and in the
 // end the view is what a fold of all events gives.
-func TestCrashAtEveryStep(t *testing.T) {
+func TestCrashAtEveryStep(t *testing.T) { //nolint:tparallel // the counts are looked at when all have ended
 	t.Parallel()
 	const seeds = 50
 	crashed := map[string]*atomic.Int64{}
@@ -131,7 +132,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 		cluster := natstest.RunCluster(t)
 		slots := make(chan struct{}, 12)
 		for seed := range seeds {
-			t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Run(strconv.Itoa(seed), func(t *testing.T) {
 				t.Parallel()
 				slots <- struct{}{}
 				defer func() { <-slots }()
@@ -152,7 +153,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 
 func crashes(t *testing.T, seed int, url string, replicas int, cluster *natstest.Cluster, crashed map[string]*atomic.Int64) {
 	t.Helper()
-	rnd := rand.New(rand.NewPCG(uint64(seed), 5)) //nolint:gosec // a seed
+	rnd := rand.New(rand.NewPCG(uint64(seed), 5))
 	f := fixtureAt(t, url, replicas)
 	r := &recorder{f: f, rand: rnd, m: model{}, past: map[string][]past{}}
 	large, ids := 0, 12
@@ -279,6 +280,7 @@ func TestCursorMovedByOthers(t *testing.T) {
 
 // TestUpdaterProcess is not a test but the process that TestKilledProcesses kills.
 func TestUpdaterProcess(t *testing.T) {
+	t.Parallel()
 	url, name, ok := strings.Cut(os.Getenv("ROSSBY_TEST_UPDATER"), " ")
 	if !ok {
 		return
@@ -298,7 +300,7 @@ func TestUpdaterProcess(t *testing.T) {
 func TestKilledProcesses(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	r := &recorder{f: f, rand: rand.New(rand.NewPCG(1, 2)), m: model{}, past: map[string][]past{}} //nolint:gosec // a seed
+	r := &recorder{f: f, rand: rand.New(rand.NewPCG(1, 2)), m: model{}, past: map[string][]past{}}
 	r.feed(20, 12, 0)
 	run := func() *exec.Cmd {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestUpdaterProcess$", "-test.timeout=5m")
@@ -313,7 +315,7 @@ func TestKilledProcesses(t *testing.T) {
 		cmd := run()
 		natstest.Eventually(t, "the process owns the view", func() error {
 			s, err := a.Status(t.Context())
-			if err == nil && s.Epoch <= uint64(round) { //nolint:gosec // small
+			if err == nil && s.Epoch <= uint64(round) {
 				err = fmt.Errorf("%+v", s)
 			}
 			return err

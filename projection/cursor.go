@@ -426,7 +426,9 @@ func (c *cursor) nothingBefore(ctx context.Context, pos, seq uint64) error {
 	case err != nil:
 		return err
 	case m.Sequence < seq:
-		return &gapError{reason: fmt.Sprintf("the cursor was moved to %d, sequence %d is next after %d", seq, m.Sequence, pos)}
+		return &gapError{
+			reason: fmt.Sprintf("the cursor was moved to %d, sequence %d is next after %d", seq, m.Sequence, pos),
+		}
 	}
 	return nil
 }

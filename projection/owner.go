@@ -59,20 +59,11 @@ func (u *Updater) acquire(ctx context.Context, me string, hint *hints) (*ownersh
 	}
 	var seen, builder silenceOf
 	for {
-		told, toldRev, err := u.b.control(ctx)
-		if err != nil || told.Pause != nil {
-			if err == nil {
-				err = u.paused(ctx, o, told)
-			}
-			if errors.Is(err, ErrBucket) {
-				return nil, err
-			}
-			if err := errors.Join(u.pause(ctx, u.cfg.LeaseTTL/4, hint), closedError(u.b.nc)); err != nil {
-				return nil, err
-			}
+		if wait, err := u.told(ctx, o, hint); err != nil {
+			return nil, err
+		} else if wait {
 			continue
 		}
-		o.told, o.toldRev = told, toldRev
 		m, err := u.b.leader(ctx, u.b.checkpointSubject(o.gen))
 		if errors.Is(err, wire.ErrNotFound) {
 			return nil, fmt.Errorf("%w: the checkpoint of generation %d is gone", ErrBucket, o.gen)
@@ -108,6 +99,22 @@ func (u *Updater) acquire(ctx context.Context, me string, hint *hints) (*ownersh
 			return nil, err
 		}
 	}
+}
+
+// told reads what people have said, and waits a while when that is to wait.
+func (u *Updater) told(ctx context.Context, o *ownership, hint *hints) (wait bool, err error) {
+	told, rev, err := u.b.control(ctx)
+	if err == nil && told.Pause == nil {
+		o.told, o.toldRev = told, rev
+		return false, nil
+	}
+	if err == nil {
+		err = u.paused(ctx, o, told)
+	}
+	if errors.Is(err, ErrBucket) {
+		return false, err
+	}
+	return true, errors.Join(u.pause(ctx, u.cfg.LeaseTTL/4, hint), closedError(u.b.nc))
 }
 
 // paused says in the checkpoint that the view was told to wait, when nobody else
@@ -243,7 +250,9 @@ func (u *Updater) ownership(g *generation) *ownership {
 }
 
 // create writes the pointer and a new generation's checkpoint, or neither.
-func (b *bucket) create(ctx context.Context, p *pointer, rev uint64, g *generation, kind string, more []*nats.Msg) error {
+func (b *bucket) create(
+	ctx context.Context, p *pointer, rev uint64, g *generation, kind string, more []*nats.Msg,
+) error {
 	ptr, err := b.pointerMessage(p, rev)
 	if err != nil {
 		return err

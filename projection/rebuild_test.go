@@ -46,13 +46,14 @@ func caughtUp(g projection.Generation) bool { return g.CaughtUp() }
 
 func live(g projection.Generation) bool { return g.Live }
 
-// differences are the keys that differ between two generations.
-func differences(t testing.TB, a *projection.Admin, first, second int, opts projection.CompareOptions) ([]projection.Difference, int) {
+// differences are the keys that differ between the first two generations, and how
+// many were compared.
+func differences(t testing.TB, a *projection.Admin, opts projection.CompareOptions) ([]projection.Difference, int) {
 	t.Helper()
 	opts.Wait = natstest.Patience
 	var out []projection.Difference
 	var counts projection.Compared
-	for d, err := range a.Compare(t.Context(), first, second, opts, &counts) {
+	for d, err := range a.Compare(t.Context(), 1, 2, opts, &counts) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -113,7 +114,7 @@ func TestRebuild(t *testing.T) {
 	for _, replicas := range []int{1, 3} {
 		t.Run(fmt.Sprintf("R%d", replicas), func(t *testing.T) {
 			t.Parallel()
-			url := ""
+			var url string
 			if replicas == 1 {
 				url = natstest.Run(t).URL()
 			} else {
@@ -128,9 +129,8 @@ func TestRebuild(t *testing.T) {
 			}
 			cfg := quiet()
 			cfg.PageEvents = 500
-			ups := []*running{start(t, f.store, accounts(), cfg)}
 			_, store := f.attach()
-			ups = append(ups, start(t, store, accounts(), cfg))
+			ups := []*running{start(t, f.store, accounts(), cfg), start(t, store, accounts(), cfg)}
 			get(t, reader[account](t, f, "accounts"), keys[0], projection.AtLeast(f.last))
 			watch := readAllTheTime(t, f, keys)
 
@@ -190,7 +190,7 @@ func TestRebuild(t *testing.T) {
 			if g.Live || !g.Building || g.State != projection.StateBuilding || g.Done < 0.5 {
 				t.Errorf("generation %+v", g)
 			}
-			if d, n := differences(t, a, 1, 2, projection.CompareOptions{}); len(d) > 0 || n != ids {
+			if d, n := differences(t, a, projection.CompareOptions{}); len(d) > 0 || n != ids {
 				t.Errorf("%d keys compared, they differ: %v", n, d)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), natstest.Patience)
@@ -252,7 +252,7 @@ func TestCompareFindsDifferences(t *testing.T) {
 		t.Fatal(err)
 	}
 	generation(t, a, 2, "caught up", caughtUp)
-	if d, n := differences(t, a, 1, 2, projection.CompareOptions{}); len(d) > 0 || n < len(m) {
+	if d, n := differences(t, a, projection.CompareOptions{}); len(d) > 0 || n < len(m) {
 		t.Fatalf("%d keys, %+v", n, d)
 	}
 	var one string
@@ -268,7 +268,7 @@ func TestCompareFindsDifferences(t *testing.T) {
 	put("2."+one, `{"owner":"somebody"}`)
 	put("2.new", `{}`)
 	put("1.old", `{}`)
-	d, _ := differences(t, a, 1, 2, projection.CompareOptions{})
+	d, _ := differences(t, a, projection.CompareOptions{})
 	found := map[string]projection.Difference{}
 	for _, d := range d {
 		found[d.Key] = d
@@ -276,10 +276,10 @@ func TestCompareFindsDifferences(t *testing.T) {
 	if len(d) != 3 || string(found[one].B) != `{"owner":"somebody"}` || found["new"].A != nil || found["old"].B != nil || found["new"].B == nil {
 		t.Errorf("%+v", d)
 	}
-	if d, n := differences(t, a, 1, 2, projection.CompareOptions{Keys: []string{one, "nothing"}}); len(d) != 1 || n != 2 {
+	if d, n := differences(t, a, projection.CompareOptions{Keys: []string{one, "nothing"}}); len(d) != 1 || n != 2 {
 		t.Errorf("%d keys, %+v", n, d)
 	}
-	if _, n := differences(t, a, 1, 2, projection.CompareOptions{OneIn: 10}); n == 0 || n > len(m)/2 {
+	if _, n := differences(t, a, projection.CompareOptions{OneIn: 10}); n == 0 || n > len(m)/2 {
 		t.Errorf("%d keys of %d", n, len(m))
 	}
 	for _, err := range a.Compare(t.Context(), 1, 9, projection.CompareOptions{}, nil) {

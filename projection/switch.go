@@ -29,7 +29,7 @@ func (u *Updater) flip(ctx context.Context, o *ownership, fl *flusher, cur *curs
 	}
 	m, err := u.b.leader(ctx, u.b.pointerSubject())
 	if err != nil {
-		return nil //nolint:nilerr // the next look will do
+		return nil // the next look will do
 	}
 	p, err := decodePointer(m)
 	if err != nil {
@@ -103,7 +103,7 @@ func (u *Updater) seal(ctx context.Context, live int, reached uint64) (*nats.Msg
 		}
 		cp.State, cp.Owner, cp.Epoch, cp.Time = StateSealed, "", cp.Epoch+1, time.Now().UTC()
 		if err := u.b.write(ctx, subject, cp, old.Sequence); err != nil && !wire.IsWrongLastSequence(err) {
-			return nil, nil //nolint:nilerr,nilnil // the next look will do
+			return nil, nil //nolint:nilnil // the next look will do
 		}
 	}
 	return nil, nil //nolint:nilnil // its updater was faster each time

@@ -39,18 +39,12 @@ func PublishEach(
 			sent++
 			open++
 		}
-		for wait := true; open > 0; wait = false {
+		for more := true; open > 0 && more; more = len(answers) > 0 {
 			var m *nats.Msg
-			if wait {
-				select {
-				case m = <-answers:
-				case <-ctx.Done():
-					return context.Cause(ctx)
-				}
-			} else if len(answers) == 0 {
-				break
-			} else {
-				m = <-answers
+			select {
+			case m = <-answers:
+			case <-ctx.Done():
+				return context.Cause(ctx)
 			}
 			open--
 			ack, err := Answer(m)
