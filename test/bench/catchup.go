@@ -26,6 +26,18 @@ func catchup(ctx context.Context, e *env) (*result, error) {
 	if e.full && !e.short {
 		events, keys, turns = 1_000_000, 100_000, 5
 	}
+	return e.catchup(ctx, events, keys, turns)
+}
+
+// locality is [catchup] with so many events of each key, in no order.
+func locality(each int) func(context.Context, *env) (*result, error) {
+	return func(ctx context.Context, e *env) (*result, error) {
+		events := e.scaled(200_000)
+		return e.catchup(ctx, events, max(events/each, 1), 5)
+	}
+}
+
+func (e *env) catchup(ctx context.Context, events, keys, turns int) (*result, error) {
 	begin := time.Now()
 	counts, err := e.fill(ctx, events, keys)
 	if err != nil {

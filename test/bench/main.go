@@ -15,6 +15,7 @@ import (
 	"runtime/pprof"
 	"slices"
 	"strings"
+	"time"
 )
 
 func main() {
@@ -93,6 +94,26 @@ func rows() []row { //nolint:funlen // a table
 		{
 			name: "command-latency", target: 0.5, run: commandLatency,
 			about: "a command's p99 at half of the load that saturates; raw: core request and PublishMsg, same load",
+		},
+		{
+			name: "visible-r1", target: 1, lower: true, run: visible(1500 * time.Microsecond),
+			about: "from an append's answer until the view shows it, at rest; raw: the bound",
+		},
+		{
+			name: "visible-r3", target: 1, lower: true, run: visible(2 * time.Millisecond), replicas: clusterSize,
+			about: "the same on three servers; raw: the bound",
+		},
+		{
+			name: "catchup-1", target: 0.8, full: true, run: locality(1),
+			about: "catchup, one event of a key; raw: pull consumer without acks",
+		},
+		{
+			name: "catchup-1000", target: 0.8, full: true, run: locality(1000),
+			about: "catchup, a thousand events of a key; raw: pull consumer without acks",
+		},
+		{
+			name: "catchup-r3", target: 0.8, full: true, run: locality(10), replicas: clusterSize,
+			about: "catchup on three servers; raw: pull consumer without acks",
 		},
 		{
 			name: "catchup", target: 0.8, run: catchup,
