@@ -349,7 +349,7 @@ func (h *history) walk(ctx context.Context, c *Commit, after, most uint64) ([]*C
 func (h *history) search(
 	ctx context.Context, after uint64, before *Commit, to uint64, yield func(*Commit, error) bool,
 ) {
-	for from := after + 1; from <= to; {
+	for from := min(after, to) + 1; from <= to; { // after may be beyond everything
 		m, err := h.firstFrom(ctx, h.subject, from)
 		switch {
 		case errors.Is(err, wire.ErrNotFound):

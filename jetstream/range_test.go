@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -225,6 +226,33 @@ func TestLongHistory(t *testing.T) {
 		}
 		if err != nil || !slices.Equal(sequences(got), due) {
 			t.Errorf("%+v: %d commits of %d, %v", r, len(got), len(due), err)
+		}
+	}
+}
+
+// TestRangesThatHoldNothing: nothing is yielded of what lies outside of a range,
+// also where its end is not there.
+func TestRangesThatHoldNothing(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	appendN(t, s, "a1", 3)
+	appendN(t, s, "b", 1)
+	never := time.Now().Add(1000 * time.Hour)
+	for _, r := range []jetstream.Range{
+		{Since: never}, {Since: never, To: 5}, {Since: never, To: 4}, {Since: never, AsOf: never.Add(1)},
+		{AsOf: time.Unix(1, 0)}, {After: 4, To: 3}, {After: 4, To: 4},
+	} {
+		for name, seq := range map[string]iter.Seq2[*jetstream.Commit, error]{
+			"history": s.History(t.Context(), "account", "a1", r), "scan": s.Scan(t.Context(), "account", r),
+		} {
+			if name == "scan" && r.After > 0 {
+				continue // b's
+			}
+			for c, err := range seq {
+				if c != nil || err != nil && !errors.Is(err, jetstream.ErrIncomplete) {
+					t.Errorf("%s %+v: %+v, %v", name, r, c, err)
+				}
+			}
 		}
 	}
 }
