@@ -127,7 +127,7 @@ func (c *copier) passing(number int) bool {
 	case wire.CodeWrongLastSequence, wire.CodeWrongLastSequenceInFlight, wire.CodeBatchIncomplete, wire.CodeBatchTooMany:
 		return true
 	case codeStoreFailed:
-		return c.replicated
+		return c.s.mayHaveReplicas()
 	}
 	return transient(number)
 }

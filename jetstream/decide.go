@@ -100,7 +100,7 @@ func (a *attempts) failed(p *pending, err error) error {
 		// Whose sequence it is, the server does not say.
 		a.behind++
 	case number == wire.CodeWrongLastSequenceInFlight:
-	case number == codeStoreFailed && p.store.replicas > 1:
+	case number == codeStoreFailed && p.store.mayHaveReplicas():
 		// One replica failed to store what its peers may have stored.
 		a.open = true
 	case refusal(err):
@@ -113,6 +113,10 @@ func (a *attempts) failed(p *pending, err error) error {
 	}
 	return nil
 }
+
+// mayHaveReplicas tells whether the stream may have several by now: a store that
+// was opened when it had one is not told of others.
+func (s *Store) mayHaveReplicas() bool { return s.replicas > 1 || s.nc.ConnectedClusterName() != "" }
 
 // main is the commit that errors name: the first of the caller's.
 func (p *pending) main() *Commit { return p.commits[p.first] }

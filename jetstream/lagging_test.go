@@ -49,7 +49,13 @@ type getRequest struct {
 // 20, …, behind a server without JetStream.
 func newLagging(t *testing.T, n int) (*lagging, *jetstream.Store) {
 	t.Helper()
-	srv, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true})
+	return newLaggingOn(t, n, &server.Options{})
+}
+
+func newLaggingOn(t *testing.T, n int, o *server.Options) (*lagging, *jetstream.Store) {
+	t.Helper()
+	o.Host, o.Port, o.NoSigs, o.NoLog = "127.0.0.1", server.RANDOM_PORT, true, true
+	srv, err := server.NewServer(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,8 +263,11 @@ func TestAnswersToAppends(t *testing.T) {
 	for name, c := range map[string]struct {
 		answers    []string
 		replicated bool
-		want       func(error) bool
-		sent       int
+		// clustered is a stream that had one replica when it was opened, in a cluster,
+		// where it may have more now.
+		clustered bool
+		want      func(error) bool
+		sent      int
 	}{
 		"stored":                 {answers: []string{ack}, sent: 1},
 		"no leader":              {answers: several(3, fault(10008, "JetStream system temporarily unavailable"), ack), sent: 4},
@@ -270,6 +279,7 @@ func TestAnswersToAppends(t *testing.T) {
 		"sealed":                 {answers: []string{fault(10109, "stream is sealed")}, want: is[*jetstream.RefusedError], sent: 1},
 		"store failed":           {answers: []string{fault(10077, "no space left")}, want: is[*jetstream.RefusedError], sent: 1},
 		"store failed, replicas": {answers: []string{fault(10077, "no space left"), ack}, replicated: true, sent: 2},
+		"store failed, cluster":  {answers: []string{fault(10077, "no space left"), ack}, clustered: true, sent: 2},
 		"store failed, replicas, then refused": {
 			answers:    several(2, fault(10077, "no space left"), fault(10109, "stream is sealed")),
 			replicated: true, want: matches(jetstream.ErrUnknownOutcome),
@@ -285,7 +295,11 @@ func TestAnswersToAppends(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l, s := newLagging(t, 2)
+			var o server.Options
+			if c.clustered {
+				o.Cluster = server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: server.RANDOM_PORT}
+			}
+			l, s := newLaggingOn(t, 2, &o)
 			if c.replicated {
 				s = s.Replicated()
 			}
