@@ -270,15 +270,7 @@ func readDecision(r *codec.Reader, d *Decision, names []string, room *room) {
 		case keyTrace:
 			d.TraceParent = r.String()
 		case keyMetadata:
-			n := r.Map()
-			d.Metadata = make(map[string]string, min(n, allocAhead))
-			for range n {
-				if r.Err() != nil {
-					return
-				}
-				k := r.String()
-				d.Metadata[k] = r.String()
-			}
+			d.Metadata = readMetadata(r)
 		case keyEvents:
 			n := r.Array()
 			if n > len(names) {
@@ -305,6 +297,19 @@ func readDecision(r *codec.Reader, d *Decision, names []string, room *room) {
 	} else {
 		d.CommandID = id
 	}
+}
+
+func readMetadata(r *codec.Reader) map[string]string {
+	n := r.Map()
+	all := make(map[string]string, min(n, allocAhead))
+	for range n {
+		if r.Err() != nil {
+			break
+		}
+		k := r.String()
+		all[k] = r.String()
+	}
+	return all
 }
 
 // small reads a number of which only a few values mean something; others are
