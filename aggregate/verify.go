@@ -203,14 +203,18 @@ func (v *stateVerifier) run(ctx context.Context) error {
 func drawsFor(sample int) int { return 4*sample + 16 }
 
 func (v *stateVerifier) sample(ctx context.Context, store *jetstream.Store) error {
-	last, err := store.LastSequence(ctx)
+	filter := store.SubjectFilter(v.typeName)
+	last, err := wire.LeaderLast(ctx, v.store.Conn(), store.Name(), filter)
+	if errors.Is(err, wire.ErrNotFound) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	drawn := map[string]bool{}
 	for i := 0; i < drawsFor(v.cfg.Sample) && len(drawn) < v.cfg.Sample; i++ {
 		// From the first commit of the type at a random place or after it.
-		m, err := wire.DirectNext(ctx, v.store.Conn(), store.Name(), store.SubjectFilter(v.typeName), 1+rand.Uint64N(last))
+		m, err := wire.DirectNext(ctx, v.store.Conn(), store.Name(), filter, 1+rand.Uint64N(last.Sequence))
 		if errors.Is(err, wire.ErrNotFound) {
 			continue
 		}

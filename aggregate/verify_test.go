@@ -219,6 +219,23 @@ func TestVerifyASample(t *testing.T) {
 	}
 }
 
+// TestVerifyASampleOfOldAggregates: a sample finds aggregates wherever in the store
+// they stand.
+func TestVerifyASampleOfOldAggregates(t *testing.T) {
+	t.Parallel()
+	store := newStore(t, natstest.Conn(t, natstest.Run(t).URL()), jetstream.Config{})
+	must(t, repoOf(t, store, newLedgers(1)), "l", startLedger{})
+	must(t, repoOf(t, store, newLedgers(1)), "l", book{1})
+	others := repoOf(t, store, accounts)
+	for i := range 600 {
+		must(t, others, fmt.Sprint("a", i), open{1})
+	}
+	found, done := verify(t, repoOf(t, store, newCheats()), aggregate.VerifyConfig{Sample: 1})
+	if len(found) != 1 || done.Aggregates != 1 {
+		t.Errorf("%+v %v", done, found)
+	}
+}
+
 // Events that no longer make a state are findings, and the others are verified;
 // what says nothing about an aggregate is an error.
 func TestVerifyErrors(t *testing.T) {
