@@ -81,6 +81,7 @@ func (s *server) listen(ctx context.Context) (micro.Service, error) { //nolint:i
 	for do, f := range map[string]func(context.Context, followers.Request) (any, error){
 		followers.DoStatus: s.status, followers.DoPause: s.pause, followers.DoResume: s.resume,
 		followers.DoRetry: s.retry, followers.DoDiscard: s.discard, followers.DoReplay: s.replay,
+		followers.DoEndReplay: s.endReplay,
 	} {
 		err := svc.AddEndpoint(do, micro.HandlerFunc(func(req micro.Request) { s.answer(ctx, req, f) }),
 			micro.WithEndpointSubject(followers.Subject(store, s.cfg.Name, do)))
@@ -117,10 +118,27 @@ func (s *server) answer(
 			err = req.Error(body.Kind.Code(), string(body.Kind), data)
 		}
 	default:
-		err = req.RespondJSON(out)
+		err = s.respond(req, out)
 	}
 	if err != nil {
 		s.cfg.Logger.WarnContext(ctx, "follower's answer not sent", "follower", s.cfg.Name, "error", err)
+	}
+}
+
+// respond answers with as many lanes as the server takes in one message: who asks
+// has most need of an answer when many wait.
+func (s *server) respond(req micro.Request, out any) error {
+	for {
+		data, err := json.Marshal(out)
+		if err != nil {
+			return err
+		}
+		status, ok := out.(followers.Status)
+		if !ok || len(status.Lanes) == 0 || int64(len(data)) <= s.cfg.Store.Conn().MaxPayload()-1024 {
+			return req.Respond(data)
+		}
+		status.Lanes = status.Lanes[:len(status.Lanes)/2]
+		out = status
 	}
 }
 
@@ -262,6 +280,13 @@ func (s *server) replay(ctx context.Context, r followers.Request) (any, error) {
 	return followers.Reply{}, s.cfg.Follower.Replay(ctx, follow.Replay{
 		Pause: follow.Pause{By: r.By, Reason: r.Reason, At: now}, From: r.From, To: r.To,
 	})
+}
+
+func (s *server) endReplay(ctx context.Context, r followers.Request) (any, error) {
+	if err := s.record(ctx, followers.Action{Do: followers.DoEndReplay, By: r.By, Reason: r.Reason}); err != nil {
+		return nil, err
+	}
+	return followers.Reply{}, s.cfg.Follower.EndReplay(ctx)
 }
 
 // record writes an action down before it is taken: none is taken in silence.

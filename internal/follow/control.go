@@ -136,6 +136,25 @@ func (f *Follower) Replay(ctx context.Context, r Replay) error {
 	})
 }
 
+// EndReplay ends a replay after the handler that runs, if one does; without a replay
+// it does nothing. Only the owner can: [ErrNotOwner].
+func (f *Follower) EndReplay(ctx context.Context) error {
+	t, err := f.owned(ctx, "end replay")
+	if err != nil {
+		return err
+	}
+	return t.change(ctx, func() error {
+		if t.head.Replay == nil {
+			return nil
+		}
+		r := *t.head.Replay // a snapshot may be encoding the old one
+		r.To = r.Next - 1   // the replayer, this owner's or the next one's, has nothing left
+		t.head.Replay = &r
+		kick(t.replayNow)
+		return nil
+	})
+}
+
 // change makes a change to the record and waits until it is written.
 func (t *tenure) change(ctx context.Context, what func() error) error {
 	written := make(chan struct{})

@@ -263,3 +263,50 @@ func TestReplayOfWhatFails(t *testing.T) {
 	b.publish("t.0")
 	i.caughtUp(t, 4)
 }
+
+// A replay that would be tried without an end is ended by somebody, however long it
+// waits, and everything else goes on; what was not replayed is left alone.
+func TestReplayIsEnded(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	j := newJournal(t)
+	j.fail = func(d follow.Delivery) error {
+		if d.Replay && d.Sequence == 2 {
+			return errTest
+		}
+		return nil
+	}
+	cfg := b.config(j)
+	cfg.Decide = func(follow.Failure) follow.Verdict { return follow.Verdict{After: time.Hour} }
+	b.publishLanes(1, 3)
+	i := start(t, cfg)
+	i.caughtUp(t, 3)
+	if err := i.EndReplay(t.Context()); err != nil {
+		t.Errorf("without one: %v", err)
+	}
+	if err := i.Replay(t.Context(), follow.Replay{From: 1, To: 3}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it fails", func() bool {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		return j.starts[len(j.starts)-1].Sequence == 2
+	})
+	b.publish("t.0")
+	if err := i.EndReplay(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	i.caughtUp(t, 4)
+	if s := i.Status(); s.Replay != nil || s.State != follow.StateActive {
+		t.Errorf("%+v", s)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var began []uint64
+	for _, d := range j.starts {
+		began = append(began, d.Sequence)
+	}
+	if !slices.Equal(began, []uint64{1, 2, 3, 1, 2, 4}) {
+		t.Errorf("began %v", began)
+	}
+}

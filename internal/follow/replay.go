@@ -114,6 +114,9 @@ func (t *tenure) again(m wire.Message) (given, ok bool) {
 		if !t.mayStart() {
 			return false, false
 		}
+		if t.replayEnds(m.Sequence) {
+			return attempt > 1, true
+		}
 		before := step
 		err := t.callApart(Delivery{
 			Message: m, Epoch: t.epoch, Attempt: attempt, Since: since, Replay: true, Done: step, stepped: &step,
@@ -141,10 +144,31 @@ func (t *tenure) again(m wire.Message) (given, ok bool) {
 		case Retry:
 			log.Warn("replayed event failed", "retry", v.After)
 		}
-		if !pause(t.ctx, max(v.After, time.Millisecond)) {
+		if !t.pauseReplay(max(v.After, time.Millisecond)) {
 			return false, false
 		}
 	}
+}
+
+// pauseReplay waits for d, or until somebody ends the replay; false when the tenure
+// ended first.
+func (t *tenure) pauseReplay(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-t.ctx.Done():
+		return false
+	case <-t.replayNow:
+	case <-timer.C:
+	}
+	return true
+}
+
+// replayEnds tells that somebody ended the replay before the sequence.
+func (t *tenure) replayEnds(seq uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.head.Replay.To < seq
 }
 
 // callApart is call for a handler that may end its goroutine (runtime.Goexit):

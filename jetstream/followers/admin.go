@@ -164,6 +164,12 @@ func (a *Admin) Replay(ctx context.Context, name string, from, to jetstream.Posi
 	return a.ask(ctx, name, DoReplay, Request{From: first, To: last, By: by, Reason: reason}, nil)
 }
 
+// EndReplay ends a replay after the event that it is at; what it has done, it has
+// done. Without one it does nothing.
+func (a *Admin) EndReplay(ctx context.Context, name, by, reason string) error {
+	return a.ask(ctx, name, DoEndReplay, Request{By: by, Reason: reason}, nil)
+}
+
 // Actions yields what people asked for, the oldest first: of one follower, or of
 // all with "". The last 10,000 are kept.
 func (a *Admin) Actions(ctx context.Context, name string) iter.Seq2[Action, error] {

@@ -322,6 +322,9 @@ func TestPauseAndReplay(t *testing.T) {
 		if got := b.delivered()[6:]; fmt.Sprint(got) != "[a 3 again a 4 again a 5 again]" {
 			t.Errorf("replayed %q", got)
 		}
+		if err := b.admin.EndReplay(ctx, "out", "ada", "just in case"); err != nil {
+			t.Errorf("end of no replay: %v", err)
+		}
 		all, err := b.admin.List(ctx)
 		if err != nil || len(all) != 1 || all[0].Name != "out" {
 			t.Errorf("%+v, %v", all, err)
@@ -383,4 +386,20 @@ func TestPattern(t *testing.T) {
 	if followers.GroupLanes(nil) == nil {
 		t.Error("no groups are nil")
 	}
+}
+
+// However much waits, and whatever its errors look like, the owner's answer gets
+// through.
+func TestStatusOfMuch(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, natstest.Conn(t, natstest.Run(t).URL()), 1)
+	const lanes = 700
+	for n := range lanes {
+		b.append(fmt.Sprintf("a%d", n), n)
+	}
+	b.fails(func(string, int) error { return gateway.Permanent(errors.New(strings.Repeat("<", 400))) })
+	b.run()
+	b.eventually("all are parked, and the owner says so", func(s followers.Status) bool {
+		return s.Kind == "gateway" && s.Parked == lanes && len(s.Lanes) > lanes/4 && s.LagSeconds > 0
+	})
 }

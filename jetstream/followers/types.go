@@ -105,7 +105,7 @@ type Action struct {
 	Follower string    `json:"follower"`
 	Time     time.Time `json:"time"`
 	By       string    `json:"by"`
-	// Do is "pause", "resume", "retry", "discard" or "replay".
+	// Do is "pause", "resume", "retry", "discard", "replay" or "end-replay".
 	Do     string `json:"do"`
 	Reason string `json:"reason,omitempty"`
 	// Lane, Sequence and Error are those of what was retried or discarded; From and To
@@ -143,6 +143,8 @@ const (
 	DoRetry   = "retry"
 	DoDiscard = "discard"
 	DoReplay  = "replay"
+	// DoEndReplay ends a replay.
+	DoEndReplay = "end-replay"
 )
 
 // Subject is where a request to a follower goes.
