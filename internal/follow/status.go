@@ -53,8 +53,10 @@ type Status struct {
 	Floor uint64
 	// Lag is about how many followed events are not done: those the cursor has
 	// not delivered, and at least one for every unfinished lane. LagTime is the
-	// age of the oldest event not done as ReadStatus finds it, of the last one
-	// read as the owner knows it, 0 when nothing is left.
+	// age of the oldest event not done as ReadStatus finds it. The owner asks
+	// nobody: it knows the age of the oldest event in memory, when the events that
+	// are not in memory failed first, and the age of the last one read. It is 0
+	// when nothing is left.
 	Lag     uint64
 	LagTime time.Duration
 	// CaughtUp means that everything is done: nothing pending, no lane
@@ -113,15 +115,26 @@ func (f *Follower) Status() Status {
 	s.Paused, s.Replay = t.head.Paused, t.head.Replay
 	s.State = stateOf(s.State, t.head)
 	s.Lag = t.cursor.pending
+	var oldest time.Time
+	if t.cursor.pending > 0 {
+		oldest = t.cursor.lastTime
+	}
 	for _, l := range t.table.lanes {
 		s.Lag += uint64(max(len(l.queue), 1))
+		at := l.since
+		if len(l.queue) > 0 {
+			at = l.queue[0].Time
+		}
+		if oldest.IsZero() || !at.IsZero() && at.Before(oldest) {
+			oldest = at
+		}
 		if l.blocked() {
 			s.Blocked = append(s.Blocked, l.status())
 		}
 	}
 	sortLanes(s.Blocked)
-	if t.cursor.pending > 0 && !t.cursor.lastTime.IsZero() {
-		s.LagTime = time.Since(t.cursor.lastTime)
+	if !oldest.IsZero() {
+		s.LagTime = max(time.Since(oldest), 0)
 	}
 	s.CaughtUp = t.cursor.known && s.Lag == 0
 	return s
