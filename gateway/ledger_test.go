@@ -40,7 +40,10 @@ func TestLedgerKnowsTheHighest(t *testing.T) {
 		}
 		for m := range batch.Messages() {
 			n++
-			var e struct{ Sequence, Highest uint64 }
+			var e struct {
+				Sequence uint64 `json:"sequence"`
+				Highest  uint64 `json:"highest"`
+			}
 			if err := json.Unmarshal(m.Data(), &e); err != nil {
 				t.Fatal(err)
 			}
@@ -70,7 +73,9 @@ func TestLedgerOfAnOwnerThatWasReplaced(t *testing.T) {
 				return nil
 			})))
 	}
-	<-ends(t, instance(true))
+	if err := <-ends(t, instance(true)); err == nil {
+		t.Error("the first instance ended as if it had not died")
+	}
 	js, err := natsjs.New(store.Conn())
 	if err != nil {
 		t.Fatal(err)

@@ -302,7 +302,7 @@ func TestReplayIsEnded(t *testing.T) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	var began []uint64
+	began := make([]uint64, 0, len(j.starts))
 	for _, d := range j.starts {
 		began = append(began, d.Sequence)
 	}
