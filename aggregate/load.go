@@ -117,7 +117,8 @@ func (r *core) fold(
 		for _, e := range events {
 			m := jetstream.Meta{
 				Type: r.typeName, ID: id, EventID: "." + strconv.Itoa(first+i), Name: data.Name,
-				Version: v.head.Version + uint64(i) + 1, Time: dec.Time, Correlation: dec.CorrelationID(), Causation: dec.CausationID(), TraceParent: trace,
+				Version: v.head.Version + uint64(i) + 1, Time: dec.Time, Correlation: dec.CorrelationID(),
+				Causation: dec.CausationID(), TraceParent: trace,
 				Metadata: maps.Clone(dec.Metadata), // what an Apply does to it is not stored
 			}
 			if err := r.apply(state, e, m); err != nil {
