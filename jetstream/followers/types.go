@@ -117,7 +117,7 @@ type Action struct {
 	To       uint64 `json:"to,omitempty"`
 }
 
-// Request is what is asked of a follower, as JSON on its subject; see docs/wire.md.
+// Request is what is asked of a follower, as JSON on its subject; see docs/followers.md.
 type Request struct {
 	Selection
 
