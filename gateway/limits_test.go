@@ -197,6 +197,48 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
+// A destination that is down far longer than the longest back-off costs attempts,
+// and nothing else: nothing is parked, nothing is lost, order is kept.
+func TestOutageBeyondTheBackoff(t *testing.T) {
+	t.Parallel()
+	const orders, most = 10, 300
+	store, repo, _ := setup(t)
+	for i := range orders {
+		must(t, repo, fmt.Sprintf("o%d", i), place{})
+		must(t, repo, fmt.Sprintf("o%d", i), pay{[]int64{1}})
+	}
+	var c calls
+	var mu sync.Mutex
+	got := map[string][]uint64{}
+	cfg := config() // waits 5 ms at most
+	cfg.Limits.BreakerFailures = -1
+	handle := func(d gateway.Delivery) error {
+		c.begin(d.ID)()
+		if c.total() <= most {
+			return errTest
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		got[d.ID] = append(got[d.ID], d.Version)
+		return nil
+	}
+	g := newGateway(t, store, "outage", cfg,
+		gateway.On(events, func(_ context.Context, _ placed, d gateway.Delivery) error { return handle(d) }),
+		gateway.On(events, func(_ context.Context, _ paid, d gateway.Delivery) error { return handle(d) }))
+	run(t, g)
+	caughtUp(t, g)
+	mu.Lock()
+	defer mu.Unlock()
+	for i := range orders {
+		if v := got[fmt.Sprintf("o%d", i)]; fmt.Sprint(v) != "[1 2]" {
+			t.Errorf("o%d: %v", i, v)
+		}
+	}
+	if n := c.total(); n != most+2*orders {
+		t.Errorf("%d calls", n)
+	}
+}
+
 // One event that the service cannot take is no reason to stop the others, nor is
 // one that it refuses for good.
 func TestBreakerIsNotOpenedByOneAggregate(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strconv"
 	"strings"
 	"time"
 
@@ -226,6 +227,9 @@ func (a *Admin) ask(ctx context.Context, name, do string, req Request, out any) 
 		}
 	}
 	if errors.Is(err, nats.ErrNoResponders) || (errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil) {
+		if denied := a.denied(Subject(a.store.Name(), name, do)); denied != nil {
+			return fmt.Errorf("follower %q: %s: %w", name, do, denied)
+		}
 		return a.unanswered(ctx, name)
 	}
 	if err != nil {
@@ -239,6 +243,16 @@ func (a *Admin) ask(ctx context.Context, name, do string, req Request, out any) 
 	}
 	if err := json.Unmarshal(msg.Data, out); err != nil {
 		return fmt.Errorf("follower %q: %s: answer: %w", name, do, err)
+	}
+	return nil
+}
+
+// denied is the server's complaint about the subject, which arrives beside the
+// request: without it, what is not permitted looks like nobody's answer.
+func (a *Admin) denied(subject string) error {
+	err := a.store.Conn().LastError()
+	if errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), strconv.Quote(subject)) {
+		return err
 	}
 	return nil
 }

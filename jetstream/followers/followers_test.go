@@ -41,6 +41,20 @@ func newBench(t *testing.T, nc *nats.Conn, replicas int) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return benchOf(t, store)
+}
+
+func namedBench(t *testing.T, nc *nats.Conn, name string) *bench {
+	t.Helper()
+	store, err := jetstream.Open(t.Context(), nc, jetstream.Config{Name: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return benchOf(t, store)
+}
+
+func benchOf(t *testing.T, store *jetstream.Store) *bench {
+	t.Helper()
 	return &bench{t: t, store: store, admin: followers.New(store), heads: map[string]jetstream.Head{}}
 }
 
