@@ -72,6 +72,27 @@ func setup(t testing.TB) (*jetstream.Store, *aggregate.Repository[order], string
 	return store, repository(t, store), url
 }
 
+// onBoth runs a test on one server and on a cluster of three.
+func onBoth(
+	t *testing.T, test func(t *testing.T, store *jetstream.Store, repo *aggregate.Repository[order]),
+) {
+	t.Helper()
+	t.Run("R1", func(t *testing.T) {
+		t.Parallel()
+		store, repo, _ := setup(t)
+		test(t, store, repo)
+	})
+	t.Run("R3", func(t *testing.T) {
+		t.Parallel()
+		store, err := jetstream.Open(t.Context(), natstest.RunCluster(t).Conn(t),
+			jetstream.Config{Name: natstest.Name(t), Replicas: 3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		test(t, store, repository(t, store))
+	})
+}
+
 func open(t testing.TB, nc *nats.Conn, name string) *jetstream.Store {
 	t.Helper()
 	store, err := jetstream.Open(t.Context(), nc, jetstream.Config{Name: name})

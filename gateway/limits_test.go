@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/gateway"
 	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream"
@@ -128,8 +129,12 @@ func TestConcurrencyOfADestination(t *testing.T) {
 // nothing is lost when it comes back.
 func TestBreaker(t *testing.T) {
 	t.Parallel()
+	onBoth(t, testBreaker)
+}
+
+func testBreaker(t *testing.T, store *jetstream.Store, repo *aggregate.Repository[order]) {
+	t.Helper()
 	const orders = 40
-	store, repo, _ := setup(t)
 	for i := range orders {
 		must(t, repo, fmt.Sprintf("o%d", i), place{})
 	}
@@ -201,8 +206,12 @@ func TestBreaker(t *testing.T) {
 // and nothing else: nothing is parked, nothing is lost, order is kept.
 func TestOutageBeyondTheBackoff(t *testing.T) {
 	t.Parallel()
+	onBoth(t, testOutageBeyondTheBackoff)
+}
+
+func testOutageBeyondTheBackoff(t *testing.T, store *jetstream.Store, repo *aggregate.Repository[order]) {
+	t.Helper()
 	const orders, most = 10, 300
-	store, repo, _ := setup(t)
 	for i := range orders {
 		must(t, repo, fmt.Sprintf("o%d", i), place{})
 		must(t, repo, fmt.Sprintf("o%d", i), pay{[]int64{1}})
@@ -243,7 +252,11 @@ func TestOutageBeyondTheBackoff(t *testing.T) {
 // one that it refuses for good.
 func TestBreakerIsNotOpenedByOneAggregate(t *testing.T) {
 	t.Parallel()
-	store, repo, _ := setup(t)
+	onBoth(t, testBreakerIsNotOpenedByOneAggregate)
+}
+
+func testBreakerIsNotOpenedByOneAggregate(t *testing.T, store *jetstream.Store, repo *aggregate.Repository[order]) {
+	t.Helper()
 	must(t, repo, "poison", place{})
 	tries := make(chan int, 1024)
 	cfg := config()
@@ -282,8 +295,12 @@ func TestBreakerIsNotOpenedByOneAggregate(t *testing.T) {
 // When the service asks to come back later, it hears nothing until then.
 func TestRetryAfterSparesTheDestination(t *testing.T) {
 	t.Parallel()
+	onBoth(t, testRetryAfterSparesTheDestination)
+}
+
+func testRetryAfterSparesTheDestination(t *testing.T, store *jetstream.Store, repo *aggregate.Repository[order]) {
+	t.Helper()
 	const pause = 300 * time.Millisecond
-	store, repo, _ := setup(t)
 	for i := range 10 {
 		must(t, repo, fmt.Sprintf("o%d", i), place{})
 	}

@@ -12,8 +12,10 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/gateway"
 	"github.com/rossby-go/rossby/internal/natstest"
+	"github.com/rossby-go/rossby/jetstream"
 )
 
 // reports collects what a gateway reports.
@@ -96,7 +98,11 @@ func TestReport(t *testing.T) {
 // A report that does not get through is sent again; the delivery is not.
 func TestReportIsRetriedAlone(t *testing.T) {
 	t.Parallel()
-	store, repo, _ := setup(t)
+	onBoth(t, testReportIsRetriedAlone)
+}
+
+func testReportIsRetriedAlone(t *testing.T, store *jetstream.Store, repo *aggregate.Repository[order]) {
+	t.Helper()
 	must(t, repo, "o1", place{})
 	var c calls
 	g := newGateway(t, store, "alone", config(), gateway.On(events,
@@ -303,7 +309,11 @@ func TestHandlersAreValidated(t *testing.T) {
 // on, and nobody else gets the event meanwhile.
 func TestOverdue(t *testing.T) {
 	t.Parallel()
-	store, repo, _ := setup(t)
+	onBoth(t, testOverdue)
+}
+
+func testOverdue(t *testing.T, store *jetstream.Store, repo *aggregate.Repository[order]) {
+	t.Helper()
 	must(t, repo, "stuck", place{})
 	release := make(chan struct{})
 	var c calls
