@@ -222,12 +222,12 @@ func TestFoldTimeout(t *testing.T) {
 			f.append("a1", credited{Cents: 1}, credited{Cents: 13})
 			f.append("a2", credited{Cents: 2})
 			release := make(chan struct{})
-			var ended sync.WaitGroup
-			t.Cleanup(func() { close(release); ended.Wait() })
+			ended := make(chan struct{})
+			end := sync.OnceFunc(func() { close(ended) })
+			t.Cleanup(func() { close(release); <-ended })
 			def := projection.NewKeyed("v", projection.On(accountEvents, func(a *account, e credited, _ jetstream.Meta) {
 				if e.Cents == 13 {
-					ended.Add(1)
-					defer ended.Done()
+					defer end()
 					<-release
 				}
 				a.Cents += e.Cents
