@@ -20,6 +20,10 @@ const (
 	missesQuiet = 3
 	// missWaitMin to missWaitMax is waited after an incomplete answer.
 	missWaitMin, missWaitMax = 20 * time.Millisecond, time.Second
+	// rereadsMax is the number of reads under way at once. The server answers them
+	// one after the other on a connection, and so what comes behind them: more would
+	// keep the lease from being renewed in time, after a take-over of many lanes.
+	rereadsMax = 2
 )
 
 // reread fills a running lane from the stream, or makes it wait.
@@ -30,6 +34,8 @@ func (t *tenure) reread(l *lane) {
 	page := l.page
 	t.mu.Unlock()
 
+	t.rereads <- struct{}{}
+	defer func() { <-t.rereads }()
 	ctx, cancel := context.WithTimeout(t.ctx, t.cfg.TTL/2)
 	defer cancel()
 	var msgs []wire.Message

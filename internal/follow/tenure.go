@@ -28,6 +28,8 @@ type tenure struct {
 	gone chan struct{}
 	// flushNow wakes the flusher, roomNow the reader, dueNow and tellNow wakeDue.
 	flushNow, roomNow, dueNow, tellNow chan struct{}
+	// rereads bounds the reads of lanes under way.
+	rereads chan struct{}
 	// replayNow wakes the replayer.
 	replayNow chan struct{}
 
@@ -72,7 +74,8 @@ func newTenure(ctx context.Context, f *Follower, r record, rev uint64, sent time
 		over: make(chan struct{}), gone: make(chan struct{}), flushNow: make(chan struct{}, 1),
 		roomNow: make(chan struct{}, 1), dueNow: make(chan struct{}, 1),
 		tellNow: make(chan struct{}, 1), replayNow: make(chan struct{}, 1),
-		table: newTable(f.cfg.Window, r, time.Now()), head: r, rev: rev,
+		rereads: make(chan struct{}, rereadsMax),
+		table:   newTable(f.cfg.Window, r, time.Now()), head: r, rev: rev,
 		startUntil: sent.Add(f.cfg.TTL - f.cfg.margin()), lastPut: sent,
 	}
 	t.head.Lanes = nil
