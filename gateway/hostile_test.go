@@ -392,7 +392,7 @@ func torment(t *testing.T, store *jetstream.Store, url string, disturb func(roun
 	}
 	// What was delivered is not delivered again but for what was under way when an
 	// owner ended: the ledger knows the rest of what the record does not.
-	if most := int(epoch) * hostileConcurrency; h.repeated > most { //nolint:gosec // a few owners
+	if most := int(epoch) * hostileConcurrency; h.repeated > most {
 		t.Errorf("%d deliveries were made again over %d owners, allowed are %d", h.repeated, epoch, most)
 	}
 	t.Logf("%d events, %d calls, %d kills, %d owners, %d made again", hostileEvents, calls, kills, epoch, h.repeated)
