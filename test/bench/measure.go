@@ -143,8 +143,12 @@ func (r *result) lines(w row) string {
 		ratio = 1 / ratio
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s ours=%s raw=%s ratio=%.2f target=%.2f %s\n",
-		w.name, r.figure(ours), r.figure(raw), ratio, w.target, verdict)
+	digits := 2
+	if ratio < 0.01 { // 0.00 would say nothing
+		digits = 4
+	}
+	fmt.Fprintf(&b, "%s ours=%s raw=%s ratio=%.*f target=%.2f %s\n",
+		w.name, r.figure(ours), r.figure(raw), digits, ratio, w.target, verdict)
 	if r.unit == "" {
 		fmt.Fprintf(&b, "    ratio %.3f..%.3f (95 %%), %d slices of %d each", low, high, len(r.samples[0]), r.plan.ops)
 		for i, name := range r.names {
