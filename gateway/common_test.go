@@ -60,7 +60,7 @@ var (
 func config() gateway.Config {
 	return gateway.Config{
 		Start: jetstream.FromBeginning(), MinBackoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond,
-		TTL: 500 * time.Millisecond, Logger: quiet,
+		TTL: 2 * time.Second, Logger: quiet, // what a busy machine can renew
 	}
 }
 
