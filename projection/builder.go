@@ -20,7 +20,7 @@ func (u *Updater) attend(ctx context.Context) {
 			continue
 		}
 		child := &Updater{
-			core: u.core, cfg: u.cfg, store: u.store, decoder: u.decoder, ignore: u.ignore, target: number,
+			source: u.source, cfg: u.cfg, target: number,
 			log:    u.log.With("building", number),
 			b:      newBucket(u.b.nc, u.b.store, u.b.view),
 			status: Status{View: u.core.view, State: StateStarting},

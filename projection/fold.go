@@ -70,14 +70,11 @@ type folder struct {
 	rev     *atomic.Uint64 // the checkpoint's revision as last acknowledged
 	cache   *cache
 
+	queue
+
 	page     *page
 	inflight *page
-	queue    []item
-	queuePos uint64
 	written  uint64 // the position that is in the bucket
-	last     lastCommit
-	carry    []item
-	pending  uint64
 	// barrier is the sequence of an event that failed: what stands before it is
 	// written first, then it is folded alone. skip leaves it out if it fails.
 	barrier uint64
@@ -137,7 +134,7 @@ func (f *folder) run(ctx context.Context, in <-chan chunk, pages chan<- *page, d
 			continue
 		}
 		chunks := in
-		if len(f.queue) > 0 || f.full() {
+		if len(f.items) > 0 || f.full() {
 			chunks = nil
 		}
 		var age <-chan time.Time
@@ -156,35 +153,14 @@ func (f *folder) run(ctx context.Context, in <-chan chunk, pages chan<- *page, d
 	}
 }
 
-// take queues a chunk's items, but for a transaction of which more is to come.
-func (f *folder) take(c *chunk) {
-	f.pending, f.last = c.pending, c.last
-	items := c.items
-	if len(f.carry) > 0 {
-		items = append(f.carry, items...)
-		f.carry = nil
-	}
-	f.queuePos = c.bound
-	if n := len(items); n > 0 && items[n-1].end > c.pos {
-		i := n - 1
-		for i > 0 && items[i-1].start == items[n-1].start {
-			i--
-		}
-		f.carry = append([]item(nil), items[i:]...)
-		f.queuePos = items[i].start - 1
-		items = items[:i]
-	}
-	f.queue = items
-}
-
 // work folds the queue as far as the page and a barrier allow.
 func (f *folder) work(ctx context.Context) error {
-	for len(f.queue) > 0 && !f.full() {
-		n := len(f.queue)
+	for len(f.items) > 0 && !f.full() {
+		n := len(f.items)
 		careful := false
 		if f.barrier != 0 {
-			for i := range f.queue {
-				if f.queue[i].end >= f.barrier {
+			for i := range f.items {
+				if f.items[i].end >= f.barrier {
 					n = i
 					break
 				}
@@ -200,7 +176,7 @@ func (f *folder) work(ctx context.Context) error {
 		if f.core.kind == kindLookup && !careful {
 			n = f.group(0)
 		}
-		items := f.queue[:n]
+		items := f.items[:n]
 		err := f.fold(ctx, items, careful)
 		if errors.Is(err, errPageFull) {
 			f.force = true
@@ -209,16 +185,16 @@ func (f *folder) work(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		f.queue = f.queue[n:]
+		f.items = f.items[n:]
 		if f.page.events == 0 {
 			f.page.opened = time.Now()
 		}
 		f.page.events += n
 		c := items[n-1].commit
 		f.page.last = lastCommit{Sequence: c.Sequence, Commit: c.CommitID, Time: c.Time}
-		f.page.pos = f.queuePos
-		if len(f.queue) > 0 {
-			f.page.pos = f.queue[0].start - 1
+		f.page.pos = f.until
+		if len(f.items) > 0 {
+			f.page.pos = f.items[0].start - 1
 		}
 		if careful {
 			f.barrier, f.skip, f.force = 0, false, true
@@ -228,22 +204,13 @@ func (f *folder) work(ctx context.Context) error {
 			return err
 		}
 	}
-	if len(f.queue) == 0 && !f.full() {
-		f.page.pos = max(f.page.pos, f.queuePos)
+	if len(f.items) == 0 && !f.full() {
+		f.page.pos = max(f.page.pos, f.until)
 		if f.last.Sequence <= f.page.pos && f.last.Sequence > f.page.last.Sequence {
 			f.page.last = f.last
 		}
 	}
 	return nil
-}
-
-// group is the end of the transaction that begins at i.
-func (f *folder) group(i int) int {
-	n := i + 1
-	for n < len(f.queue) && f.queue[n].start == f.queue[i].start && f.queue[n].end == f.queue[i].end {
-		n++
-	}
-	return n
 }
 
 // weigh puts what the page's values take, by a sample of them, in the place of

@@ -3,7 +3,6 @@ package projection
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/nats-io/nuid"
 
-	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -19,13 +17,11 @@ import (
 // event exactly once. Of several updaters of one view one is the owner, the
 // others stand by.
 type Updater struct {
-	core    *core
-	cfg     UpdaterConfig
-	log     *slog.Logger
-	store   *jetstream.Store
-	decoder *jetstream.Decoder
-	ignore  map[string]map[string]bool
-	b       *bucket
+	*source
+
+	cfg UpdaterConfig
+	log *slog.Logger
+	b   *bucket
 	// target is the generation that is built beside the live one, 0 for the one that
 	// the definition's version leads to.
 	target   int
@@ -79,12 +75,12 @@ func NewUpdater(store *jetstream.Store, def AnyDefinition, cfg UpdaterConfig) (*
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	decoder, err := jetstream.NewDecoder(cfg.Unknown, c.schemas...)
+	src, err := newSource(store, c, cfg.Unknown)
 	if err != nil {
-		return nil, fmt.Errorf("definition of view %q: %w", c.view, err)
+		return nil, err
 	}
 	return &Updater{
-		core: c, cfg: cfg, store: store, decoder: decoder, ignore: c.ignorable(),
+		source: src, cfg: cfg,
 		log:    cfg.Logger.With("store", store.Name(), "view", c.view),
 		b:      newBucket(store.Conn(), store.Name(), c.view),
 		status: Status{View: c.view, State: StateStarting},
@@ -412,53 +408,13 @@ func (u *Updater) done(step string) {
 	}
 }
 
-// filter is the one filter of the cursor: none, or that of the only type.
-func (u *Updater) filter() string {
-	if types := u.core.types(); len(types) == 1 {
-		return u.store.SubjectFilter(types[0])
-	}
-	return ""
-}
-
-// ignorable tells messages that cannot concern the view from their subject and
-// headers alone.
-func (u *Updater) ignorable(m *wire.Message) bool {
-	names, followed := u.ignore[typeToken(m.Subject, len(u.store.Name())+len(".event."))]
-	if !followed {
-		return true
-	}
-	if head(m.Header, "Rossby-Tx") != "" || len(names) == 0 {
-		return false
-	}
-	events := jetstream.EventNames(m)
-	for _, name := range events {
-		if !names[name] {
-			return false
-		}
-	}
-	return true
-}
-
-func typeToken(subject string, from int) string {
-	if len(subject) <= from {
-		return ""
-	}
-	for i := from; i < len(subject); i++ {
-		if subject[i] == '.' {
-			return subject[from:i]
-		}
-	}
-	return ""
-}
-
 // verifier finds out whether the store still holds what the view was made from.
 func (u *Updater) verifier(gen int, cp *checkpoint) func(context.Context, uint64, lastCommit) error {
 	return func(ctx context.Context, pos uint64, last lastCommit) error {
 		ctx, cancel := context.WithTimeout(ctx, 5*attemptTimeout)
 		defer cancel()
-		if cp.Store != u.store.ID() {
-			return fmt.Errorf("%w: made from the store with id %s, this one's is %s",
-				ErrStoreRestored, cp.Store, u.store.ID())
+		if err := u.made(cp.Store); err != nil {
+			return err
 		}
 		// Who has lost the view leaves the cursor to the next owner.
 		if m, err := u.b.leader(ctx, u.b.checkpointSubject(gen)); err == nil {
@@ -466,32 +422,6 @@ func (u *Updater) verifier(gen int, cp *checkpoint) func(context.Context, uint64
 				return errLost
 			}
 		}
-		if pos == 0 {
-			return nil
-		}
-		head, err := u.store.LastSequence(ctx)
-		if errors.Is(err, jetstream.ErrStoreWentBack) {
-			return fmt.Errorf("%w: it is at sequence %d: %w", ErrStoreRestored, pos, err)
-		}
-		if err != nil {
-			return err
-		}
-		if head < pos {
-			return fmt.Errorf("%w: it is at sequence %d, the store ends at %d", ErrStoreRestored, pos, head)
-		}
-		if last.Sequence == 0 {
-			return nil
-		}
-		m, err := wire.LeaderNext(ctx, u.b.nc, u.store.Name(), u.store.SubjectFilter(""), last.Sequence)
-		if err != nil && !errors.Is(err, wire.ErrNotFound) {
-			return err
-		}
-		if id := headerOf(&m); m.Sequence != last.Sequence || id != last.Commit {
-			return fmt.Errorf("%w: its last commit %s was at sequence %d, where the store has %q now",
-				ErrStoreRestored, last.Commit, last.Sequence, id)
-		}
-		return nil
+		return u.holds(ctx, pos, last)
 	}
 }
-
-func headerOf(m *wire.Message) string { return head(m.Header, "Rossby-Commit") }
