@@ -93,11 +93,17 @@ type UpdaterConfig struct {
 }
 
 // Validate reports every field that [NewUpdater] would refuse, joined.
-func (c UpdaterConfig) Validate() error {
+func (c UpdaterConfig) Validate() error { return c.validate("UpdaterConfig") }
+
+// validate names the configuration that the fields are of.
+func (c UpdaterConfig) validate(name string) error {
 	var errs []error
+	wrong := func(field, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s.%s "+format, append([]any{name, field}, args...)...))
+	}
 	positive := func(field string, n int64) {
 		if n < 0 {
-			errs = append(errs, fmt.Errorf("UpdaterConfig.%s %d is negative", field, n))
+			wrong(field, "%d is negative", n)
 		}
 	}
 	positive("CacheBytes", int64(c.CacheBytes))
@@ -105,16 +111,16 @@ func (c UpdaterConfig) Validate() error {
 	positive("PageEvents", int64(c.PageEvents))
 	positive("Window", int64(c.Window))
 	if c.LeaseTTL != 0 && c.LeaseTTL < 100*time.Millisecond {
-		errs = append(errs, fmt.Errorf("UpdaterConfig.LeaseTTL %v is below 100ms", c.LeaseTTL))
+		wrong("LeaseTTL", "%v is below 100ms", c.LeaseTTL)
 	}
 	if c.OnError > SkipOnError {
-		errs = append(errs, fmt.Errorf("UpdaterConfig.OnError %d is not known", c.OnError))
+		wrong("OnError", "%d is not known", c.OnError)
 	}
 	if c.OnStop > ReturnWhenStopped {
-		errs = append(errs, fmt.Errorf("UpdaterConfig.OnStop %d is not known", c.OnStop))
+		wrong("OnStop", "%d is not known", c.OnStop)
 	}
 	if c.Unknown > jetstream.SkipUnknown {
-		errs = append(errs, fmt.Errorf("UpdaterConfig.Unknown %v is neither stop nor skip", c.Unknown))
+		wrong("Unknown", "%v is neither stop nor skip", c.Unknown)
 	}
 	return errors.Join(errs...)
 }

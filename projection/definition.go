@@ -1,6 +1,7 @@
 package projection
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -27,6 +28,7 @@ type AnyDefinition interface{ definition() *core }
 const (
 	kindKeyed  = "keyed"
 	kindLookup = "lookup"
+	kindSink   = "sink"
 )
 
 // core is a definition without its value type.
@@ -47,6 +49,7 @@ type route struct {
 	keys   func(event any, m *jetstream.Meta) []string // nil: the aggregate id
 	fold   func(s *slot, event any, m *jetstream.Meta) error
 	tx     func(tx *txState, event any, m *jetstream.Meta) error
+	sink   func(ctx context.Context, tx, event any, m *jetstream.Meta) error
 }
 
 // Handler folds one event into a keyed view: see [On] and [OnRow].
@@ -161,11 +164,16 @@ func NewLookup[V any](view string, handlers ...TxHandler[V]) *Definition[V] {
 }
 
 func define[V any](view, kind string, routes []route) *Definition[V] {
-	c := &core{
-		view: view, kind: kind, version: 1, routes: map[reflect.Type]*route{},
-		newValue: func() any { return new(V) },
-	}
-	errs := []error{jetstream.ValidateName("view name", view), codec.Check(reflect.TypeFor[V]())}
+	c := defineCore(view, kind, routes, codec.Check(reflect.TypeFor[V]()))
+	c.newValue = func() any { return new(V) }
+	return &Definition[V]{core: c}
+}
+
+// defineCore looks through a definition's routes; mistakes of what else it
+// consists of are joined to theirs.
+func defineCore(view, kind string, routes []route, mistakes ...error) *core {
+	c := &core{view: view, kind: kind, version: 1, routes: map[reflect.Type]*route{}}
+	errs := append([]error{jetstream.ValidateName("view name", view)}, mistakes...)
 	if len(routes) == 0 {
 		errs = append(errs, errors.New("no event is handled"))
 	}
@@ -190,19 +198,22 @@ func define[V any](view, kind string, routes []route) *Definition[V] {
 	if err := errors.Join(errs...); err != nil {
 		c.err = fmt.Errorf("definition of view %q: %w", view, err)
 	}
-	return &Definition[V]{core: c}
+	return c
 }
 
 // Version returns the definition with another version; 1 is what it begins with.
 // Raise it whenever the folds, the keys or V change: the view is then rebuilt
 // beside the one that is being read.
-func (d *Definition[V]) Version(n int) *Definition[V] {
-	c := *d.core
-	c.version = n
-	if n < 1 {
-		c.err = errors.Join(c.err, fmt.Errorf("definition of view %q: version %d is below 1", c.view, n))
+func (d *Definition[V]) Version(n int) *Definition[V] { return &Definition[V]{core: d.core.at(n)} }
+
+// at is the definition with another version.
+func (c *core) at(version int) *core {
+	next := *c
+	next.version = version
+	if version < 1 {
+		next.err = errors.Join(c.err, fmt.Errorf("definition of view %q: version %d is below 1", c.view, version))
 	}
-	return &Definition[V]{core: &c}
+	return &next
 }
 
 // View is the view's name.

@@ -177,6 +177,34 @@ type failing struct {
 	left string
 }
 
+// judge remembers what ended a session, and says what comes of it: that it is tried
+// again, without the event ([errAgain]), or that the view stops ([*StoppedError]).
+func (b *failing) judge(err error, view string, cfg *UpdaterConfig) error {
+	if fold, ok := errors.AsType[*FoldError](err); ok {
+		if b.sequence != fold.Sequence {
+			*b = failing{sequence: fold.Sequence}
+		}
+		b.tries++
+		switch {
+		case !fold.final && b.tries <= max(cfg.FoldRetries, 1):
+			return err
+		case fold.final && b.tries <= 1:
+			return err // Once more, to write what stands before it.
+		case !fold.final && cfg.OnError == SkipOnError && !b.skip:
+			b.skip = true
+			if errors.Is(err, ErrFoldTimeout) {
+				b.left = fold.EventID
+			}
+			return errAgain
+		}
+		return &StoppedError{View: view, Cause: err}
+	}
+	if _, ok := errors.AsType[*ValueError](err); ok || errors.Is(err, ErrStoreRestored) {
+		return &StoppedError{View: view, Cause: err}
+	}
+	return err
+}
+
 func (u *Updater) run(ctx context.Context) error {
 	me := u.cfg.Instance + "-" + nuid.Next()[16:]
 	hint, err := u.hints()
@@ -294,29 +322,7 @@ func (u *Updater) own(ctx context.Context, o *ownership, hint *hints, bad *faili
 	}
 	fl.shared.Store(o.rev)
 	err := u.session(ctx, o, fl, hint, bad)
-	cause := err
-	if fold, ok := errors.AsType[*FoldError](err); ok {
-		if bad.sequence != fold.Sequence {
-			*bad = failing{sequence: fold.Sequence}
-		}
-		bad.tries++
-		switch {
-		case !fold.final && bad.tries <= max(u.cfg.FoldRetries, 1):
-			return err
-		case fold.final && bad.tries <= 1:
-			return err // Once more, to write what stands before it.
-		case !fold.final && u.cfg.OnError == SkipOnError && !bad.skip:
-			bad.skip = true
-			if errors.Is(err, ErrFoldTimeout) {
-				bad.left = fold.EventID
-			}
-			return errAgain
-		}
-		cause = &StoppedError{View: u.core.view, Cause: err}
-	}
-	if _, ok := errors.AsType[*ValueError](err); ok && !errors.Is(err, ErrFold) || errors.Is(err, ErrStoreRestored) {
-		cause = &StoppedError{View: u.core.view, Cause: err}
-	}
+	cause := bad.judge(err, u.core.view, &u.cfg)
 	if ctx.Err() == nil && !isStop(cause) && !errors.Is(cause, errSwitched) && !errors.Is(cause, errControl) {
 		return cause
 	}
