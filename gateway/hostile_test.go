@@ -30,14 +30,21 @@ import (
 	"github.com/rossby-go/rossby/jetstream"
 )
 
-// hostileEvents and hostileOrders are what the service gets and of how many
-// aggregates.
 const (
-	hostileEvents = 20_000
+	// hostileOrders is the number of aggregates.
 	hostileOrders = 500
 	// hostileConcurrency is how many deliveries a gateway has under way.
 	hostileConcurrency = 16
 )
+
+// hostileEvents is how many events the service gets; fewer under -short, as with
+// the race detector.
+func hostileEvents() int {
+	if testing.Short() {
+		return 4000
+	}
+	return 20_000
+}
 
 // childEnv holds, as JSON, what a gateway process needs.
 const childEnv = "ROSSBY_GATEWAY_CHILD"
@@ -313,7 +320,7 @@ func TestHostileService(t *testing.T) {
 		t.Parallel()
 		url := natstest.Run(t).URL()
 		store := open(t, natstest.Conn(t, url), natstest.Name(t))
-		fill(t, store, hostileEvents)
+		fill(t, store, hostileEvents())
 		torment(t, store, url, func(int) {})
 	})
 	t.Run("R3", func(t *testing.T) {
@@ -323,7 +330,7 @@ func TestHostileService(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fill(t, store, hostileEvents)
+		fill(t, store, hostileEvents())
 		torment(t, store, strings.Join(c.URLs(), ","), func(round int) {
 			switch round % 3 {
 			case 0:
@@ -353,7 +360,7 @@ func torment(t *testing.T, store *jetstream.Store, url string, disturb func(roun
 	})
 	kills := 0
 	for round := range rounds {
-		if !h.reaches(hostileEvents * (round + 1) / (rounds + 1)) {
+		if !h.reaches(hostileEvents() * (round + 1) / (rounds + 1)) {
 			return
 		}
 		disturb(round)
@@ -369,7 +376,7 @@ func torment(t *testing.T, store *jetstream.Store, url string, disturb func(roun
 		}
 		children[i] = spawn(t, c)
 	}
-	if !h.reaches(hostileEvents) {
+	if !h.reaches(hostileEvents()) {
 		return
 	}
 	var epoch uint64
@@ -387,7 +394,7 @@ func torment(t *testing.T, store *jetstream.Store, url string, disturb func(roun
 	for _, n := range h.calls {
 		calls += n
 	}
-	if len(h.effects) != hostileEvents || len(h.keys) != hostileEvents || h.taken != hostileEvents {
+	if len(h.effects) != hostileEvents() || len(h.keys) != hostileEvents() || h.taken != hostileEvents() {
 		t.Errorf("%d effects under %d keys of %d events", h.taken, len(h.effects), len(h.keys))
 	}
 	// What was delivered is not delivered again but for what was under way when an
@@ -395,7 +402,7 @@ func torment(t *testing.T, store *jetstream.Store, url string, disturb func(roun
 	if most := int(epoch) * hostileConcurrency; h.repeated > most {
 		t.Errorf("%d deliveries were made again over %d owners, allowed are %d", h.repeated, epoch, most)
 	}
-	t.Logf("%d events, %d calls, %d kills, %d owners, %d made again", hostileEvents, calls, kills, epoch, h.repeated)
+	t.Logf("%d events, %d calls, %d kills, %d owners, %d made again", hostileEvents(), calls, kills, epoch, h.repeated)
 }
 
 // ownerOf is the process that delivers; owners are named by host and process.
@@ -416,7 +423,7 @@ func ownerOf(t *testing.T, store *jetstream.Store, children []*process) int {
 // Where nothing fails, each event is one call.
 func TestOneCallEach(t *testing.T) {
 	t.Parallel()
-	const total = hostileEvents
+	total := hostileEvents()
 	store, _, url := setup(t)
 	fill(t, store, total)
 	h := newHostile(t, true)

@@ -21,27 +21,36 @@ import (
 // acknowledgements after the server stored, loses requests, and delivers requests
 // after their time-out, on every attempt or on some, while connections break,
 // leaders resign, and a quorum is lost and regained: each is stored at most once,
-// and no outcome but unknown is ever contradicted.
+// and no outcome but unknown is ever contradicted. Under -short, as with the race
+// detector, they are fewer.
 func TestOutcomesUnderFireR1(t *testing.T) {
 	t.Parallel()
-	newFire(t, r1(t), 5000, fireWriters, fireAttempt).run((*fire).append)
+	newFire(t, r1(t), size(5000), fireWriters, fireAttempt).run((*fire).append)
 }
 
 func TestOutcomesUnderFireR3(t *testing.T) {
 	t.Parallel()
-	newFire(t, r3(t), 5000, fireWriters, fireAttempt).run((*fire).append)
+	newFire(t, r3(t), size(5000), fireWriters, fireAttempt).run((*fire).append)
 }
 
 // TestTransactionsUnderFireR1 and R3 are the same for transactions of two
 // aggregates, some with a unique key that the aggregates of all writers want.
 func TestTransactionsUnderFireR1(t *testing.T) {
 	t.Parallel()
-	newFire(t, r1(t), 240, txWriters, fireTxAttempt).run((*fire).transact)
+	newFire(t, r1(t), size(240), txWriters, fireTxAttempt).run((*fire).transact)
 }
 
 func TestTransactionsUnderFireR3(t *testing.T) {
 	t.Parallel()
-	newFire(t, r3(t), 240, txWriters, fireTxAttempt).run((*fire).transact)
+	newFire(t, r3(t), size(240), txWriters, fireTxAttempt).run((*fire).transact)
+}
+
+// size is how many of full are made.
+func size(full int) int {
+	if testing.Short() {
+		return full / 4
+	}
+	return full
 }
 
 const (

@@ -133,16 +133,24 @@ func (r *Reader[V]) pick(gen int, snap *snapshot, after uint64, o ListOptions) (
 // behind; then these keys are read together as they are now.
 func (r *Reader[V]) bigPage(ctx context.Context, gen int, after uint64, o ListOptions) ([]Entry[V], string, error) {
 	wait := newBackoff(time.Millisecond, 50*time.Millisecond)
+	var far uint64 // the revision that the leader had, once it was asked
 	for {
 		page, err := r.b.page(ctx, after)
 		if err == nil && page.Pending == 0 {
 			// The end is believed only from a replica that is as far as every one that
-			// an earlier page may have come from.
+			// an earlier page may have come from. What the leader had when this was
+			// first asked is enough: a view that is written all the time is never as
+			// far as the leader is afterwards.
 			end := after
 			if n := len(page.Messages); n > 0 {
 				end = page.Messages[n-1].Sequence
 			}
-			if err = r.raise(ctx, gen); err == nil && end < r.floor.Load() {
+			if far == 0 {
+				if err = r.raise(ctx, gen); err == nil {
+					far = r.floor.Load()
+				}
+			}
+			if err == nil && end < far {
 				err = errOld
 			}
 		}

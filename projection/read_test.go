@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -74,6 +75,57 @@ func TestStale(t *testing.T) {
 	}
 	if _, err := projection.NewReader[account](t.Context(), f.nc, f.store.Name(), "nothing", projection.ReaderConfig{OpenWait: -1}); !errors.Is(err, projection.ErrViewNotFound) {
 		t.Errorf("NewReader: %v", err)
+	}
+}
+
+// TestListWhileTheCheckpointMoves: the end of a large view is found while its
+// updater writes without a pause.
+func TestListWhileTheCheckpointMoves(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	const keys = 1100
+	for i := range keys {
+		f.append("k"+strconv.Itoa(i), opened{Owner: strconv.Itoa(i)})
+	}
+	up := start(t, f.store, accounts(), quiet())
+	r := reader[account](t, f, "accounts")
+	get(t, r, "k1", projection.AtLeast(f.last))
+	if err := up.stop(); err != nil {
+		t.Fatal(err)
+	}
+	subject := "$KV." + f.store.Name() + "_accounts._rossby.1"
+	m, err := f.nc.Request("$JS.API.DIRECT.GET.KV_"+f.store.Name()+"_accounts."+subject, nil, natstest.Patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var writers sync.WaitGroup
+	for range 4 {
+		writers.Go(func() {
+			for ctx.Err() == nil {
+				for range 50 {
+					if err := f.nc.Publish(subject, m.Data); err != nil {
+						t.Error(err)
+					}
+				}
+				if err := f.nc.Flush(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	seen := 0
+	for _, err := range r.List(t.Context(), projection.ListOptions{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen++
+	}
+	cancel()
+	writers.Wait()
+	if seen != keys {
+		t.Errorf("%d keys were listed, wanted %d", seen, keys)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 // Patience bounds everything in this package that waits for a server.
-const Patience = 30 * time.Second
+const Patience = 90 * time.Second
 
 // Run starts an unreplicated server on a free TCP port of 127.0.0.1. It syncs
 // lazily and keeps its data in a temporary directory; both end with the test.
