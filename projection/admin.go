@@ -146,7 +146,7 @@ func (a *Admin) Rebuild(ctx context.Context, opts RebuildOptions) (int, error) {
 		}
 		g := generation{
 			Number: p.next(), Version: live.Version, Hash: live.Hash, State: generationBuilding, Auto: opts.Switch,
-			Made: time.Now().UTC(),
+			Made: time.Now().UTC(), Indexes: live.Indexes,
 		}
 		number = g.Number
 		p.Generations, p.Last = append(p.Generations, g), g.Number
@@ -268,7 +268,9 @@ func (a *Admin) Remove(ctx context.Context, number int) error {
 		return err
 	}
 	// The checkpoint goes last: without it nobody writes.
-	for _, subject := range []string{a.b.keyPrefix(number) + ">", a.b.checkpointSubject(number)} {
+	for _, subject := range []string{
+		a.b.keyPrefix(number) + ">", a.b.indexPrefix(number) + ">", a.b.checkpointSubject(number),
+	} {
 		if err := wire.Purge(ctx, a.b.nc, a.b.stream, subject, 0); err != nil {
 			return fmt.Errorf("remove generation %d of view %q: %w", number, a.b.view, err)
 		}

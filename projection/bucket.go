@@ -69,7 +69,7 @@ func (b *bucket) hintSubject() string { return b.store + ".hint." + b.view }
 
 // config is the bucket's stream: shaped as nats.go's KV shapes it, but with
 // atomic batches allowed, which the KV helpers would drop.
-func (b *bucket) config(replicas int) natsjs.StreamConfig {
+func (b *bucket) config(replicas int, indexed bool) natsjs.StreamConfig {
 	return natsjs.StreamConfig{
 		Name:               b.stream,
 		Description:        "Rossby view " + b.view + " of store " + b.store,
@@ -87,18 +87,20 @@ func (b *bucket) config(replicas int) natsjs.StreamConfig {
 		DenyDelete:         true,
 		AllowDirect:        true,
 		AllowAtomicPublish: true,
+		AllowMsgTTL:        indexed,
 	}
 }
 
-// ensure makes the bucket, or checks the one that is there.
-func (b *bucket) ensure(ctx context.Context, replicas int) error {
+// ensure makes the bucket, or checks the one that is there. With indexes it lets
+// messages have a time to live, for the markers of entries that were taken out.
+func (b *bucket) ensure(ctx context.Context, replicas int, indexed bool) error {
 	js, err := natsjs.New(b.nc)
 	if err != nil {
 		return err
 	}
 	stream, err := js.Stream(ctx, b.stream)
 	if errors.Is(err, natsjs.ErrStreamNotFound) {
-		stream, err = js.CreateStream(ctx, b.config(replicas))
+		stream, err = js.CreateStream(ctx, b.config(replicas, indexed))
 		if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {
 			stream, err = js.Stream(ctx, b.stream)
 		}
@@ -107,6 +109,13 @@ func (b *bucket) ensure(ctx context.Context, replicas int) error {
 		return fmt.Errorf("bucket %q: %w", b.name, err)
 	}
 	live := stream.CachedInfo().Config
+	if indexed && !live.AllowMsgTTL {
+		live.AllowMsgTTL = true
+		if stream, err = js.UpdateStream(ctx, live); err != nil {
+			return fmt.Errorf("%w: stream %s: indexes need allow_msg_ttl: %w", ErrBucket, b.stream, err)
+		}
+		live = stream.CachedInfo().Config
+	}
 	b.single.Store(live.Replicas == 1)
 	var errs []error
 	must := func(ok bool, field string, want, got any) {

@@ -9,9 +9,14 @@ type entry struct {
 	data []byte
 	// seq is the stream sequence that it reflects, 0 for a key that was never written.
 	seq uint64
+	// index is what the value is found by.
+	index []string
 }
 
 func (e *entry) exists() bool { return e.data != nil }
+
+// size is about what the entry takes beside its key.
+func (e *entry) size() int { return len(e.data) + indexBytes(e.index) }
 
 // entryOverhead is about what a cached key costs beside its bytes.
 const entryOverhead = 160
@@ -48,17 +53,17 @@ func (c *cache) get(key string) (e entry, known bool) {
 func (c *cache) put(key string, e entry) {
 	if el := c.byKey[key]; el != nil {
 		v := el.Value.(*cached) //nolint:forcetypeassert // only these are stored
-		c.size += len(e.data) - len(v.data)
+		c.size += e.size() - v.size()
 		v.entry = e
 		c.order.MoveToFront(el)
 	} else {
 		c.byKey[key] = c.order.PushFront(&cached{key: key, entry: e})
-		c.size += len(key) + len(e.data) + entryOverhead
+		c.size += len(key) + e.size() + entryOverhead
 	}
 	for c.size > c.limit && c.order.Len() > 0 {
 		el := c.order.Back()
 		v := el.Value.(*cached) //nolint:forcetypeassert // only these are stored
-		c.size -= len(v.key) + len(v.data) + entryOverhead
+		c.size -= len(v.key) + v.size() + entryOverhead
 		c.order.Remove(el)
 		delete(c.byKey, v.key)
 		c.complete = false

@@ -94,6 +94,8 @@ type generation struct {
 	// Served says that it was live before: it may be read while it catches up again.
 	Served bool      `json:"served,omitempty"`
 	Made   time.Time `json:"made"`
+	// Indexes are the names of its indexes.
+	Indexes []string `json:"indexes,omitempty"`
 }
 
 type generationState string

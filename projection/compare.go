@@ -34,7 +34,8 @@ type CompareOptions struct {
 // every event that either has seen of it.
 type Difference struct {
 	Key string
-	// A and B are the values, nil where there is none.
+	// A and B are the values, nil where there is none. They may be the same: then it
+	// is what an index finds them by that differs.
 	A, B []byte
 	// SequenceA and SequenceB are the stream sequences of the events that changed
 	// them last.
@@ -62,8 +63,14 @@ func (a *Admin) Compare(
 			counts = new(Compared)
 		}
 		p, _, err := a.pointer(ctx)
-		if err == nil && (p.find(first) == nil || p.find(second) == nil) {
-			err = fmt.Errorf("%w: there are no numbers %d and %d", ErrGeneration, first, second)
+		indexes := false
+		if err == nil {
+			one, two := p.find(first), p.find(second)
+			if one == nil || two == nil {
+				err = fmt.Errorf("%w: there are no numbers %d and %d", ErrGeneration, first, second)
+			} else {
+				indexes = slices.Equal(one.Indexes, two.Indexes)
+			}
 		}
 		if err != nil {
 			yield(Difference{}, err)
@@ -72,7 +79,7 @@ func (a *Admin) Compare(
 		for keys, err := range a.keys(ctx, first, second, opts) {
 			var found []Difference
 			if err == nil {
-				found, err = a.compare(ctx, first, second, keys, opts.Wait)
+				found, err = a.compare(ctx, first, second, keys, indexes, opts.Wait)
 			}
 			if err != nil {
 				yield(Difference{}, err)
@@ -157,13 +164,13 @@ func (b *bucket) keysOf(ctx context.Context, gen int) iter.Seq2[[]string, error]
 
 // compare looks at some keys until both generations hold the same events of each.
 func (a *Admin) compare(
-	ctx context.Context, first, second int, keys []string, patience time.Duration,
+	ctx context.Context, first, second int, keys []string, indexes bool, patience time.Duration,
 ) ([]Difference, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var out []Difference
 	for wait := newBackoff(5*time.Millisecond, 200*time.Millisecond); ; {
-		found, behind, err := a.compareOnce(ctx, first, second, keys)
+		found, behind, err := a.compareOnce(ctx, first, second, keys, indexes)
 		if err == nil {
 			out = append(out, found...)
 			if keys = behind; len(keys) == 0 {
@@ -180,7 +187,7 @@ func (a *Admin) compare(
 }
 
 func (a *Admin) compareOnce(
-	ctx context.Context, first, second int, keys []string,
+	ctx context.Context, first, second int, keys []string, indexes bool,
 ) (found []Difference, behind []string, err error) {
 	subjects := make([]string, 0, 2*len(keys)+1)
 	for _, gen := range []int{first, second} {
@@ -208,7 +215,8 @@ func (a *Admin) compareOnce(
 	for i, key := range keys {
 		va, sa := valueOf(snap.messages[subjects[i]])
 		vb, sb := valueOf(snap.messages[subjects[len(keys)+i]])
-		if bytes.Equal(va, vb) && (va == nil) == (vb == nil) {
+		if bytes.Equal(va, vb) && (va == nil) == (vb == nil) && (!indexes ||
+			slices.Equal(places(snap.messages[subjects[i]]), places(snap.messages[subjects[len(keys)+i]]))) {
 			continue
 		}
 		if max(sa, sb) > min(snap.checkpoint.Position, cp.Position) {
@@ -218,6 +226,14 @@ func (a *Admin) compareOnce(
 		found = append(found, Difference{Key: key, A: va, B: vb, SequenceA: sa, SequenceB: sb})
 	}
 	return found, behind, nil
+}
+
+// places are the index values that a key's message says it is found by.
+func places(m *jetstream.Message) []string {
+	if m == nil || deleted(m) {
+		return nil
+	}
+	return m.Header[headerIndex]
 }
 
 // valueOf is what a key's message holds, nil when the key is not there.

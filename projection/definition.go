@@ -39,6 +39,7 @@ type core struct {
 	routes   map[reflect.Type]*route
 	schemas  []*jetstream.Schema
 	newValue func() any
+	indexes  []indexed
 	err      error
 }
 
@@ -225,7 +226,7 @@ func (d *Definition[V]) Err() error { return d.core.err }
 func (d *Definition[V]) definition() *core { return d.core }
 
 // hash changes with everything that can be seen of a definition: its name, kind,
-// version, and the names and versions of the events it handles.
+// version, the names and versions of the events it handles, and its indexes.
 func (c *core) hash() string {
 	parts := make([]string, 0, 3+len(c.routes))
 	parts = append(parts, c.view, c.kind, strconv.Itoa(c.version))
@@ -236,6 +237,9 @@ func (c *core) hash() string {
 			how = "keys"
 		}
 		parts = append(parts, fmt.Sprintf("%s.%s=%d:%s", r.schema.Type(), name, versions(r.schema)[name], how))
+	}
+	for _, name := range c.indexNames() {
+		parts = append(parts, "index "+name)
 	}
 	slices.Sort(parts[3:])
 	sum := sha256.Sum256([]byte(strings.Join(parts, "\n")))

@@ -21,6 +21,9 @@
 // become visible together: [NewLookup], [OnTx]. Folds are pure, since they may run
 // again. Values are JSON, for people and other languages read them.
 //
+// [Definition.Index] lets values of either kind be found by something else than
+// their keys: an owner, a status, a time, an amount. [Reader.Find] asks.
+//
 // # Updater
 //
 // An [Updater] follows the store and writes the view, each event exactly once,
@@ -46,7 +49,10 @@
 //   - <generation>.<key> is a value, plain JSON. Its header Rossby-Sequence names
 //     the stream sequence that it reflects; so does a deletion's marker. Bytes of
 //     keys outside of [-/_.a-zA-Z0-9], and dots at either end or side by side, are
-//     written as "=" and two hexadecimal digits.
+//     written as "=" and two hexadecimal digits. The header Rossby-Index lists what
+//     an index finds it by.
+//   - _index.<generation>.<index>.<part>.<index value>.=.<key> is an entry of an
+//     index, without a value.
 //   - _rossby.<generation> is the checkpoint: position, owner, fence, state.
 //   - _rossby.view lists the generations and says which one is read.
 //

@@ -41,6 +41,11 @@ var (
 	ErrGeneration = errors.New("the view's generation does not allow it")
 	// ErrTooManyKeys is matched by every [*TooManyKeysError].
 	ErrTooManyKeys = errors.New("a commit changes more keys than one batch can hold")
+	// ErrIndex is returned by [Reader.Find] for an index that the view does not have.
+	ErrIndex = errors.New("the view has no such index")
+	// ErrTooManyMatches is returned by [Reader.Find] for a search that finds more than
+	// can be read.
+	ErrTooManyMatches = errors.New("the search of the index finds too much")
 	// ErrTokenExpired is returned by a list that goes on from a token of another
 	// generation: start it again.
 	ErrTokenExpired = errors.New("the view was rebuilt since the token was given out")

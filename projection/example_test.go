@@ -157,3 +157,42 @@ func ExampleNewQueryService() {
 	// a1 70
 	// a2 5
 }
+
+// A view that is also found by owner, and by what is on the account: the richest
+// first.
+func ExampleDefinition_Index() {
+	type balance struct {
+		Owner string `json:"owner"`
+		Cents int64  `json:"cents"`
+	}
+	balances := projection.NewKeyed("balances",
+		projection.On(accountEvents, func(b *balance, e opened, _ jetstream.Meta) { b.Owner = e.Owner }),
+		projection.On(accountEvents, func(b *balance, e credited, _ jetstream.Meta) { b.Cents += e.Cents }),
+	).
+		Index("owner", func(b balance) []string { return []string{b.Owner} }).
+		Index("cents", func(b balance) []string { return []string{projection.IntValue(b.Cents)} })
+	nc, last, end := bank(balances)
+	defer end()
+
+	ctx := context.Background()
+	reader, err := projection.NewReader[balance](ctx, nc, "bank", "balances", projection.ReaderConfig{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for entry, err := range reader.Find(ctx, "owner", projection.FindOptions{Value: "ann", AtLeast: last}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println("ann owns", entry.Key)
+	}
+	for entry, err := range reader.Find(ctx, "cents", projection.FindOptions{Reverse: true, Limit: 2}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(entry.Key, entry.Value.Cents)
+	}
+	// Output:
+	// ann owns a1
+	// a1 70
+	// a2 5
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -115,25 +116,35 @@ func (f *flusher) write(ctx, stop context.Context, p *page) error {
 		end.Last = p.last
 	}
 	keys := p.changed
-	if f.keyed && len(keys) == 1 && f.single(ctx, keys[0]) {
+	if f.keyed && len(keys) == 1 && !keys[0].moves() && f.single(ctx, keys[0]) {
 		f.step("key")
 		return f.put(ctx, nil, end)
 	}
 	if f.keyed && f.each && len(keys) > maxBatchKeys {
-		var err error
-		if keys, err = f.writeEach(ctx, stop, keys); err != nil {
+		// What changes an index goes with it, in one batch.
+		plain, moving := parted(keys)
+		left, err := f.writeEach(ctx, stop, plain)
+		if err != nil {
 			return err
 		}
+		keys = slices.Concat(moving, left)
 	}
 	for {
 		n, size := 0, 0
 		msgs := make([]*nats.Msg, 0, min(len(keys), maxBatchKeys)+1)
-		for n < len(keys) && n < maxBatchKeys && (!f.keyed || size < batchBytes || n == 0) {
-			m, err := f.message(keys[n])
+		for n < len(keys) && (!f.keyed || size < batchBytes || n == 0) {
+			s := keys[n]
+			if len(msgs)+s.writes() > maxBatchKeys {
+				break
+			}
+			m, err := f.message(s)
 			if err != nil {
 				return err
 			}
 			msgs = append(msgs, m)
+			if s.moves() {
+				msgs = append(msgs, f.entryMessages(s, m.Subject[len(f.b.keyPrefix(f.gen)):])...)
+			}
 			size += len(m.Data)
 			n++
 		}
@@ -164,6 +175,9 @@ func (f *flusher) message(s *slot) (*nats.Msg, error) {
 	h[headerSequence] = []string{strconv.FormatUint(s.seq, 10)}
 	if s.out == nil {
 		h[headerKV] = []string{kvDelete}
+	}
+	if len(s.index) > 0 {
+		h[headerIndex] = s.index
 	}
 	return &nats.Msg{Subject: f.b.keyPrefix(f.gen) + stored, Header: h, Data: s.out}, nil
 }

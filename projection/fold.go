@@ -33,8 +33,28 @@ type slot struct {
 	exists bool
 	gone   bool // set by a fold: delete
 	seq    uint64
-	// out is what will be written.
-	out []byte
+	// out is what will be written, index what it is found by, gained and lost how
+	// that differs from the base.
+	out                 []byte
+	index, gained, lost []string
+}
+
+// moves tells whether the slot changes an index.
+func (s *slot) moves() bool { return len(s.gained)+len(s.lost) > 0 }
+
+// writes is the number of messages that the slot takes.
+func (s *slot) writes() int { return 1 + len(s.gained) + len(s.lost) }
+
+// parted are the slots that change no index, and those that do.
+func parted(slots []*slot) (plain, moving []*slot) {
+	for _, s := range slots {
+		if s.moves() {
+			moving = append(moving, s)
+		} else {
+			plain = append(plain, s)
+		}
+	}
+	return plain, moving
 }
 
 // page is a stretch of the stream folded in memory.
@@ -45,6 +65,8 @@ type page struct {
 	pos     uint64
 	last    lastCommit
 	events  int
+	// writes is the number of messages that a lookup view's page takes.
+	writes int
 	// bytes is about what the page takes. heavy says that it was looked at closely
 	// and is as large as it may be.
 	bytes   int
@@ -346,7 +368,7 @@ func (f *folder) loadSome(ctx context.Context, slots []*slot) error {
 			}
 			for i, s := range slots {
 				if m := snap.messages[subjects[i]]; m != nil {
-					s.base = entry{seq: reflects(m)}
+					s.base = entry{seq: reflects(m), index: m.Header[headerIndex]}
 					if !deleted(m) {
 						s.base.data = m.Data
 						if s.base.data == nil {
@@ -380,9 +402,6 @@ func (f *folder) seal() error {
 			if err != nil {
 				return err
 			}
-			if limit > 0 && len(data) > limit {
-				return &ValueError{Key: s.key, Cause: fmt.Errorf("is %d bytes, the server takes %d", len(data), limit)}
-			}
 			s.out = data
 		}
 		s.value = nil
@@ -390,6 +409,12 @@ func (f *folder) seal() error {
 		if same {
 			s.seq = 0 // Nothing to write: the base stays.
 			continue
+		}
+		if err := f.core.index(s); err != nil {
+			return err
+		}
+		if size := len(s.out) + indexBytes(s.index); limit > 0 && size > limit {
+			return &ValueError{Key: s.key, Cause: fmt.Errorf("is %d bytes, the server takes %d", size, limit)}
 		}
 		write = append(write, s)
 	}
@@ -404,7 +429,7 @@ func (f *folder) landed(p *page) {
 			f.cache.put(s.key, s.base)
 			continue
 		}
-		f.cache.put(s.key, entry{data: s.out, seq: s.seq})
+		f.cache.put(s.key, entry{data: s.out, seq: s.seq, index: s.index})
 	}
 	f.written = p.pos
 	f.inflight = nil

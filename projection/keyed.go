@@ -104,7 +104,7 @@ func (f *folder) known(key string) (entry, bool) {
 	if f.inflight != nil {
 		if s := f.inflight.slots[key]; s != nil {
 			if s.seq > 0 {
-				return entry{data: s.out, seq: s.seq}, true
+				return entry{data: s.out, seq: s.seq, index: s.index}, true
 			}
 			return s.base, true
 		}

@@ -75,8 +75,9 @@ type txState struct {
 	f       *folder
 	changes map[string][]byte
 	order   []string
-	err     error // the definition's fault
-	infra   error // the network's
+	last    *jetstream.Recorded // the event that was folded last
+	err     error               // the definition's fault
+	infra   error               // the network's
 }
 
 func (t *txState) fail(err error) {
@@ -201,6 +202,7 @@ func (f *folder) foldLookup(ctx context.Context, items []item, careful bool) err
 				continue
 			}
 			before, n := maps.Clone(t.changes), len(t.order)
+			t.last = rec
 			err := f.call(t, r, rec)
 			if t.infra != nil {
 				return t.infra
@@ -216,36 +218,77 @@ func (f *folder) foldLookup(ctx context.Context, items []item, careful bool) err
 			t.changes, t.order, t.err = before, t.order[:n], nil
 		}
 	}
-	if len(t.order) > maxBatchKeys {
+	if err := t.bases(); err != nil {
+		return err
+	}
+	now := make([]slot, len(t.order))
+	alone, together := 0, f.page.writes
+	for i, key := range t.order {
+		s := f.page.slots[key]
+		if s != nil {
+			now[i] = *s
+		}
+		if s != nil && s.seq > 0 {
+			together -= s.writes()
+		}
+		n := &now[i]
+		n.key, n.out, n.seq, n.exists = key, t.changes[key], seq, t.changes[key] != nil
+		if err := f.core.index(n); err != nil {
+			return f.failure(&op{rec: t.last, seq: seq}, err)
+		}
+		alone, together = alone+n.writes(), together+n.writes()
+		size += len(key) + len(n.out) + indexBytes(n.index) + entryOverhead
+	}
+	if alone > maxBatchKeys && len(f.page.changed) == 0 {
 		last := items[len(items)-1].commit
 		return &FoldError{
 			View: f.core.view, Event: last.EventNames[0], Type: last.Type, ID: last.ID, Sequence: seq,
-			Cause: &TooManyKeysError{Keys: len(t.order), Limit: maxBatchKeys}, final: true,
+			Cause: &TooManyKeysError{Keys: alone, Limit: maxBatchKeys}, final: true,
 		}
 	}
-	fresh := 0
-	for _, key := range t.order {
-		if s := f.page.slots[key]; s == nil || s.seq == 0 {
-			fresh++
-		}
-	}
-	if len(f.page.changed)+fresh > maxBatchKeys {
+	if together > maxBatchKeys {
 		return errPageFull
 	}
-	for _, key := range t.order {
+	for i, key := range t.order {
 		s := f.page.slots[key]
 		if s == nil {
-			s = &slot{key: key}
+			s = new(slot)
 			f.page.slots[key] = s
 		}
 		if s.seq == 0 {
 			f.page.changed = append(f.page.changed, s)
 		}
-		s.out, s.seq, s.exists = t.changes[key], seq, t.changes[key] != nil
-		size += len(key) + len(s.out) + entryOverhead
+		*s = now[i]
 	}
 	f.page.bytes += size
+	f.page.writes = together
 	return nil
+}
+
+// bases reads what the changed keys were, as an index must know.
+func (t *txState) bases() error {
+	if len(t.f.core.indexes) == 0 {
+		return nil
+	}
+	var unknown []*slot
+	for _, key := range t.order {
+		if t.f.page.slots[key] != nil {
+			continue
+		}
+		base, known := t.f.known(key)
+		s := &slot{key: key, base: base, exists: base.exists()}
+		t.f.page.slots[key] = s
+		if !known {
+			unknown = append(unknown, s)
+		}
+	}
+	err := t.f.load(t.ctx, unknown)
+	if err != nil {
+		for _, s := range unknown {
+			delete(t.f.page.slots, s.key)
+		}
+	}
+	return err
 }
 
 // call runs the user's fold.

@@ -179,7 +179,7 @@ func (u *Updater) bind(ctx context.Context) (*ownership, error) {
 }
 
 func (u *Updater) bindOnce(ctx context.Context) (*ownership, error) {
-	if err := u.b.ensure(ctx, u.store.Replicas()); err != nil {
+	if err := u.b.ensure(ctx, u.store.Replicas(), len(u.core.indexes) > 0); err != nil {
 		return nil, err
 	}
 	p, rev := &pointer{Format: checkpointFormat, Store: u.store.ID()}, uint64(0)
@@ -225,7 +225,7 @@ func (u *Updater) bindOnce(ctx context.Context) (*ownership, error) {
 	}
 	made := generation{
 		Number: p.next(), Version: u.core.version, Hash: hash, State: generationBuilding, Auto: !u.cfg.HoldSwitch,
-		Made: time.Now().UTC(),
+		Made: time.Now().UTC(), Indexes: u.core.indexNames(),
 	}
 	if p.live() == nil {
 		made.State, made.Auto, made.Served = generationLive, false, true

@@ -46,6 +46,8 @@ type Entry[V any] struct {
 	Generation int
 	// Time is when the value was written, UTC.
 	Time time.Time
+	// Indexed is the index value that [Reader.Find] has found it by.
+	Indexed string
 
 	place uint64 // where a list has found it, when that is not Revision
 }
@@ -55,8 +57,12 @@ func (e *Entry[V]) ETag() string {
 	return `"` + strconv.Itoa(e.Generation) + "-" + strconv.FormatUint(e.Revision, 36) + `"`
 }
 
-// Token is where a list goes on after this entry: see [ListOptions].
+// Token is where a list goes on after this entry: see [ListOptions] and
+// [FindOptions].
 func (e *Entry[V]) Token() string {
+	if e.Indexed != "" {
+		return findToken(hit{value: e.Indexed, part: partOf(e.Key), key: e.Key})
+	}
 	return strconv.Itoa(e.Generation) + "-" + strconv.FormatUint(cmp.Or(e.place, e.Revision), 36)
 }
 
