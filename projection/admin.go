@@ -301,11 +301,8 @@ func (a *Admin) Resume(ctx context.Context) error {
 // with its reason, and left out by every later generation, too: see
 // [Admin.Skips]. A commit that could not be read at all is skipped whole.
 func (a *Admin) Skip(ctx context.Context, event FailedEvent, reason string) error {
-	if event.Sequence == 0 || reason == "" {
-		return &jetstream.InvalidError{
-			Field: "skip", Value: fmt.Sprintf("sequence %d, reason %q", event.Sequence, reason),
-			Reason: "needs the event's sequence and a reason",
-		}
+	if err := validateSkip(event, reason); err != nil {
+		return err
 	}
 	gens, err := a.Generations(ctx)
 	if err != nil {
@@ -317,20 +314,9 @@ func (a *Admin) Skip(ctx context.Context, event FailedEvent, reason string) erro
 		failed = failed || f != nil && f.Sequence == event.Sequence && f.EventID == event.EventID
 	}
 	if !failed {
-		return fmt.Errorf("%w: the view has not stopped at event %q of sequence %d",
-			ErrGeneration, event.EventID, event.Sequence)
+		return notFailed(event)
 	}
-	return a.b.change(ctx, func(c *control) error {
-		if c.skips(event.Sequence, event.EventID) {
-			c.Resumes++
-			return nil
-		}
-		if len(c.Skips) >= maxSkips {
-			return fmt.Errorf("%w: %d events are skipped already", ErrGeneration, maxSkips)
-		}
-		c.Skips = append(c.Skips, Skipped{FailedEvent: event, Reason: reason, Time: time.Now().UTC()})
-		return nil
-	})
+	return a.b.change(ctx, func(c *control) error { return c.skip(event, reason) })
 }
 
 // Skips lists the events that were skipped on command.

@@ -64,6 +64,34 @@ func (c *control) skips(sequence uint64, eventID string) bool {
 	})
 }
 
+// skip adds an event that is to be left out.
+func (c *control) skip(event FailedEvent, reason string) error {
+	if c.skips(event.Sequence, event.EventID) {
+		c.Resumes++
+		return nil
+	}
+	if len(c.Skips) >= maxSkips {
+		return fmt.Errorf("%w: %d events are skipped already", ErrGeneration, maxSkips)
+	}
+	c.Skips = append(c.Skips, Skipped{FailedEvent: event, Reason: reason, Time: time.Now().UTC()})
+	return nil
+}
+
+func validateSkip(event FailedEvent, reason string) error {
+	if event.Sequence == 0 || reason == "" {
+		return &jetstream.InvalidError{
+			Field: "skip", Value: fmt.Sprintf("sequence %d, reason %q", event.Sequence, reason),
+			Reason: "needs the event's sequence and a reason",
+		}
+	}
+	return nil
+}
+
+func notFailed(event FailedEvent) error {
+	return fmt.Errorf("%w: the view has not stopped at event %q of sequence %d",
+		ErrGeneration, event.EventID, event.Sequence)
+}
+
 func (b *bucket) controlSubject() string { return b.prefix + "_rossby.control" }
 
 // control reads what the view's updaters were told, and the revision of that, 0

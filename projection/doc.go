@@ -33,6 +33,11 @@
 // otherwise. Raise [Definition.Version] to have the view rebuilt beside the one
 // that is read, and put in its place when it has caught up.
 //
+// # Other databases
+//
+// A [SinkUpdater] keeps a view in a database of one's own, such as PostgreSQL: a
+// [Sink] takes rows and position in one transaction. examples/sqlview has two.
+//
 // # Reader
 //
 // A [Reader] gets, lists and watches entries from the view's bucket. Every read is

@@ -32,8 +32,8 @@ var (
 	// [UpdaterConfig.FoldTimeout].
 	ErrFoldTimeout = errors.New("the fold takes too long")
 	// ErrNotTaken is in an updater's status while the bucket takes nothing: it is
-	// full, its servers are, or it has no leader.
-	ErrNotTaken = errors.New("the bucket does not take the view's values")
+	// full, its servers are, or it has no leader; or while a database takes long.
+	ErrNotTaken = errors.New("the bucket or database does not take the view's values")
 	// ErrBuilding is returned by [Admin.Rebuild] while a generation is being built.
 	ErrBuilding = errors.New("a generation of the view is being built already")
 	// ErrGeneration is returned for a generation that does not exist, or is not in a
@@ -52,6 +52,12 @@ var (
 	// ErrUnavailable is returned when NATS, or a query service, could not be
 	// reached.
 	ErrUnavailable = errors.New("not available")
+	// ErrSink is returned when a view's database does not do what the view needs,
+	// and that will not pass by itself.
+	ErrSink = errors.New("the view's database cannot be used")
+	// ErrSinkConflict is returned by [Sink.Transact] when the record's revision is
+	// not the expected one.
+	ErrSinkConflict = errors.New("the view's record was written by another")
 	// ErrRunning is returned by [Updater.Run] when it runs already.
 	ErrRunning = errors.New("the updater runs already")
 )

@@ -3,3 +3,7 @@ package projection
 // Steps lets a function be told of each step of an updater, before Run: "opened", "read",
 // "folded", "key", "each", "batch", "put" and "stored".
 func Steps(u *Updater, step func(string)) { u.step = step }
+
+// SinkSteps is [Steps] for an updater of a sink: "opened", "read", "put", "applied" and
+// "stored".
+func SinkSteps(u *SinkUpdater, step func(string)) { u.step = step }
