@@ -321,14 +321,23 @@ func (a *Admin) Skip(ctx context.Context, event FailedEvent, reason string) erro
 
 // Skips lists the events that were skipped on command.
 func (a *Admin) Skips(ctx context.Context) ([]Skipped, error) {
-	c, _, err := a.b.control(ctx)
+	c, err := a.said(ctx)
 	if err != nil {
-		if missing(err) {
-			return nil, a.b.absent()
-		}
-		return nil, fmt.Errorf("view %q: %w: %w", a.b.view, ErrUnavailable, err)
+		return nil, err
 	}
 	return c.Skips, nil
+}
+
+// said is what the view's updaters were told.
+func (a *Admin) said(ctx context.Context) (*control, error) {
+	c, _, err := a.b.control(ctx)
+	if missing(err) {
+		return nil, a.b.absent()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("view %q: %w: %w", a.b.view, ErrUnavailable, err)
+	}
+	return c, nil
 }
 
 func (a *Admin) pointer(ctx context.Context) (*pointer, uint64, error) {

@@ -56,6 +56,8 @@ type control struct {
 	// Skips are left out by every generation, so that a rebuilt view is as the one
 	// before.
 	Skips []Skipped `json:"skips,omitempty"`
+	// Rebuilds are the partial rebuilds that were asked for, with their outcome.
+	Rebuilds []rebuild `json:"rebuilds,omitempty"`
 }
 
 func (c *control) skips(sequence uint64, eventID string) bool {

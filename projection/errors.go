@@ -39,6 +39,8 @@ var (
 	// ErrGeneration is returned for a generation that does not exist, or is not in a
 	// state that allows what was asked for.
 	ErrGeneration = errors.New("the view's generation does not allow it")
+	// ErrPartial is matched by every [*PartialError].
+	ErrPartial = errors.New("an aggregate's keys cannot be rebuilt")
 	// ErrTooManyKeys is matched by every [*TooManyKeysError].
 	ErrTooManyKeys = errors.New("a commit changes more keys than one batch can hold")
 	// ErrIndex is returned by [Reader.Find] for an index that the view does not have.
@@ -140,6 +142,20 @@ func (e *FoldError) event() *FailedEvent {
 		Sequence: e.Sequence, EventID: e.EventID, Event: e.Event, Type: e.Type, ID: e.ID, Key: shorten(e.Key),
 	}
 }
+
+// PartialError is an aggregate whose keys [Admin.RebuildAggregate] did not rebuild.
+type PartialError struct {
+	View, Type, ID string
+	Reason         string
+}
+
+// Error names the aggregate and the reason.
+func (e *PartialError) Error() string {
+	return fmt.Sprintf("view %q: the keys of %s %q are not rebuilt: %s", e.View, e.Type, e.ID, e.Reason)
+}
+
+// Is matches [ErrPartial].
+func (e *PartialError) Is(target error) bool { return target == ErrPartial }
 
 // PanicError is a panic of user code.
 type PanicError struct {

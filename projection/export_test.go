@@ -1,7 +1,8 @@
 package projection
 
 // Steps lets a function be told of each step of an updater, before Run: "opened", "read",
-// "folded", "key", "each", "batch", "put" and "stored".
+// "folded", "key", "each", "batch", "put" and "stored", of partial rebuilds
+// "refolded" and "rebuilt", of switches "sealed".
 func Steps(u *Updater, step func(string)) { u.step = step }
 
 // SinkSteps is [Steps] for an updater of a sink: "opened", "read", "put", "applied" and

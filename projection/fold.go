@@ -108,6 +108,8 @@ type folder struct {
 	// came back.
 	told *control
 	left string
+	// only, when set, are the keys that are folded: see [refold].
+	only map[string]struct{}
 	dog  watchdog
 	step func(string)
 }
@@ -394,31 +396,48 @@ func (f *folder) seal() error {
 	if f.core.kind == kindLookup {
 		return nil
 	}
-	limit := int(f.b.nc.MaxPayload()) - 512
 	write := p.changed[:0]
 	for _, s := range p.changed {
-		if s.exists {
-			data, err := encodeValue(s)
-			if err != nil {
-				return err
-			}
-			s.out = data
+		if err := f.encode(s); err != nil {
+			return err
 		}
-		s.value = nil
 		same := s.exists == s.base.exists() && bytes.Equal(s.out, s.base.data)
 		if same {
 			s.seq = 0 // Nothing to write: the base stays.
 			continue
 		}
-		if err := f.core.index(s); err != nil {
+		if err := f.place(s); err != nil {
 			return err
-		}
-		if size := len(s.out) + indexBytes(s.index); limit > 0 && size > limit {
-			return &ValueError{Key: s.key, Cause: fmt.Errorf("is %d bytes, the server takes %d", size, limit)}
 		}
 		write = append(write, s)
 	}
 	p.changed = write
+	return nil
+}
+
+// encode makes what will be written of a slot out of its value.
+func (f *folder) encode(s *slot) error {
+	if s.exists {
+		data, err := encodeValue(s)
+		if err != nil {
+			return err
+		}
+		s.out = data
+	}
+	s.value = nil
+	return nil
+}
+
+// place finds out what a slot that will be written is found by, and whether the
+// server takes it.
+func (f *folder) place(s *slot) error {
+	if err := f.core.index(s); err != nil {
+		return err
+	}
+	limit := int(f.b.nc.MaxPayload()) - 512
+	if size := len(s.out) + indexBytes(s.index); limit > 0 && size > limit {
+		return &ValueError{Key: s.key, Cause: fmt.Errorf("is %d bytes, the server takes %d", size, limit)}
+	}
 	return nil
 }
 

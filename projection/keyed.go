@@ -84,6 +84,11 @@ func (f *folder) keys(r *route, rec *jetstream.Recorded, seq uint64) (keys []str
 // plan adds an event for a key. A slot whose base must be read is added to
 // unknown.
 func (f *folder) plan(key string, r *route, rec *jetstream.Recorded, seq uint64, unknown []*slot) []*slot {
+	if f.only != nil {
+		if _, ok := f.only[key]; !ok {
+			return unknown
+		}
+	}
 	s := f.page.slots[key]
 	if s == nil {
 		s = &slot{key: key}

@@ -20,6 +20,8 @@ type ownership struct {
 	rev      uint64
 	// fresh says that the generation was made just now: it holds no key.
 	fresh bool
+	// stopped says that the last owner could not go on.
+	stopped bool
 	// told is what people have said, at revision toldRev.
 	told    *control
 	toldRev uint64
@@ -157,6 +159,7 @@ func (u *Updater) take(ctx context.Context, o *ownership, me string, cp *checkpo
 	}
 	o.cp, o.rev = &next, got
 	o.fresh = cp.Epoch == 0
+	o.stopped = cp.State == StateStopped
 	return true, nil
 }
 

@@ -32,6 +32,8 @@ type Updater struct {
 
 	// step, when set, is told what was done just now: tests crash there.
 	step func(string)
+	// refolded is a partial rebuild that waits for its last step.
+	refolded *refold
 
 	running  atomic.Bool
 	position atomic.Uint64
@@ -319,9 +321,14 @@ func (u *Updater) own(ctx context.Context, o *ownership, hint *hints, bad *faili
 	fl := &flusher{
 		b: u.b, gen: o.gen, keyed: u.core.kind == kindKeyed, ttl: u.cfg.LeaseTTL, log: u.log,
 		cp: *o.cp, rev: o.rev, shared: new(atomic.Uint64), pos: &u.position, wrote: time.Now(), each: u.b.single.Load(),
+		step: u.done,
 	}
+	u.b.trouble = func(err error) { u.set(func(s *Status) { s.Err = err }) }
 	fl.shared.Store(o.rev)
-	err := u.session(ctx, o, fl, hint, bad)
+	err := u.rebuildKeys(ctx, o, fl, o.stopped || bad.tries > 0)
+	if err == nil {
+		err = u.session(ctx, o, fl, hint, bad)
+	}
 	cause := bad.judge(err, u.core.view, &u.cfg)
 	if ctx.Err() == nil && !isStop(cause) && !errors.Is(cause, errSwitched) && !errors.Is(cause, errControl) {
 		return cause
@@ -381,8 +388,7 @@ func (u *Updater) session(ctx context.Context, o *ownership, fl *flusher, hint *
 	if o.building {
 		fl.idle = func(ctx context.Context) error { return u.flip(ctx, o, fl, cur) }
 	}
-	cur.step, fo.step, fl.step = u.done, u.done, u.done
-	u.b.trouble = func(err error) { u.set(func(s *Status) { s.Err = err }) }
+	cur.step, fo.step = u.done, u.done
 	var wg sync.WaitGroup
 	start := func(run func() error) {
 		wg.Go(func() { cancel(run()) })
@@ -396,6 +402,9 @@ func (u *Updater) session(ctx context.Context, o *ownership, fl *flusher, hint *
 	start(func() error { return fo.dog.run(ctx, u.core.view, u.cfg.FoldTimeout) })
 	start(func() error { return fl.run(ctx, pages, done) })
 	start(func() error { return u.watchControl(ctx, o.toldRev, hint) })
+	if !o.building && o.told.waiting() != nil {
+		start(func() error { return u.prepare(ctx, o) })
+	}
 	wg.Wait()
 	if err := context.Cause(ctx); errors.Is(err, ErrFoldTimeout) {
 		return err // Its goroutine ends when the fold does: what it works on is its own.
