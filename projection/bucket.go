@@ -143,7 +143,11 @@ type snapshot struct {
 	// checkpoint is that of the generation asked for, revision its sequence.
 	checkpoint *checkpoint
 	revision   uint64
-	pointer    *pointer
+	// pointer is the view's, pointed its sequence.
+	pointer *pointer
+	pointed uint64
+	// floor is where the revision of what is served is remembered.
+	floor *atomic.Uint64
 	// upTo is the last sequence that the replica had.
 	upTo uint64
 }
@@ -172,6 +176,7 @@ func (b *bucket) read(ctx context.Context, gen int, subjects []string) (*snapsho
 		m := &page.Messages[i]
 		switch m.Subject {
 		case b.pointerSubject():
+			s.pointed = m.Sequence
 			s.pointer, err = decodePointer(m)
 		case cp:
 			s.revision = m.Sequence
@@ -195,6 +200,31 @@ func (b *bucket) leader(ctx context.Context, subject string) (*wire.Message, err
 		return nil, err
 	}
 	return &m, nil
+}
+
+// end is the revision of the last message that the bucket's leader has.
+func (b *bucket) end(ctx context.Context, gen int) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	end, err := wire.LeaderEnd(ctx, b.nc, b.stream)
+	if err != nil {
+		return 0, err
+	}
+	_, err = wire.LeaderAt(ctx, b.nc, b.stream, end)
+	if !errors.Is(err, wire.ErrNotFound) {
+		return end, err
+	}
+	// It was removed with a generation, or overwritten since. Nobody writes keys
+	// without a checkpoint after them.
+	var last uint64
+	for _, subject := range []string{b.pointerSubject(), b.checkpointSubject(gen)} {
+		m, err := wire.LeaderLast(ctx, b.nc, b.stream, subject)
+		if err != nil && !errors.Is(err, wire.ErrNotFound) {
+			return 0, err
+		}
+		last = max(last, m.Sequence)
+	}
+	return last, nil
 }
 
 // deleted tells whether a key's message says that the key is not there.

@@ -43,7 +43,7 @@ func TestOtherDefinition(t *testing.T) {
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		for c, err := range r.Watch(ctx, "") {
+		for c, err := range r.Watch(ctx, projection.WatchOptions{}) {
 			if err != nil {
 				return
 			}

@@ -3,6 +3,7 @@ package projection
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -73,16 +74,41 @@ type KeyError struct {
 func (e *KeyError) Error() string { return fmt.Sprintf("view key %q %s", shorten(e.Key), e.Reason) }
 
 // StaleError is a read that asked for a position which the view did not reach in
-// time.
+// time. A reader of a view does not know how far the store is: a position that the
+// store has yet to reach is not told from one that the view has yet to reach. See
+// jetstream.Store.CheckPosition.
 type StaleError struct {
 	View string
-	// Wanted is the position asked for, Position how far the view is.
+	// Wanted is the position asked for, Position how far the view is; zero when it
+	// could not be read.
 	Wanted, Position jetstream.Position
+	// Behind is how many of the store's commits lie between both, of all aggregate
+	// types.
+	Behind uint64
+	// Lag is how long ago the last commit was stored that the view holds: in time, it
+	// is behind by that at most. 0 when it holds none.
+	Lag time.Duration
+	// State is what the view's updater was doing, Cause why it has stopped.
+	State State
+	Cause string
 }
 
-// Error names the view and both positions.
+// Error names the view, both positions and how far they lie apart.
 func (e *StaleError) Error() string {
-	return fmt.Sprintf("view %q is at position %q, asked for was %q", e.View, e.Position, e.Wanted)
+	text := fmt.Sprintf("view %q is at position %q, asked for was %q", e.View, e.Position, e.Wanted)
+	if e.Behind > 0 {
+		text += fmt.Sprintf(": %d commits behind", e.Behind)
+		if e.Lag > 0 {
+			text += fmt.Sprintf(", the last one it holds is of %v ago", e.Lag.Round(time.Millisecond))
+		}
+	}
+	if e.State == StateStopped || e.State == StatePaused {
+		text += fmt.Sprintf("; it is %s", e.State)
+	}
+	if e.Cause != "" {
+		text += ": " + e.Cause
+	}
+	return text
 }
 
 // Is matches [ErrStale].

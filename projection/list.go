@@ -76,6 +76,9 @@ func (r *Reader[V]) page(ctx context.Context, o ListOptions, big *bool) (entries
 		if err := r.raise(ctx, gen); err != nil {
 			return nil, "", err
 		}
+		if after > r.floor.Load() {
+			return nil, "", ErrTokenExpired // The bucket was made anew.
+		}
 	}
 	if *big {
 		return r.bigPage(ctx, gen, after, o)
@@ -171,7 +174,7 @@ func (r *Reader[V]) bigPage(ctx context.Context, gen int, after uint64, o ListOp
 			return entries, "", nil
 		}
 		if len(entries) > 0 {
-			g := int(r.gen.Load())
+			g := r.number()
 			return entries, (&Entry[V]{Generation: g, Revision: end}).Token(), nil
 		}
 		after = end
@@ -185,7 +188,7 @@ func (r *Reader[V]) current(
 ) ([]Entry[V], uint64, error) {
 	g := gen
 	if g == 0 {
-		g = int(r.gen.Load())
+		g = r.number()
 	}
 	var subjects []string
 	var places []uint64
@@ -228,18 +231,24 @@ func (r *Reader[V]) current(
 	return entries, end, nil
 }
 
-// raise makes the reader refuse replicas that are behind the leader as it is now.
+// raise makes the reader refuse replicas that are behind the leader as it is now:
+// behind all that it has stored, not only behind the checkpoint, which is written
+// after the keys.
 func (r *Reader[V]) raise(ctx context.Context, gen int) error {
 	if gen == 0 {
-		gen = int(r.gen.Load())
+		gen = r.number()
 	}
-	m, err := r.b.leader(ctx, r.b.checkpointSubject(gen))
+	at := r.floor.now.Load()
+	_, err := r.b.leader(ctx, r.b.checkpointSubject(gen))
 	if errors.Is(err, wire.ErrNotFound) {
 		return ErrTokenExpired
 	}
-	if err != nil {
-		return fmt.Errorf("view %q: %w: %w", r.b.view, ErrUnavailable, err)
+	if err == nil {
+		var end uint64
+		if end, err = r.b.end(ctx, gen); err == nil {
+			r.served(&snapshot{floor: at, revision: end}, nil)
+			return nil
+		}
 	}
-	r.served(&snapshot{revision: m.Sequence}, nil)
-	return nil
+	return fmt.Errorf("view %q: %w: %w", r.b.view, ErrUnavailable, err)
 }

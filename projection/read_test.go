@@ -62,9 +62,31 @@ func TestStale(t *testing.T) {
 	defer cancel()
 	var stale *projection.StaleError
 	if _, err := r.Get(ctx, "a1", projection.AtLeast(later)); !errors.As(err, &stale) || !errors.Is(err, projection.ErrStale) ||
-		stale.Wanted != later || stale.Position != pos {
-		t.Errorf("Get: %v", err)
+		stale.Wanted != later || stale.Position != pos || stale.Behind != 1 || stale.Lag <= 0 || stale.State != projection.StateFree {
+		t.Errorf("Get: %+v", err)
 	}
+	// A position that the store has yet to reach is not told from one that the view has.
+	head, _ := f.store.Sequence(later)
+	ctx2, cancel2 := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel2()
+	if _, err := r.Position(ctx2, projection.AtLeast(f.store.Position(head+1000))); !errors.As(err, &stale) || stale.Behind != 1001 {
+		t.Errorf("Position: %+v", err)
+	}
+	// Why it is behind.
+	bad, _ := waiting()
+	start(t, f.store, projection.NewKeyed("accounts2",
+		projection.OnRow(accountEvents, func(*projection.Row[account], opened, jetstream.Meta) error { return errors.New("cannot be") })), bad)
+	r2 := reader[account](t, f, "accounts2")
+	natstest.Eventually(t, "the view stops", func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		_, err := r2.Get(ctx, "a1", projection.AtLeast(later))
+		if !errors.As(err, &stale) || stale.State != projection.StateStopped || !strings.Contains(stale.Cause, "cannot be") ||
+			!strings.Contains(err.Error(), "stopped: ") {
+			return err
+		}
+		return nil
+	})
 	foreign, err := jetstream.ParsePosition("elsewhere-7")
 	if err != nil {
 		t.Fatal(err)
@@ -217,7 +239,7 @@ func TestWatch(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), natstest.Patience)
 	defer cancel()
 	var got []string
-	for c, err := range r.Watch(ctx, "a") {
+	for c, err := range r.Watch(ctx, projection.WatchOptions{Prefix: "a"}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -242,7 +264,7 @@ func TestWatch(t *testing.T) {
 	// It ends with its context.
 	ended, stop := context.WithCancel(t.Context())
 	stop()
-	for _, err := range r.Watch(ended, "") {
+	for _, err := range r.Watch(ended, projection.WatchOptions{}) {
 		if err != nil && !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/rossby-go/rossby/internal/codec"
 	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -23,12 +22,16 @@ import (
 // Every answer is a snapshot of one replica, and no answer is older than one
 // that the reader has given before.
 type Reader[V any] struct {
-	b   *bucket
-	cfg ReaderConfig
-	// gen is the generation that was used last, floor the highest revision served.
-	gen   atomic.Int64
-	floor atomic.Uint64
+	b     *bucket
+	cfg   ReaderConfig
 	store string
+	// use is the generation that was used last, floor the highest revision served,
+	// top the highest position. Since the bucket was made anew, reads must reach
+	// least.
+	use   atomic.Pointer[generation]
+	floor floor
+	top   atomic.Uint64
+	least atomic.Uint64
 }
 
 // Entry is a key of a view.
@@ -54,7 +57,8 @@ type Entry[V any] struct {
 
 // ETag changes with the value, and when the view is rebuilt.
 func (e *Entry[V]) ETag() string {
-	return `"` + strconv.Itoa(e.Generation) + "-" + strconv.FormatUint(e.Revision, 36) + `"`
+	return `"` + strconv.Itoa(e.Generation) + "-" + strconv.FormatUint(e.Revision, 36) +
+		"-" + strconv.FormatUint(e.Sequence, 36) + `"`
 }
 
 // Token is where a list goes on after this entry: see [ListOptions] and
@@ -102,6 +106,7 @@ func NewReader[V any](ctx context.Context, nc *nats.Conn, store, view string, cf
 		return nil, err
 	}
 	r := &Reader[V]{b: newBucket(nc, store, view), cfg: cfg.withDefaults()}
+	r.floor.renew()
 	ctx, cancel := context.WithTimeout(ctx, max(r.cfg.OpenWait, attemptTimeout))
 	defer cancel()
 	began := time.Now()
@@ -114,7 +119,7 @@ func NewReader[V any](ctx context.Context, nc *nats.Conn, store, view string, cf
 			if g == nil {
 				return nil, r.lacks(snap.pointer)
 			}
-			r.gen.Store(int64(g.Number))
+			r.use.Store(g)
 			return r, nil
 		case err == nil || missing(err):
 			err = r.b.absent()
@@ -162,6 +167,9 @@ func (r *Reader[V]) Get(ctx context.Context, key string, opts ...ReadOption) (En
 	m := snap.messages[r.b.keyPrefix(gen)+stored]
 	e, err := r.entry(key, gen, snap, m)
 	r.served(snap, m)
+	if errors.Is(err, ErrNotFound) {
+		e = Entry[V]{Key: key, Generation: gen, Position: e.Position}
+	}
 	return e, err
 }
 
@@ -188,6 +196,11 @@ func (r *Reader[V]) GetMany(ctx context.Context, keys []string, opts ...ReadOpti
 		}
 		return subjects
 	})
+	if errors.Is(err, wire.ErrTooMany) {
+		return nil, &jetstream.InvalidError{
+			Field: "keys", Value: strconv.Itoa(len(keys)), Reason: "have more bytes than one answer can hold",
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -223,84 +236,4 @@ func readOpts(opts []ReadOption) readOptions {
 		opt(&o)
 	}
 	return o
-}
-
-// snapshot reads subjects of the generation in use, with checkpoint and pointer,
-// until they are as new as asked for and not older than what was served.
-func (r *Reader[V]) snapshot(
-	ctx context.Context, o readOptions, subjects func(gen int) []string,
-) (int, *snapshot, error) {
-	var want uint64
-	if !o.atLeast.IsZero() {
-		store, seq := splitPosition(o.atLeast)
-		if store != r.store {
-			return 0, nil, &jetstream.ForeignPositionError{Position: o.atLeast, Store: r.b.store}
-		}
-		want = seq
-	}
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, r.cfg.Wait)
-		defer cancel()
-	}
-	var at uint64
-	for wait := newBackoff(500*time.Microsecond, 20*time.Millisecond); ; {
-		gen := int(r.gen.Load())
-		snap, err := r.b.read(ctx, gen, subjects(gen))
-		switch {
-		case errors.Is(err, wire.ErrTooMany), errors.Is(err, ErrBucket):
-			return gen, nil, err
-		case err == nil && snap.pointer != nil && snap.upTo >= r.floor.Load():
-			g := snap.pointer.pick(r.cfg.Version)
-			if g == nil {
-				return gen, nil, r.lacks(snap.pointer)
-			}
-			if g.Number != gen {
-				r.gen.CompareAndSwap(int64(gen), int64(g.Number))
-				continue
-			}
-			if snap.checkpoint == nil {
-				break
-			}
-			if snap.checkpoint.Position >= want {
-				return gen, snap, nil
-			}
-			at = max(at, snap.checkpoint.Position)
-		}
-		if stop := errors.Join(wait.next(ctx), closedError(r.b.nc)); stop != nil {
-			if want > 0 && at > 0 || want > 0 && err == nil {
-				return 0, nil, &StaleError{View: r.b.view, Wanted: o.atLeast, Position: makePosition(r.store, at)}
-			}
-			if missing(err) {
-				err = fmt.Errorf("%w: bucket %s is gone", ErrViewNotFound, r.b.name)
-			}
-			return 0, nil, fmt.Errorf("view %q: %w: %w", r.b.view, ErrUnavailable, errors.Join(err, stop))
-		}
-	}
-}
-
-// served remembers how new an answer was, so that no later one is older.
-func (r *Reader[V]) served(snap *snapshot, m *wire.Message) {
-	rev := snap.revision
-	if m != nil {
-		rev = max(rev, m.Sequence)
-	}
-	for {
-		old := r.floor.Load()
-		if rev <= old || r.floor.CompareAndSwap(old, rev) {
-			return
-		}
-	}
-}
-
-func (r *Reader[V]) entry(key string, gen int, snap *snapshot, m *wire.Message) (Entry[V], error) {
-	e := Entry[V]{Key: key, Generation: gen, Position: makePosition(r.store, snap.checkpoint.Position)}
-	if m == nil || deleted(m) {
-		return e, fmt.Errorf("view %q, key %q: %w", r.b.view, shorten(key), ErrNotFound)
-	}
-	e.Revision, e.Sequence, e.Time = m.Sequence, reflects(m), m.Time.UTC()
-	if err := codec.JSON.Decode(m.Data, &e.Value); err != nil {
-		return e, fmt.Errorf("view %q, %w", r.b.view, &ValueError{Key: key, Cause: err})
-	}
-	return e, nil
 }

@@ -93,7 +93,7 @@ func (b *bucket) filters(gen int, prefix string) []string {
 func (b *bucket) page(ctx context.Context, after uint64) (wire.Page, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	page, err := wire.Batch(ctx, b.nc, b.stream, b.prefix+">", after+1, scanKeys, scanBytes)
+	page, err := wire.Batch(ctx, b.nc, b.stream, wire.Everything, after+1, scanKeys, scanBytes)
 	slices.SortFunc(page.Messages, func(x, y wire.Message) int {
 		if x.Sequence < y.Sequence {
 			return -1

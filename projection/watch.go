@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"strings"
-	"time"
-
-	"github.com/nats-io/nats.go"
 
 	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
@@ -21,7 +18,8 @@ type ChangeKind uint8
 const (
 	// Put is a key's value: a new one, or one that was there when the watch began.
 	Put ChangeKind = iota + 1
-	// Delete is a key that the view no longer holds. The entry has no value.
+	// Delete is a key that the view no longer holds, before Ready also one that was not
+	// yielded. The entry has no value.
 	Delete
 	// Ready comes once what was there when the watch began has been yielded, and
 	// again after a Reset.
@@ -48,161 +46,111 @@ func (k ChangeKind) String() string {
 
 // Change is one step of a [Reader.Watch].
 type Change[V any] struct {
-	Kind  ChangeKind
+	Kind ChangeKind
+	// Entry is the key's. Its position is one that the view had reached when the
+	// value was read; it is zero when that is not known, as before a Ready. Ready has
+	// position and generation, too.
 	Entry Entry[V]
 }
 
-// watchPoll is how often a watch looks even when nothing calls it.
-const watchPoll = 500 * time.Millisecond
+// Token is where a watch goes on after this change: see [WatchOptions].
+func (c *Change[V]) Token() string { return c.Entry.Token() }
 
-// Watch yields what the view holds under a prefix, then Ready, then every change,
-// until ctx ends or the loop is left. Values that follow each other faster than
-// they are taken are left out but for the last. A fault of the network is waited
-// out; an error ends the watch.
+// WatchOptions says what is watched. The zero value watches the whole view.
+type WatchOptions struct {
+	// Key is the only key to watch, Prefix what the keys begin with. At most one of
+	// them may be set.
+	Key, Prefix string
+	// After is the [Change.Token] to go on after, also in another process: deletions
+	// that came since are yielded before Ready, too. When the view was rebuilt since,
+	// the watch begins with Reset.
+	After string
+}
+
+func (o *WatchOptions) validate() error {
+	if o.Key == "" {
+		return nil
+	}
+	if o.Prefix != "" {
+		return &jetstream.InvalidError{Field: "Prefix", Value: o.Prefix, Reason: "is set, and Key is, too"}
+	}
+	_, err := encodeKey(o.Key)
+	return err
+}
+
+// Watch yields what the view holds, then Ready, then every change, until ctx ends or
+// the loop is left. Changes come in the order in which they were written, and none
+// comes twice, whatever the network, the servers and rebuilds do meanwhile. Values
+// that follow each other faster than they are taken are left out but for the last,
+// so a slow caller costs nothing but time. A fault of the network is waited out; an
+// error ends the watch: a value that V cannot hold, or one of those of [Reader.Get]
+// that waiting does not mend.
 //
 // It needs no consumer: writes to the checkpoint wake it, and it reads what has
-// changed since.
-func (r *Reader[V]) Watch(ctx context.Context, prefix string) iter.Seq2[Change[V], error] {
+// changed since. A watch of one key reads that key only; any other reads all that
+// has changed in the view, and leaves out what it was not asked for.
+func (r *Reader[V]) Watch(ctx context.Context, o WatchOptions) iter.Seq2[Change[V], error] {
 	return func(yield func(Change[V], error) bool) {
-		wake := make(chan struct{}, 1)
-		sub, err := r.b.nc.Subscribe(r.b.prefix+"_rossby.>", func(*nats.Msg) {
-			select {
-			case wake <- struct{}{}:
-			default:
-			}
-		})
-		if err != nil {
-			yield(Change[V]{}, fmt.Errorf("watch of view %q: %w", r.b.view, err))
-			return
+		w := &watch[V]{r: r, prefix: o.Prefix, yield: yield}
+		f := &follow[V]{r: r, key: o.Key, to: w}
+		w.told = &f.told
+		gen, after, err := parseToken(o.After)
+		if err = errors.Join(o.validate(), err); err == nil {
+			f.gen, f.after, w.resumed = gen, after, o.After != ""
+			err = f.run(ctx)
 		}
-		defer func() { _ = sub.Unsubscribe() }()
-		w := watch[V]{r: r, prefix: prefix, yield: yield}
-		poll := watchPoll
-		for {
-			more, err := w.step(ctx)
-			if w.done {
-				return
-			}
-			if final := errors.Join(err, context.Cause(ctx), closedError(r.b.nc)); final != nil {
-				yield(Change[V]{}, fmt.Errorf("watch of view %q: %w", r.b.view, final))
-				return
-			}
-			if more {
-				continue
-			}
-			t := time.NewTimer(poll)
-			select {
-			case <-ctx.Done():
-			case <-wake:
-				// The write is seen before it is stored: look again soon, then less often.
-				poll = time.Millisecond
-			case <-t.C:
-				poll = min(2*poll, watchPoll)
-			}
-			t.Stop()
+		if err != nil && !errors.Is(err, errLeft) {
+			yield(Change[V]{}, fmt.Errorf("watch of view %q: %w", r.b.view, err))
 		}
 	}
 }
 
-// watch is the state of one Watch.
+// errLeft ends a watch whose loop was left.
+var errLeft = errors.New("left")
+
+// watch makes changes of what it is told.
 type watch[V any] struct {
 	r      *Reader[V]
 	prefix string
 	yield  func(Change[V], error) bool
-	done   bool
-
-	gen   int
-	after uint64
-	ready bool
-	cp    *snapshot
+	// ready says that Ready was yielded, resumed that it goes on after a token.
+	ready, resumed bool
+	// told says that a key may have been yielded before.
+	told *bool
 }
 
-// step yields what has changed; more says that there is more to read now.
-func (w *watch[V]) step(ctx context.Context) (more bool, err error) {
-	gen, snap, err := w.r.snapshot(ctx, readOptions{}, func(int) []string { return nil })
-	switch {
-	case errors.Is(err, ErrUnavailable):
-		rest(ctx)
-		return true, nil
-	case err != nil:
-		return false, err
-	case w.gen != 0 && gen != w.gen:
-		w.after, w.ready = 0, false
-		if w.emit(Change[V]{Kind: Reset}); w.done {
-			return false, nil
-		}
+func (w *watch[V]) emit(kind ChangeKind, e Entry[V]) error {
+	if !w.yield(Change[V]{Kind: kind, Entry: e}, nil) {
+		return errLeft
 	}
-	w.gen, w.cp = gen, snap
-	if !w.ready {
-		// What was there before is complete once a replica as new as the leader
-		// shows the end.
-		if err := w.r.raise(ctx, gen); err != nil && !errors.Is(err, ErrTokenExpired) {
-			rest(ctx)
-			return true, nil
-		}
-	}
-	floor := w.r.floor.Load()
-	page, err := w.r.b.page(ctx, w.after)
-	if err != nil {
-		rest(ctx)
-		return true, nil //nolint:nilerr // looked at again at once
-	}
-	for i := range page.Messages {
-		if err := w.message(&page.Messages[i]); err != nil || w.done {
-			return false, err
-		}
-	}
-	if page.Pending > 0 {
-		return true, nil
-	}
-	if w.after < floor {
-		rest(ctx)
-		return true, nil
-	}
-	if !w.ready {
-		w.ready = true
-		w.emit(Change[V]{Kind: Ready})
-	}
-	return false, nil
+	return nil
 }
 
-// rest waits a little before the next attempt.
-func rest(ctx context.Context) { _ = sleep(ctx, 5*time.Millisecond) }
-
-func (w *watch[V]) position() jetstream.Position {
-	if w.cp == nil {
-		return jetstream.Position{}
-	}
-	return makePosition(w.r.store, w.cp.checkpoint.Position)
+func (w *watch[V]) reset(gen int) error {
+	w.ready, w.resumed = false, false
+	return w.emit(Reset, Entry[V]{Generation: gen})
 }
 
-func (w *watch[V]) emit(c Change[V]) {
-	if c.Kind == Ready || c.Kind == Reset {
-		c.Entry = Entry[V]{Generation: w.gen, Position: w.position()}
-	}
-	if !w.yield(c, nil) {
-		w.done = true
-	}
-}
-
-// message yields the change that a message of the bucket is.
-func (w *watch[V]) message(m *wire.Message) error {
-	w.after = m.Sequence
-	key, ok := keyOf(m.Subject, w.r.b.keyPrefix(w.gen))
-	if !ok || !strings.HasPrefix(key, w.prefix) {
+func (w *watch[V]) message(gen int, key string, at jetstream.Position, m *wire.Message) error {
+	if !strings.HasPrefix(key, w.prefix) {
 		return nil
 	}
-	e, err := w.r.entry(key, w.gen, w.cp, m)
+	e, err := w.r.entryAt(key, gen, at, m)
 	switch {
+	case errors.Is(err, ErrNotFound) && (w.ready || w.resumed || *w.told):
+		return w.emit(Delete, e)
 	case errors.Is(err, ErrNotFound):
-		e.Revision, e.Sequence, e.Time = m.Sequence, reflects(m), m.Time.UTC()
-		if w.ready {
-			w.emit(Change[V]{Kind: Delete, Entry: e})
-		}
 		return nil
 	case err != nil:
 		return err
 	}
-	w.emit(Change[V]{Kind: Put, Entry: e})
-	return nil
+	return w.emit(Put, e)
+}
+
+func (w *watch[V]) whole(gen int, at jetstream.Position, after uint64, _ *checkpoint) error {
+	if w.ready {
+		return nil
+	}
+	w.ready = true
+	return w.emit(Ready, Entry[V]{Generation: gen, Position: at, place: after})
 }

@@ -87,6 +87,31 @@ func LeaderSince(ctx context.Context, nc *nats.Conn, stream string, at time.Time
 	return leader(ctx, nc, stream, getRequest{StartTime: &at, NextBySubj: Everything})
 }
 
+// LeaderEnd returns the sequence of the last message that a stream's leader has
+// stored, whether or not it is still there. Returns an [*APIError].
+func LeaderEnd(ctx context.Context, nc *nats.Conn, stream string) (uint64, error) {
+	msg, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+stream, nil)
+	if err != nil {
+		return 0, err
+	}
+	var resp struct {
+		Error *APIError `json:"error"`
+		State *struct {
+			LastSeq uint64 `json:"last_seq"`
+		} `json:"state"`
+	}
+	if err := json.Unmarshal(msg.Data, &resp); err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	if resp.Error != nil {
+		return 0, resp.Error
+	}
+	if resp.State == nil {
+		return 0, fmt.Errorf("%w: neither state nor error", ErrProtocol)
+	}
+	return resp.State.LastSeq, nil
+}
+
 // getRequest is the body of MSG.GET and DIRECT.GET requests.
 type getRequest struct {
 	Seq        uint64     `json:"seq,omitempty"`

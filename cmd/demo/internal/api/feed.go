@@ -179,7 +179,7 @@ func (a *API) watchAccounts(ctx context.Context) {
 
 // watch follows a view until something is wrong.
 func watch[V any](ctx context.Context, reader *projection.Reader[V], each func(projection.Change[V])) error {
-	for c, err := range reader.Watch(ctx, "") {
+	for c, err := range reader.Watch(ctx, projection.WatchOptions{}) {
 		if err != nil {
 			return err
 		}
