@@ -13,7 +13,7 @@ import (
 	"github.com/rossby-go/rossby/jetstream"
 )
 
-// Defaults of [LocalConfig].
+// LocalBytesDefault is the default of [LocalConfig.MaxBytes].
 const LocalBytesDefault = 64 << 20
 
 // localOverhead is about what a key costs beside its bytes: map, entry, times.
