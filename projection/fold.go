@@ -84,9 +84,9 @@ type folder struct {
 	core    *core
 	cfg     *UpdaterConfig
 	log     *slog.Logger
-	store   *jetstream.Store
+	store   jetstream.Positions
 	decoder *jetstream.Decoder
-	b       *bucket
+	b       *bucket // nil in a rehearsal
 	gen     int
 	epoch   uint64
 	rev     *atomic.Uint64 // the checkpoint's revision as last acknowledged
@@ -390,6 +390,14 @@ func (f *folder) loadSome(ctx context.Context, slots []*slot) error {
 	}
 }
 
+// limit is the largest value that the server takes, 0 when that is not known.
+func (f *folder) limit() int {
+	if f.b == nil {
+		return 0
+	}
+	return max(int(f.b.nc.MaxPayload())-512, 0)
+}
+
 // seal encodes the page's values and keeps what has to be written.
 func (f *folder) seal() error {
 	p := f.page
@@ -434,7 +442,7 @@ func (f *folder) place(s *slot) error {
 	if err := f.core.index(s); err != nil {
 		return err
 	}
-	limit := int(f.b.nc.MaxPayload()) - 512
+	limit := f.limit()
 	if size := len(s.out) + indexBytes(s.index); limit > 0 && size > limit {
 		return &ValueError{Key: s.key, Cause: fmt.Errorf("is %d bytes, the server takes %d", size, limit)}
 	}

@@ -126,7 +126,7 @@ func (t *txState) set(key string, data []byte) {
 		t.fail(err)
 		return
 	}
-	if limit := int(t.f.b.nc.MaxPayload()) - 512; limit > 0 && len(data) > limit {
+	if limit := t.f.limit(); limit > 0 && len(data) > limit {
 		t.fail(&ValueError{Key: key, Cause: fmt.Errorf("is %d bytes, the server takes %d", len(data), limit)})
 		return
 	}
