@@ -11,6 +11,10 @@ help: ## Show this help
 test: ## Run all tests
 	go test ./...
 
+.PHONY: examples
+examples: ## Test the examples, which are modules of their own
+	.ci/run examples
+
 .PHONY: race
 race: ## Run all tests with the race detector
 	go test -race ./...
