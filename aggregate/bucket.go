@@ -223,17 +223,8 @@ func (s *states) fail(what string, err error, o *outage) {
 	s.mu.Unlock()
 	if !told && !s.store.Conn().IsClosed() {
 		s.logger.Warn("the bucket of states cannot be used: aggregates are replayed instead",
-			"bucket", s.bucket, "type", s.typ, "what", what, "error", errors.Join(err, deniedBy(s.store.Conn())))
+			"bucket", s.bucket, "type", s.typ, "what", what, "error", err)
 	}
-}
-
-// deniedBy is the server's last complaint when it was about a permission: it comes
-// beside requests, which time out.
-func deniedBy(nc *nats.Conn) error {
-	if err := nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) {
-		return err
-	}
-	return nil
 }
 
 // offer puts a state among those that wait to be written, in place of an older one
@@ -335,9 +326,12 @@ func (s *states) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = js.CreateKeyValue(ctx, natsjs.KeyValueConfig{
-		Bucket: s.bucket, Description: "Rossby: states of aggregates, a cache", History: 1,
-		Storage: natsjs.FileStorage, Replicas: s.store.Replicas(), Compression: true,
+	err = wire.Ensure(ctx, s.store.Conn(), s.stream(), func(ctx context.Context) error {
+		_, err := js.CreateKeyValue(ctx, natsjs.KeyValueConfig{
+			Bucket: s.bucket, Description: "Rossby: states of aggregates, a cache", History: 1,
+			Storage: natsjs.FileStorage, Replicas: s.store.Replicas(), Compression: true,
+		})
+		return err
 	})
 	if errors.Is(err, natsjs.ErrBucketExists) {
 		return nil

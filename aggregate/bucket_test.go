@@ -468,7 +468,7 @@ func TestBucketDenied(t *testing.T) {
 			}
 			writer := repo()
 			fill(t, writer, "l1", 0, 60, 1)
-			words := []string{"bucket of states", "ermissions"}
+			words := []string{"bucket of states", "ermission"}
 			if user == "read" {
 				bucket := bucketOf(t, admin)
 				bucket.follows(t, bucket.subject(typ, "l1"), 48)

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rossby-go/rossby/internal/protocol"
+	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -196,6 +197,11 @@ func (s *sending) send(ctx context.Context) (Result, error) {
 		pause := wait
 		busy, isBusy := errors.AsType[*BusyError](err)
 		switch {
+		case wire.Denied(err):
+			if s.open {
+				return Result{}, &jetstream.UnknownError{Type: s.name, ID: s.id, Cause: err}
+			}
+			return res, err
 		case errors.Is(err, jetstream.ErrUnknownOutcome):
 			s.open = true
 		case errors.Is(err, jetstream.ErrUnavailable), errors.Is(err, ErrContended):
@@ -267,7 +273,7 @@ func (s *sending) attempt(ctx context.Context) (Result, error) {
 	switch {
 	case err == nil:
 		return s.reply(s.id, resp)
-	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrHeadersNotSupported):
+	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrHeadersNotSupported), wire.DeniedSurely(err):
 		return Result{}, &jetstream.RefusedError{Type: s.name, ID: s.id, Cause: err}
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrReconnectBufExceeded),
 		errors.Is(err, nats.ErrInvalidConnection), errors.Is(err, nats.ErrConnectionDraining),
@@ -279,7 +285,7 @@ func (s *sending) attempt(ctx context.Context) (Result, error) {
 }
 
 func (s *sending) request(ctx context.Context, command string, header nats.Header) (*nats.Msg, error) {
-	return s.nc.RequestMsgWithContext(ctx, &nats.Msg{
+	return wire.Request(ctx, s.nc, &nats.Msg{
 		Subject: protocol.CommandSubject(s.store, s.name, command, s.id), Header: header, Data: s.command.Body,
 	})
 }

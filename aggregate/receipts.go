@@ -56,6 +56,9 @@ func (r *receipts) make(ctx context.Context, typ, id, commandID string, last uin
 		if err == nil {
 			return seq, nil
 		}
+		if wire.Denied(err) {
+			return 0, fmt.Errorf("%w: receipt of command %q: %w", jetstream.ErrUnavailable, commandID, err)
+		}
 		t := time.NewTimer(wait/2 + rand.N(wait/2))
 		select {
 		case <-t.C:
@@ -110,10 +113,13 @@ func (r *receipts) ensure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = js.CreateStream(ctx, natsjs.StreamConfig{
-		Name: "KV_" + r.bucket, Subjects: []string{"$KV." + r.bucket + ".>"}, Description: "Rossby: command ids seen",
-		MaxMsgsPerSubject: 1, Discard: natsjs.DiscardNew, AllowMsgTTL: true, AllowDirect: true, AllowRollup: true,
-		DenyDelete: true, Storage: natsjs.FileStorage, Replicas: r.store.Replicas(),
+	err = wire.Ensure(ctx, r.store.Conn(), "KV_"+r.bucket, func(ctx context.Context) error {
+		_, err := js.CreateStream(ctx, natsjs.StreamConfig{
+			Name: "KV_" + r.bucket, Subjects: []string{"$KV." + r.bucket + ".>"}, Description: "Rossby: command ids seen",
+			MaxMsgsPerSubject: 1, Discard: natsjs.DiscardNew, AllowMsgTTL: true, AllowDirect: true, AllowRollup: true,
+			DenyDelete: true, Storage: natsjs.FileStorage, Replicas: r.store.Replicas(),
+		})
+		return err
 	})
 	if err != nil && !errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {
 		return fmt.Errorf("%w: bucket %q: %w", jetstream.ErrUnavailable, r.bucket, err)

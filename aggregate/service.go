@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/rossby-go/rossby/internal/codec"
 	"github.com/rossby-go/rossby/internal/protocol"
+	"github.com/rossby-go/rossby/internal/wire"
 )
 
 // Defaults of [ServiceConfig].
@@ -108,10 +110,12 @@ func NewService[S any](repo *Repository[S], cfg ServiceConfig) (*Service, error)
 func (s *Service) Ready() <-chan struct{} { return s.ready }
 
 // Run serves until ctx ends, then answers what it has taken and returns nil. It
-// returns an error when the service could not be started.
+// returns an error when the service could not be started, or may not listen: a
+// [*jetstream.PermissionError].
 func (s *Service) Run(ctx context.Context) error {
 	store := s.core.store
 	name := store.Name() + "-" + s.core.typeName
+	denied := wire.Listening(store.Conn())
 	svc, err := micro.AddService(store.Conn(), micro.Config{
 		Name: name, Version: serviceVersion, QueueGroup: serviceQueueGroup,
 		Description:  fmt.Sprintf(serviceDescriptionTemplate, s.core.typeName, store.Name()),
@@ -137,6 +141,10 @@ func (s *Service) Run(ctx context.Context) error {
 	defer later.Wait()
 	// Once the server has seen the subscriptions, requests will arrive.
 	if err := s.flush(ctx); err == nil {
+		if err := denied(s.listensTo); err != nil {
+			pool.stop()
+			return errors.Join(fmt.Errorf("command service %q: %w", name, err), svc.Stop())
+		}
 		s.becomeReady()
 		s.cfg.Logger.InfoContext(ctx, "command service ready", "service", name, "commands", len(s.core.def.handlers))
 	} else if ctx.Err() == nil {
@@ -151,6 +159,11 @@ func (s *Service) Run(ctx context.Context) error {
 		s.cfg.Logger.WarnContext(base, "command service did not stop cleanly", "service", name, "error", err)
 	}
 	return nil
+}
+
+// listensTo tells whether a subject is one of the service's.
+func (s *Service) listensTo(subject string) bool {
+	return strings.HasPrefix(subject, s.core.store.Name()+".command."+s.core.typeName+".")
 }
 
 // readyLater waits until NATS is there.

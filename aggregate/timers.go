@@ -176,11 +176,14 @@ func makeTimerStream(ctx context.Context, store *jetstream.Store) error {
 	if err != nil {
 		return err
 	}
-	_, err = js.CreateStream(ctx, natsjs.StreamConfig{
-		Name: timerStream(store.Name()), Description: "Rossby timers",
-		Subjects: []string{timerSubject(store.Name(), timerSet) + ">", timerSubject(store.Name(), timerDue) + ">"},
-		Storage:  natsjs.FileStorage, Replicas: store.Replicas(), AllowMsgSchedules: true, AllowDirect: true,
-		AllowRollup: true, Discard: natsjs.DiscardOld,
+	err = wire.Ensure(ctx, store.Conn(), timerStream(store.Name()), func(ctx context.Context) error {
+		_, err := js.CreateStream(ctx, natsjs.StreamConfig{
+			Name: timerStream(store.Name()), Description: "Rossby timers",
+			Subjects: []string{timerSubject(store.Name(), timerSet) + ">", timerSubject(store.Name(), timerDue) + ">"},
+			Storage:  natsjs.FileStorage, Replicas: store.Replicas(), AllowMsgSchedules: true, AllowDirect: true,
+			AllowRollup: true, Discard: natsjs.DiscardOld,
+		})
+		return err
 	})
 	if err != nil && !errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {
 		return fmt.Errorf("timers of store %q: %w", store.Name(), err)

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rossby-go/rossby/internal/protocol"
+	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -87,7 +88,7 @@ func (d Delivery) Command(ctx context.Context, aggregateType, id, command string
 		trigger.Position, trigger.Time = "", d.origin.Time
 	}
 	set(protocol.HeaderTrigger, trigger.String())
-	resp, err := d.gateway.store.Conn().RequestMsgWithContext(ctx, msg)
+	resp, err := wire.Request(ctx, d.gateway.store.Conn(), msg)
 	if err != nil {
 		return fmt.Errorf("command %s: %w", msg.Subject, err)
 	}

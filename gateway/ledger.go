@@ -140,16 +140,23 @@ func (l *ledger) try(ctx context.Context, e dispatch.Event, d Delivery) error {
 	if err := l.ensure(ctx); err != nil {
 		return err
 	}
-	sent, err := l.send(e, d)
-	if err != nil {
+	subject := l.subject(e.EventID)
+	err := wire.Watched(ctx, l.store.Conn(), func(s string) bool { return s == subject }, func(ctx context.Context) error {
+		sent, err := l.send(e, d)
+		if err != nil {
+			return err
+		}
+		select {
+		case <-sent.Ok():
+			return nil
+		case err := <-sent.Err():
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	if err == nil || ctx.Err() != nil {
 		return err
-	}
-	select {
-	case <-sent.Ok():
-		return nil
-	case err = <-sent.Err():
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 	if errors.Is(err, natsjs.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders) {
 		l.mu.Lock()
@@ -190,17 +197,21 @@ func (l *ledger) ensure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err = js.Stream(ctx, "KV_"+l.bucket); errors.Is(err, natsjs.ErrStreamNotFound) {
-		_, err = js.CreateStream(ctx, natsjs.StreamConfig{
-			Name: "KV_" + l.bucket, Subjects: []string{"$KV." + l.bucket + ".>"},
-			Description: "Rossby: deliveries of gateways", MaxMsgsPerSubject: 1, Discard: natsjs.DiscardNew,
-			Storage: natsjs.FileStorage, Replicas: l.store.Replicas(), AllowRollup: true, DenyDelete: true,
-			AllowDirect: true, AllowMsgTTL: true,
-		})
-		if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {
-			err = nil
+	err = wire.API(ctx, l.store.Conn(), "KV_"+l.bucket, func(ctx context.Context) error {
+		_, err := js.Stream(ctx, "KV_"+l.bucket)
+		if errors.Is(err, natsjs.ErrStreamNotFound) {
+			_, err = js.CreateStream(ctx, natsjs.StreamConfig{
+				Name: "KV_" + l.bucket, Subjects: []string{"$KV." + l.bucket + ".>"},
+				Description: "Rossby: deliveries of gateways", MaxMsgsPerSubject: 1, Discard: natsjs.DiscardNew,
+				Storage: natsjs.FileStorage, Replicas: l.store.Replicas(), AllowRollup: true, DenyDelete: true,
+				AllowDirect: true, AllowMsgTTL: true,
+			})
+			if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {
+				err = nil
+			}
 		}
-	}
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("bucket %q: %w", l.bucket, err)
 	}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/rossby-go/rossby/internal/wire"
 )
 
 const (
@@ -152,7 +154,9 @@ func (c ConnectConfig) credentials() []string {
 // Afterwards the connection reconnects for ever, even when credentials were
 // refused for a while, and what happens to it is logged. While it is down a
 // publish fails at once (ReconnectBufSize is -1) instead of being sent at an
-// unknown time later. The caller closes it.
+// unknown time later. What the server does not permit ends what asked for it at
+// once, with a [*PermissionError]; on any other connection it is a timeout. The
+// caller closes it.
 //
 // Returns the errors of [ConnectConfig.Validate], or a [*ConnectError].
 func Connect(ctx context.Context, cfg ConnectConfig) (*nats.Conn, error) {
@@ -282,6 +286,7 @@ func (c ConnectConfig) options() (nats.Options, error) {
 			return merged, err
 		}
 	}
+	wire.WatchDenials(&merged)
 	return merged, nil
 }
 

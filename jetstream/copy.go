@@ -115,7 +115,8 @@ type CopyProgress struct {
 // a replicated stream never two of one aggregate.
 //
 // Returns a [*CopyError], a [*FormatError] for a message that is no commit, a
-// [*RefusedError] for one that the server will not store, [ErrUnavailable] when
+// [*RefusedError] for one that the server will not store, a [*PermissionError],
+// [ErrUnavailable] when
 // NATS did not answer for [Config.AppendTimeout] and ctx has no deadline, the
 // cause of ctx's end, and the errors of messages.
 func (s *Store) AppendCopies(
@@ -127,6 +128,21 @@ func (s *Store) AppendCopies(
 	if !token(from.StoreID) {
 		return CopyProgress{}, &InvalidError{Field: "StoreID", Value: from.StoreID, Reason: reasonToken}
 	}
+	var progress CopyProgress
+	mine := func(subject string) bool { return strings.HasPrefix(subject, s.prefix) }
+	err := wire.Watched(ctx, s.nc, mine, func(ctx context.Context) (err error) {
+		progress, err = s.appendCopies(ctx, from, messages)
+		return err
+	})
+	if denied, ok := errors.AsType[*PermissionError](err); ok {
+		return progress, fmt.Errorf("copy into store %q: %w", s.name, denied)
+	}
+	return progress, err
+}
+
+func (s *Store) appendCopies(
+	ctx context.Context, from CopySource, messages iter.Seq2[Message, error],
+) (CopyProgress, error) {
 	c, err := newCopier(ctx, s, from)
 	if err != nil {
 		return CopyProgress{}, err

@@ -47,6 +47,14 @@ func (s *Store) decide(ctx context.Context, p *pending, open bool) error {
 		if final := a.failed(p, err); final != nil {
 			return final
 		}
+		if wire.Denied(err) {
+			// Nobody gives the permission while we wait. An earlier attempt, or one of
+			// another commit on the subject, may have come before it was taken away.
+			if done, found := s.settled(ctx, p); done {
+				return found
+			}
+			return p.undecided(a.open, err)
+		}
 		// The first attempt has a bound of its own, and nearly always decides.
 		if !bounded {
 			var cancel context.CancelFunc
@@ -66,7 +74,7 @@ func (s *Store) decide(ctx context.Context, p *pending, open bool) error {
 			a.behind = 0
 		}
 		if stop := wait.next(ctx); stop != nil {
-			return p.undecided(a.open, errors.Join(stop, err, denied(s.nc, p.msgs)))
+			return p.undecided(a.open, errors.Join(stop, err))
 		}
 	}
 }
@@ -103,6 +111,8 @@ func (a *attempts) failed(p *pending, err error) error {
 	case number == codeStoreFailed && p.store.mayHaveReplicas():
 		// One replica failed to store what its peers may have stored.
 		a.open = true
+	case wire.Denied(err) && !wire.DeniedSurely(err):
+		a.open = true
 	case refusal(err):
 		if !a.open {
 			return &RefusedError{Type: p.main().Type, ID: p.main().ID, Cause: err}
@@ -134,22 +144,6 @@ func (p *pending) undecided(open bool, cause error) error {
 func (p *pending) conflict(i int, actual uint64) error {
 	c := p.commits[i]
 	return &ConflictError{Type: c.Type, ID: c.ID, Expected: c.PreviousSequence, Actual: actual}
-}
-
-// denied is the server's last complaint when it was about publishing to one of
-// the subjects. It arrives beside the attempts, so it explains a timeout and
-// proves nothing about any of them.
-func denied(nc *nats.Conn, msgs []*nats.Msg) error {
-	err := nc.LastError()
-	if !errors.Is(err, nats.ErrPermissionViolation) {
-		return nil
-	}
-	for _, m := range msgs {
-		if strings.Contains(err.Error(), strconv.Quote(m.Subject)) {
-			return err
-		}
-	}
-	return nil
 }
 
 // publish makes one attempt. With ask, each message of a transaction is answered.
@@ -307,7 +301,7 @@ func refusal(err error) bool {
 	if number := wire.Number(err); number != 0 {
 		return !transient(number)
 	}
-	return errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, nats.ErrBadSubject) ||
+	return wire.Denied(err) || errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, nats.ErrBadSubject) ||
 		errors.Is(err, nats.ErrHeadersNotSupported)
 }
 

@@ -3,6 +3,8 @@ package jetstream
 import (
 	"errors"
 	"fmt"
+
+	"github.com/rossby-go/rossby/internal/wire"
 )
 
 var (
@@ -119,10 +121,17 @@ func (e *UnknownError) Unwrap() error { return e.Cause }
 // Is matches [ErrUnknownOutcome].
 func (e *UnknownError) Is(target error) bool { return target == ErrUnknownOutcome }
 
-// RefusedError is a commit that the server will not store: too large, no space.
-// Nothing of it is stored. A missing permission is not among them: a NATS client
-// hears of it beside its requests, which time out, so that is an [*UnknownError]
-// whose text tells of the permission.
+// PermissionError is what the server does not let this client do: Op, "publish" or
+// "subscribe", and Subject say what. It wraps nats.ErrPermissionViolation. On a
+// connection from [Connect] it comes at once; on any other when the time is up, and
+// only if nothing else went wrong meanwhile. docs/security.md has the permissions
+// of each kind of module.
+type PermissionError = wire.PermissionError
+
+// RefusedError is a commit that the server will not store: too large, no space, a
+// [*PermissionError]. Nothing of it is stored. A NATS server says which subject it
+// denies and not which message, so a permission that is missing while several
+// commits of one aggregate are on their way is an [*UnknownError].
 type RefusedError struct {
 	Type, ID string
 	Cause    error

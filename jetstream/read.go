@@ -53,7 +53,7 @@ func retried[T any](ctx context.Context, s *Store, read func(context.Context) (T
 		v, err := read(attempt)
 		cancel()
 		if err == nil || errors.Is(err, wire.ErrNotFound) || errors.Is(err, wire.ErrTooMany) ||
-			errors.Is(err, nats.ErrConnectionClosed) {
+			errors.Is(err, nats.ErrConnectionClosed) || wire.Denied(err) {
 			return v, err
 		}
 		if number := wire.Number(err); number != 0 && !transient(number) {

@@ -78,7 +78,7 @@ func (g genesis) metadata() map[string]string {
 // come from [Connect]: appends need one that does not buffer while it is
 // disconnected.
 //
-// Returns [ErrNoJetStream], [ErrServerTooOld], an [*InvalidError], a
+// Returns [ErrNoJetStream], [ErrServerTooOld], an [*InvalidError], a [*PermissionError], a
 // [*DurabilityError], or a [*SettingsError] for each difference between the store
 // and cfg, or between the stream and what keeps commits safe.
 func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Store, error) {
@@ -150,14 +150,18 @@ func open(ctx context.Context, nc *nats.Conn, cfg Config, create bool) (*Store, 
 func findStream(ctx context.Context, js natsjs.JetStream, cfg Config, create bool) (*natsjs.StreamInfo, error) {
 	for i, wait := 0, newBackoff(); ; i++ {
 		attempt, cancel := openAttempt(ctx, cfg, i)
-		stream, err := js.Stream(attempt, cfg.Name)
-		if errors.Is(err, natsjs.ErrStreamNotFound) && create {
-			wanted := genesis{
-				Store: newStoreID(), Format: FormatVersion, Codec: cfg.Codec.String(),
-				Partitions: cmp.Or(cfg.Partitions, PartitionsDefault),
+		var stream natsjs.Stream
+		err := wire.API(attempt, js.Conn(), cfg.Name, func(attempt context.Context) (err error) {
+			stream, err = js.Stream(attempt, cfg.Name)
+			if errors.Is(err, natsjs.ErrStreamNotFound) && create {
+				wanted := genesis{
+					Store: newStoreID(), Format: FormatVersion, Codec: cfg.Codec.String(),
+					Partitions: cmp.Or(cfg.Partitions, PartitionsDefault),
+				}
+				stream, err = js.CreateStream(attempt, streamConfig(cfg, wanted))
 			}
-			stream, err = js.CreateStream(attempt, streamConfig(cfg, wanted))
-		}
+			return err
+		})
 		cancel()
 		api, refused := errors.AsType[*natsjs.APIError](err)
 		switch {
@@ -207,7 +211,11 @@ func checkServer(ctx context.Context, nc *nats.Conn) error {
 	if err != nil {
 		return err
 	}
-	if _, err := js.AccountInfo(ctx); err != nil {
+	err = wire.API(ctx, nc, "", func(ctx context.Context) error {
+		_, err := js.AccountInfo(ctx)
+		return err
+	})
+	if err != nil {
 		if errors.Is(err, natsjs.ErrJetStreamNotEnabled) || errors.Is(err, natsjs.ErrJetStreamNotEnabledForAccount) ||
 			errors.Is(err, nats.ErrNoResponders) {
 			return fmt.Errorf("%w at %s: start nats-server with -js, or enable JetStream for the account",
@@ -263,6 +271,8 @@ func readGenesis(
 				return genesis{}, &FormatError{Subject: m.Subject, Sequence: m.Sequence, Reason: "not a genesis", Cause: err}
 			}
 			return g, nil
+		case wire.Denied(err):
+			return genesis{}, err
 		case errors.Is(err, wire.ErrNotFound) && last > 0:
 			return genesis{}, &SettingsError{
 				Store: cfg.Name, Field: "first message", Want: "Rossby's genesis", Got: "something else", Advice: adviceForeign,
@@ -279,6 +289,9 @@ func readGenesis(
 			attempt, cancel := openAttempt(ctx, cfg, i)
 			_, err = wire.Publish(attempt, nc, msg)
 			cancel()
+			if wire.Denied(err) {
+				return genesis{}, err
+			}
 			if number := wire.Number(err); number != 0 && !wire.IsWrongLastSequence(err) && !transient(number) {
 				return genesis{}, err
 			}

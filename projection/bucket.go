@@ -98,13 +98,18 @@ func (b *bucket) ensure(ctx context.Context, replicas int, indexed bool) error {
 	if err != nil {
 		return err
 	}
-	stream, err := js.Stream(ctx, b.stream)
-	if errors.Is(err, natsjs.ErrStreamNotFound) {
-		stream, err = js.CreateStream(ctx, b.config(replicas, indexed))
-		if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {
-			stream, err = js.Stream(ctx, b.stream)
+	var stream natsjs.Stream
+	err = wire.API(ctx, b.nc, b.stream, func(ctx context.Context) error {
+		var err error
+		stream, err = js.Stream(ctx, b.stream)
+		if errors.Is(err, natsjs.ErrStreamNotFound) {
+			stream, err = js.CreateStream(ctx, b.config(replicas, indexed))
+			if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {
+				stream, err = js.Stream(ctx, b.stream)
+			}
 		}
-	}
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("bucket %q: %w", b.name, err)
 	}

@@ -222,7 +222,7 @@ func (c *cursor) remove(ctx context.Context) error {
 func (c *cursor) api(ctx context.Context, subject string, body []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	msg, err := c.nc.RequestWithContext(ctx, "$JS.API."+subject, body)
+	msg, err := wire.Ask(ctx, c.nc, "$JS.API."+subject, body)
 	if err != nil {
 		return fmt.Errorf("%s: %w", subject, err)
 	}

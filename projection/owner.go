@@ -97,6 +97,9 @@ func (u *Updater) acquire(ctx context.Context, me string, hint *hints) (*ownersh
 		if u.b.nc.IsClosed() {
 			return nil, closedError(u.b.nc)
 		}
+		if wire.Denied(err) {
+			return nil, err
+		}
 		if err := u.pause(ctx, u.cfg.LeaseTTL/8, hint); err != nil {
 			return nil, err
 		}
@@ -169,7 +172,7 @@ func (u *Updater) bind(ctx context.Context) (*ownership, error) {
 	for wait := newBackoff(10*time.Millisecond, 500*time.Millisecond); ; {
 		o, err := u.bindOnce(ctx)
 		if err == nil || errors.Is(err, ErrBucket) || errors.Is(err, ErrDefinition) ||
-			errors.Is(err, ErrStoreRestored) || errors.Is(err, ErrSuperseded) {
+			errors.Is(err, ErrStoreRestored) || errors.Is(err, ErrSuperseded) || wire.Denied(err) {
 			if errors.Is(err, ErrStoreRestored) {
 				err = &StoppedError{View: u.core.view, Cause: err}
 			}

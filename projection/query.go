@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
+	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -104,7 +106,7 @@ type QueryService struct {
 }
 
 // NewQueryService starts a service for the views of the readers. The caller stops
-// it.
+// it. Returns a [*jetstream.PermissionError] when the server does not let it listen.
 func NewQueryService(nc *nats.Conn, cfg QueryConfig, readers ...AnyReader) (*QueryService, error) {
 	if len(readers) == 0 {
 		return nil, errors.New("projection: a query service needs a reader")
@@ -116,6 +118,7 @@ func NewQueryService(nc *nats.Conn, cfg QueryConfig, readers ...AnyReader) (*Que
 	cfg.Timeout = cmp.Or(cfg.Timeout, QueryTimeoutDefault)
 	cfg.Name = cmp.Or(cfg.Name, readers[0].Store()+"-query")
 	cfg.Version = cmp.Or(cfg.Version, "1.0.0")
+	denied := wire.Listening(nc)
 	svc, err := micro.AddService(nc, micro.Config{
 		Name: cfg.Name, Version: cfg.Version, Description: "Rossby view queries",
 	})
@@ -139,7 +142,24 @@ func NewQueryService(nc *nats.Conn, cfg QueryConfig, readers ...AnyReader) (*Que
 			return nil, errors.Join(fmt.Errorf("query service %q, view %q: %w", cfg.Name, r.View(), err), q.Stop())
 		}
 	}
+	if err := q.mayListen(denied, readers); err != nil {
+		return nil, errors.Join(fmt.Errorf("query service %q: %w", cfg.Name, err), q.Stop())
+	}
 	return q, nil
+}
+
+// mayListen asks the server, unless it is away: the service begins without it.
+func (q *QueryService) mayListen(denied func(func(string) bool) error, readers []AnyReader) error {
+	ctx, cancel := context.WithTimeout(q.ctx, q.cfg.Timeout)
+	defer cancel()
+	if err := q.nc.FlushWithContext(ctx); err != nil {
+		return nil
+	}
+	return denied(func(subject string) bool {
+		return slices.ContainsFunc(readers, func(r AnyReader) bool {
+			return strings.HasPrefix(subject, querySubject(r.Store(), r.View())+".")
+		})
+	})
 }
 
 func querySubject(store, view string) string { return store + ".query." + view }

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rossby-go/rossby/internal/codec"
+	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -121,7 +122,7 @@ func (c *QueryClient[V]) request(
 		// The service answers "stale" before the caller stops listening.
 		req.Header.Set(HeaderTimeout, (time.Until(deadline) * 9 / 10).String())
 	}
-	msg, err := c.nc.RequestMsgWithContext(ctx, req)
+	msg, err := wire.Request(ctx, c.nc, req)
 	if err != nil {
 		return nil, fmt.Errorf("query of view %q: %w: %w", c.view, ErrUnavailable, err)
 	}

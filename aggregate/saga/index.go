@@ -91,9 +91,12 @@ func (x *index) ensure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = js.CreateKeyValue(ctx, natsjs.KeyValueConfig{
-		Bucket: x.bucket, Description: "Rossby: sagas in flight", History: 1,
-		Storage: natsjs.FileStorage, Replicas: x.store.Replicas(),
+	err = wire.Ensure(ctx, x.store.Conn(), x.stream(), func(ctx context.Context) error {
+		_, err := js.CreateKeyValue(ctx, natsjs.KeyValueConfig{
+			Bucket: x.bucket, Description: "Rossby: sagas in flight", History: 1,
+			Storage: natsjs.FileStorage, Replicas: x.store.Replicas(),
+		})
+		return err
 	})
 	if err != nil && !errors.Is(err, natsjs.ErrBucketExists) {
 		return err

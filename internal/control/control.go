@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -69,7 +70,7 @@ func Run(ctx context.Context, cfg Config) error {
 // listen serves the requests. Each instance listens, and only the owner answers: an
 // instance that a queue group chose could not pass a request on.
 func (s *server) listen(ctx context.Context) (micro.Service, error) { //nolint:ireturn // micro has interfaces only
-	store := s.cfg.Store.Name()
+	store, denied := s.cfg.Store.Name(), wire.Listening(s.cfg.Store.Conn())
 	svc, err := micro.AddService(s.cfg.Store.Conn(), micro.Config{
 		Name: store + "-follower-" + s.cfg.Name, Version: version, QueueGroupDisabled: true,
 		Description: fmt.Sprintf("Rossby administration of %s %q in store %q", s.cfg.Kind, s.cfg.Name, store),
@@ -88,6 +89,15 @@ func (s *server) listen(ctx context.Context) (micro.Service, error) { //nolint:i
 		if err != nil {
 			return nil, errors.Join(err, svc.Stop())
 		}
+	}
+	asked, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	if s.cfg.Store.Conn().FlushWithContext(asked) != nil {
+		return svc, nil // NATS is away: whether it may listen shows when it is back
+	}
+	prefix := followers.Subject(store, s.cfg.Name, "")
+	if err := denied(func(subject string) bool { return strings.HasPrefix(subject, prefix) }); err != nil {
+		return nil, errors.Join(err, svc.Stop())
 	}
 	return svc, nil
 }
@@ -325,16 +335,20 @@ func (s *server) ensure(ctx context.Context) error {
 		return err
 	}
 	name := s.cfg.Store.Name()
-	if _, err = js.Stream(ctx, followers.ActionStream(name)); errors.Is(err, natsjs.ErrStreamNotFound) {
-		_, err = js.CreateStream(ctx, natsjs.StreamConfig{
-			Name: followers.ActionStream(name), Subjects: []string{followers.ActionSubject(name, ">")},
-			Description: "Rossby: what people asked followers to do", MaxMsgs: actionsMax,
-			Storage: natsjs.FileStorage, Replicas: s.cfg.Store.Replicas(), AllowDirect: true,
-		})
-		if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {
-			err = nil
+	err = wire.API(ctx, s.cfg.Store.Conn(), followers.ActionStream(name), func(ctx context.Context) error {
+		_, err := js.Stream(ctx, followers.ActionStream(name))
+		if errors.Is(err, natsjs.ErrStreamNotFound) {
+			_, err = js.CreateStream(ctx, natsjs.StreamConfig{
+				Name: followers.ActionStream(name), Subjects: []string{followers.ActionSubject(name, ">")},
+				Description: "Rossby: what people asked followers to do", MaxMsgs: actionsMax,
+				Storage: natsjs.FileStorage, Replicas: s.cfg.Store.Replicas(), AllowDirect: true,
+			})
+			if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {
+				err = nil
+			}
 		}
-	}
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("stream %q: %w", followers.ActionStream(name), err)
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rossby-go/rossby/internal/wire"
 )
 
 // Follower is one instance of a follower. Create it with [New].
@@ -102,7 +104,11 @@ func instance() string {
 // streamInfo asks the stream's leader. It returns [ErrNoStream] when there is
 // none.
 func (f *Follower) streamInfo(ctx context.Context) (*jetstream.StreamInfo, error) {
-	s, err := f.js.Stream(ctx, f.cfg.Stream)
+	var s jetstream.Stream
+	err := f.api(ctx, f.cfg.Stream, func(ctx context.Context) (err error) {
+		s, err = f.js.Stream(ctx, f.cfg.Stream)
+		return err
+	})
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, fmt.Errorf("%w: %q", ErrNoStream, f.cfg.Stream)
 	}
@@ -112,9 +118,17 @@ func (f *Follower) streamInfo(ctx context.Context) (*jetstream.StreamInfo, error
 	return s.CachedInfo(), nil
 }
 
+// api does what asks JetStream about a stream.
+func (f *Follower) api(ctx context.Context, stream string, do func(context.Context) error) error {
+	return wire.API(ctx, f.cfg.Conn, stream, do)
+}
+
 // makeBucket makes the bucket unless it exists.
 func (f *Follower) makeBucket(ctx context.Context) error {
-	_, err := f.js.KeyValue(ctx, f.cfg.Bucket)
+	err := f.api(ctx, "KV_"+f.cfg.Bucket, func(ctx context.Context) error {
+		_, err := f.js.KeyValue(ctx, f.cfg.Bucket)
+		return err
+	})
 	if err == nil {
 		return nil
 	}
@@ -125,9 +139,12 @@ func (f *Follower) makeBucket(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket: f.cfg.Bucket, Description: "positions and leases of followers",
-		History: 1, Storage: jetstream.FileStorage, Replicas: info.Config.Replicas,
+	err = f.api(ctx, "KV_"+f.cfg.Bucket, func(ctx context.Context) error {
+		_, err := f.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
+			Bucket: f.cfg.Bucket, Description: "positions and leases of followers",
+			History: 1, Storage: jetstream.FileStorage, Replicas: info.Config.Replicas,
+		})
+		return err
 	})
 	if err != nil && !errors.Is(err, jetstream.ErrBucketExists) {
 		return fmt.Errorf("make bucket %q: %w", f.cfg.Bucket, err)

@@ -96,16 +96,19 @@ func (t *tenure) prepare(position uint64) (*jetstream.StreamInfo, error) {
 		return nil, fmt.Errorf("%w: %q is at %d, the last message of %q is %d: was the stream restored or made again?",
 			ErrBeyondHead, t.cfg.Name, position, t.cfg.Stream, info.State.LastSeq)
 	}
-	if _, err := t.f.js.CreateOrUpdateConsumer(ctx, t.cfg.Stream, jetstream.ConsumerConfig{
-		Durable: t.cfg.Name, FilterSubject: t.cfg.Filter,
-		DeliverPolicy: jetstream.DeliverAllPolicy, AckPolicy: jetstream.AckNonePolicy,
-	}); err != nil {
-		return nil, fmt.Errorf("make consumer: %w", err)
-	}
-	if _, err := t.f.js.ResetConsumerToSequence(ctx, t.cfg.Stream, t.cfg.Name, position+1); err != nil {
-		return nil, fmt.Errorf("reset consumer: %w", err)
-	}
-	return info, nil
+	err = t.f.api(ctx, t.cfg.Stream, func(ctx context.Context) error {
+		if _, err := t.f.js.CreateOrUpdateConsumer(ctx, t.cfg.Stream, jetstream.ConsumerConfig{
+			Durable: t.cfg.Name, FilterSubject: t.cfg.Filter,
+			DeliverPolicy: jetstream.DeliverAllPolicy, AckPolicy: jetstream.AckNonePolicy,
+		}); err != nil {
+			return fmt.Errorf("make consumer: %w", err)
+		}
+		if _, err := t.f.js.ResetConsumerToSequence(ctx, t.cfg.Stream, t.cfg.Name, position+1); err != nil {
+			return fmt.Errorf("reset consumer: %w", err)
+		}
+		return nil
+	})
+	return info, err
 }
 
 // moveTo moves the position over a tail that is not followed.

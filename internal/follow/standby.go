@@ -156,7 +156,10 @@ func (f *Follower) take(ctx context.Context, r record, rev uint64) (*taken, erro
 
 // first makes the record, if the follower never ran.
 func (f *Follower) first(ctx context.Context, me string, rev uint64) (*taken, error) {
-	_, err := f.js.Consumer(ctx, f.cfg.Stream, f.cfg.Name)
+	err := f.api(ctx, f.cfg.Stream, func(ctx context.Context) error {
+		_, err := f.js.Consumer(ctx, f.cfg.Stream, f.cfg.Name)
+		return err
+	})
 	switch {
 	case err == nil:
 		// The other instance may have made both since we read.

@@ -185,7 +185,11 @@ func ReadStatus(ctx context.Context, nc *nats.Conn, stream, bucket, name string)
 		return Status{}, fmt.Errorf("follow: %w", err)
 	}
 	stream = cmp.Or(r.Stream, stream)
-	st, err := js.Stream(ctx, stream)
+	var st jetstream.Stream
+	err = wire.API(ctx, nc, stream, func(ctx context.Context) (err error) {
+		st, err = js.Stream(ctx, stream)
+		return err
+	})
 	if err != nil {
 		return Status{}, fmt.Errorf("follow: ask for stream %q: %w", stream, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
 )
@@ -17,6 +18,31 @@ import (
 // On an unreplicated stream a message costs a fourth of what it costs in a batch,
 // which stores it twice.
 func PublishEach(
+	ctx context.Context, nc *nats.Conn, count, window int, message func(int) (*nats.Msg, error), acked func(int, Ack),
+) error {
+	var bucket atomic.Value // what all subjects begin with, once there is one
+	bucket.Store("")
+	ctx, told := watch(ctx, nc, &asked{match: func(subject string) bool {
+		begin, _ := bucket.Load().(string)
+		return begin != "" && strings.HasPrefix(subject, begin)
+	}})
+	return told(publishEach(ctx, nc, count, window, func(i int) (*nats.Msg, error) {
+		m, err := message(i)
+		if err == nil && i == 0 {
+			bucket.Store(firstTokens(m.Subject))
+		}
+		return m, err
+	}, acked))
+}
+
+// firstTokens are the first two, which name a bucket, or a store and what it holds.
+func firstTokens(subject string) string {
+	first, rest, _ := strings.Cut(subject, ".")
+	second, _, _ := strings.Cut(rest, ".")
+	return first + "." + second + "."
+}
+
+func publishEach(
 	ctx context.Context, nc *nats.Conn, count, window int, message func(int) (*nats.Msg, error), acked func(int, Ack),
 ) error {
 	inbox := nc.NewInbox()

@@ -24,7 +24,7 @@ type Message struct {
 // one request. On a replicated stream the answer may be old: see [LeaderLast].
 // Returns [ErrNotFound], or nats.ErrNoResponders when the stream does not exist.
 func DirectLast(ctx context.Context, nc *nats.Conn, stream, subject string) (Message, error) {
-	msg, err := nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+stream+"."+subject, nil)
+	msg, err := Ask(ctx, nc, "$JS.API.DIRECT.GET."+stream+"."+subject, nil)
 	if err != nil {
 		return Message{}, err
 	}
@@ -58,7 +58,7 @@ func directGet(ctx context.Context, nc *nats.Conn, stream string, req getRequest
 	if err != nil {
 		return Message{}, err
 	}
-	msg, err := nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+stream, body)
+	msg, err := Ask(ctx, nc, "$JS.API.DIRECT.GET."+stream, body)
 	if err != nil {
 		return Message{}, err
 	}
@@ -130,7 +130,7 @@ func leader(ctx context.Context, nc *nats.Conn, stream string, req getRequest) (
 	if err != nil {
 		return Message{}, err
 	}
-	msg, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, body)
+	msg, err := Ask(ctx, nc, "$JS.API.STREAM.MSG.GET."+stream, body)
 	if err != nil {
 		return Message{}, err
 	}
@@ -244,13 +244,20 @@ func pages(ctx context.Context, nc *nats.Conn, stream string, req getRequest) (P
 	if err != nil {
 		return Page{}, err
 	}
+	subject := "$JS.API.DIRECT.GET." + stream
+	ctx, told := watch(ctx, nc, &asked{subject: subject})
+	page, err := gather(ctx, nc, subject, body)
+	return page, told(err)
+}
+
+func gather(ctx context.Context, nc *nats.Conn, subject string, body []byte) (Page, error) {
 	inbox := nc.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)
 	if err != nil {
 		return Page{}, err
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+stream, inbox, body); err != nil {
+	if err := nc.PublishRequest(subject, inbox, body); err != nil {
 		return Page{}, err
 	}
 	var page Page

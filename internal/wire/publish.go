@@ -26,9 +26,10 @@ type Ack struct {
 
 // Publish stores one message and waits for the acknowledgement. An [*APIError]
 // means that the server refused it. nats.ErrNoResponders means that nobody took
-// it. Any other error leaves open whether it was or will be stored.
+// it. A [*PermissionError] means that it was not stored when [DeniedSurely]. Any
+// other error leaves open whether it was or will be stored.
 func Publish(ctx context.Context, nc *nats.Conn, msg *nats.Msg) (Ack, error) {
-	resp, err := nc.RequestMsgWithContext(ctx, msg)
+	resp, err := Request(ctx, nc, msg)
 	if err != nil {
 		return Ack{}, err
 	}
@@ -51,6 +52,12 @@ func PublishBatch(ctx context.Context, nc *nats.Conn, msgs []*nats.Msg) (Ack, er
 	if err := stamp(msgs); err != nil {
 		return Ack{}, err
 	}
+	ctx, told := watch(ctx, nc, &asked{msgs: msgs})
+	ack, err := publishBatch(ctx, nc, msgs)
+	return ack, told(err)
+}
+
+func publishBatch(ctx context.Context, nc *nats.Conn, msgs []*nats.Msg) (Ack, error) {
 	last := len(msgs) - 1
 	for i, m := range msgs[:last] {
 		if err := nc.PublishMsg(m); err != nil {
@@ -70,6 +77,12 @@ func PublishBatchAsking(ctx context.Context, nc *nats.Conn, msgs []*nats.Msg) (A
 	if err := stamp(msgs); err != nil {
 		return Ack{}, err
 	}
+	ctx, told := watch(ctx, nc, &asked{msgs: msgs})
+	ack, err := publishBatchAsking(ctx, nc, msgs)
+	return ack, told(err)
+}
+
+func publishBatchAsking(ctx context.Context, nc *nats.Conn, msgs []*nats.Msg) (Ack, error) {
 	inbox := nc.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)
 	if err != nil {

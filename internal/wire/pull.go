@@ -43,7 +43,7 @@ var ErrGap = errors.New("a message of the stream did not arrive")
 
 // OpenPuller begins at a sequence, with the messages whose subjects match. The
 // caller closes it. Returns an [*APIError], or nats.ErrNoResponders when the stream
-// does not exist; a missing permission is a context that ends.
+// does not exist, or a [*PermissionError].
 func OpenPuller(ctx context.Context, nc *nats.Conn, stream, filter string, from uint64) (*Puller, error) {
 	p := &Puller{
 		nc: nc, stream: stream, name: "rossby-scan-" + nuid.Next(), inbox: nc.NewInbox(), next: max(from, 1),
@@ -70,7 +70,7 @@ func OpenPuller(ctx context.Context, nc *nats.Conn, stream, filter string, from 
 	if err != nil {
 		return nil, err
 	}
-	answer, err := nc.RequestWithContext(ctx, create, body)
+	answer, err := Ask(ctx, nc, create, body)
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ func remove(ctx context.Context, nc *nats.Conn, subject string, request map[stri
 	if err != nil {
 		return err
 	}
-	msg, err := nc.RequestWithContext(ctx, subject, body)
+	msg, err := Ask(ctx, nc, subject, body)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"strconv"
 	"strings"
 	"time"
 
@@ -220,16 +219,13 @@ func (a *Admin) ask(ctx context.Context, name, do string, req Request, out any) 
 	var msg *nats.Msg
 	for range tries {
 		once, cancel := context.WithTimeout(ctx, within)
-		msg, err = a.store.Conn().RequestWithContext(once, Subject(a.store.Name(), name, do), body)
+		msg, err = wire.Ask(once, a.store.Conn(), Subject(a.store.Name(), name, do), body)
 		cancel()
 		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
 			break
 		}
 	}
 	if errors.Is(err, nats.ErrNoResponders) || (errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil) {
-		if denied := a.denied(Subject(a.store.Name(), name, do)); denied != nil {
-			return fmt.Errorf("follower %q: %s: %w", name, do, denied)
-		}
 		return a.unanswered(ctx, name)
 	}
 	if err != nil {
@@ -243,16 +239,6 @@ func (a *Admin) ask(ctx context.Context, name, do string, req Request, out any) 
 	}
 	if err := json.Unmarshal(msg.Data, out); err != nil {
 		return fmt.Errorf("follower %q: %s: answer: %w", name, do, err)
-	}
-	return nil
-}
-
-// denied is the server's complaint about the subject, which arrives beside the
-// request: without it, what is not permitted looks like nobody's answer.
-func (a *Admin) denied(subject string) error {
-	err := a.store.Conn().LastError()
-	if errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), strconv.Quote(subject)) {
-		return err
 	}
 	return nil
 }
