@@ -15,6 +15,8 @@ import (
 	"github.com/gofrs/flock"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"github.com/rossby-go/rossby/jetstream/roles"
 )
 
 // ReadyTimeoutDefault is how long [Start] waits for the server.
@@ -40,6 +42,13 @@ type Config struct {
 	Name string
 	// ReadyTimeout bounds the start. Defaults to [ReadyTimeoutDefault].
 	ReadyTimeout time.Duration
+	// Users are the only ones who may connect, over TLS, each with a certificate that
+	// is made at the start: see [Server.ConnectConfig]. They need Listen. Defaults to
+	// none, and then everybody may do everything.
+	Users []roles.User
+	// Credentials lets the users log in with JWTs instead of certificates. They have
+	// an account of their own: what was stored without is not theirs.
+	Credentials bool
 }
 
 // Validate reports every field that [Start] would refuse.
@@ -49,6 +58,14 @@ func (c Config) Validate() error {
 		if _, _, err := splitListen(c.Listen); err != nil {
 			errs = append(errs, fmt.Errorf("embedded: Listen %q: %w", c.Listen, err))
 		}
+	}
+	for _, u := range c.Users {
+		if err := u.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("embedded: Users: %w", err))
+		}
+	}
+	if len(c.Users) > 0 && c.Listen == "" {
+		errs = append(errs, errors.New("embedded: Users need Listen: they connect over TLS"))
 	}
 	if c.ReadyTimeout < 0 {
 		errs = append(errs, fmt.Errorf("embedded: ReadyTimeout %v: is negative", c.ReadyTimeout))
@@ -61,6 +78,7 @@ type Server struct {
 	srv       *server.Server
 	lock      *flock.Flock
 	temporary string
+	secured   *secured
 }
 
 // Start starts a server and waits until clients can connect. The caller stops
@@ -98,6 +116,12 @@ func Start(cfg Config) (*Server, error) {
 	if cfg.Listen != "" {
 		// Validate has parsed it already.
 		opts.Host, opts.Port, _ = splitListen(cfg.Listen)
+	}
+	if len(cfg.Users) > 0 {
+		var err error
+		if s.secured, err = secure(cfg, opts); err != nil {
+			return nil, errors.Join(fmt.Errorf("embedded: %w", err), s.clean())
+		}
 	}
 	srv, err := server.NewServer(opts)
 	if err != nil {
