@@ -279,6 +279,9 @@ func (p *pages) read(ctx context.Context, from uint64, leader bool) ([]Message, 
 		if err == nil || context.Cause(ctx) != nil {
 			return page, err
 		}
+		if wire.Denied(err) {
+			p.pulls = 0 // who may not make consumers reads page by page
+		}
 		p.close()
 	}
 	page, err := retried(ctx, p.Store, func(ctx context.Context) (wire.Page, error) {

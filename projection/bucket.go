@@ -116,7 +116,11 @@ func (b *bucket) ensure(ctx context.Context, replicas int, indexed bool) error {
 	live := stream.CachedInfo().Config
 	if indexed && !live.AllowMsgTTL {
 		live.AllowMsgTTL = true
-		if stream, err = js.UpdateStream(ctx, live); err != nil {
+		err = wire.API(ctx, b.nc, b.stream, func(ctx context.Context) error {
+			stream, err = js.UpdateStream(ctx, live)
+			return err
+		})
+		if err != nil {
 			return fmt.Errorf("%w: stream %s: indexes need allow_msg_ttl: %w", ErrBucket, b.stream, err)
 		}
 		live = stream.CachedInfo().Config

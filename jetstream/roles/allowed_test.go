@@ -125,7 +125,7 @@ func (w *world) modules(quiet *slog.Logger) {
 	fail(err)
 	w.Cleanup(func() { _ = queries.Stop() })
 	w.run("watch", func(ctx context.Context) error {
-		for _, err := range reader.Watch(ctx, "") {
+		for _, err := range reader.Watch(ctx, projection.WatchOptions{}) {
 			if err != nil && ctx.Err() == nil {
 				return err
 			}
@@ -259,6 +259,9 @@ func (w *world) admins() {
 	})
 	if err := admin.Remove(ctx, old); err != nil {
 		w.Error(err)
+	}
+	if done, err := admin.RebuildAggregate(ctx, "order", "o1", "x"); err != nil {
+		w.Errorf("rebuild of one aggregate: %+v, %v", done, err)
 	}
 	if s, err := admin.Status(ctx); err != nil || s.View != "orders" {
 		w.Errorf("%+v, %v", s, err)

@@ -65,7 +65,7 @@ func (w *world) subjects() {
 		"list": {
 			event, "bank.event._key.1.x", "$KV.bank_ledger.1.o1", "$JS.API.STREAM.DELETE.bank", "$JS.API.STREAM.UPDATE.bank",
 			"$JS.API.STREAM.PURGE.KV_bank_orders", "$JS.API.STREAM.DELETE.KV_bank_orders", "bank.command.order.mark.o1",
-			"$JS.API.CONSUMER.CREATE.bank.mailer", "$KV.bank__followers.mailer", "$JS.API.DIRECT.GET.bank",
+			"$JS.API.CONSUMER.CREATE.bank.mailer", "$KV.bank__followers.mailer", "$JS.API.DIRECT.GET.shop",
 		},
 		"list-admin": {event, "$KV.bank_orders.1.o1", "$JS.API.STREAM.DELETE.KV_bank_orders", "$JS.API.DIRECT.GET.bank"},
 		// A gateway sees its store, and reports to the types that it was given.

@@ -27,6 +27,7 @@ func ExampleUser_Permissions() {
 	// inbox prefix: _INBOX_accounts-query
 	// publish: $JS.API.DIRECT.GET.KV_bank_accounts
 	// publish: $JS.API.DIRECT.GET.KV_bank_accounts.>
+	// publish: $JS.API.STREAM.INFO.KV_bank_accounts
 	// publish: $JS.API.STREAM.MSG.GET.KV_bank_accounts
 	// subscribe: $KV.bank_accounts._rossby.>
 	// subscribe: $SRV.*

@@ -193,7 +193,8 @@ func (g *grants) followers(s, name string, admin bool) {
 // view reads a view.
 func (g *grants) view(s, view string) {
 	stream, keys := viewNames(s, view)
-	g.publish("$JS.API.STREAM.MSG.GET."+stream, "$JS.API.DIRECT.GET."+stream, "$JS.API.DIRECT.GET."+stream+".>")
+	g.publish("$JS.API.STREAM.INFO."+stream, "$JS.API.STREAM.MSG.GET."+stream, "$JS.API.DIRECT.GET."+stream,
+		"$JS.API.DIRECT.GET."+stream+".>")
 	g.subscribe(keys + "_rossby.>")
 }
 
@@ -205,12 +206,16 @@ func viewNames(s, view string) (stream, keys string) {
 func (g *grants) projection(s, view string, makes bool) {
 	stream, keys := viewNames(s, view)
 	g.attach(s)
+	g.history(s) // one aggregate's keys can be rebuilt alone
 	g.view(s, view)
 	for _, durable := range []string{view, view + "_build"} {
 		g.cursor(s, durable)
 		g.publish("$JS.API.CONSUMER.DELETE." + s + "." + durable)
 	}
 	g.bucket(stream, keys+">", makes)
+	if makes {
+		g.publish("$JS.API.STREAM.UPDATE." + stream) // a view that gets its first index
+	}
 	g.publish(s + ".hint." + view)
 	g.subscribe(s + ".hint." + view)
 }
@@ -219,7 +224,7 @@ func (g *grants) projection(s, view string, makes bool) {
 func (g *grants) projectionAdmin(s, view string) {
 	stream, keys := viewNames(s, view)
 	g.view(s, view)
-	g.publish("$JS.API.STREAM.INFO."+stream, "$JS.API.STREAM.PURGE."+stream, keys+"_rossby.>", s+".hint."+view,
+	g.publish("$JS.API.STREAM.PURGE."+stream, keys+"_rossby.>", s+".hint."+view,
 		"$JS.API.STREAM.INFO."+s, "$JS.API.STREAM.MSG.GET."+s)
 	for _, durable := range []string{view, view + "_build"} {
 		g.publish("$JS.API.CONSUMER.INFO." + s + "." + durable)

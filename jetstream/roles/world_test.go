@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -81,7 +82,7 @@ func list() *projection.Definition[row] {
 	return projection.NewKeyed("orders",
 		projection.On(orderEvents, func(r *row, e placed, _ jetstream.Meta) { r.Cents = e.Cents }),
 		projection.On(orderEvents, func(r *row, _ mailed, _ jetstream.Meta) { r.Mails++ }),
-	)
+	).Index("mails", func(r row) []string { return []string{strconv.Itoa(r.Mails)} })
 }
 
 // users are those of the world. Those of the modules make what is theirs.
