@@ -372,14 +372,24 @@ func TestIndexUnderKills(t *testing.T) {
 		for kind, def := range map[string]*projection.Definition[account]{"Keyed": indexed(), "Lookup": lookupAccounts()} {
 			t.Run(fmt.Sprintf("R%d%s", replicas, kind), func(t *testing.T) {
 				t.Parallel()
-				indexUnderKills(t, fixtureAt(t, strings.Join(urls, ","), replicas), cluster, def)
+				f := fixtureAt(t, strings.Join(urls, ","), replicas)
+				m := underKills(t, f, cluster, def, func() func() {
+					r := reader[account](t, f, "accounts")
+					return func() { agrees(t, r) }
+				})
+				f.checkIndexes(t, m)
 			})
 		}
 	}
 }
 
-func indexUnderKills(t *testing.T, f *fixture, cluster *natstest.Cluster, def *projection.Definition[account]) {
+// underKills feeds a store while updaters of a view lose their connection at random
+// moments and somebody looks all the time. In the end an updater runs.
+func underKills(
+	t *testing.T, f *fixture, cluster *natstest.Cluster, def projection.AnyDefinition, look func() func(),
+) model {
 	t.Helper()
+	view := viewOf(def)
 	m := model{}
 	var looks atomic.Int64
 	fed, end, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
@@ -388,19 +398,19 @@ func indexUnderKills(t *testing.T, f *fixture, cluster *natstest.Cluster, def *p
 		for i := range 8 {
 			f.feed(m, 60, 40)
 			if cluster != nil && i%3 == 1 {
-				cluster.StepDown(t, "KV_"+f.store.Name()+"_accounts")
+				cluster.StepDown(t, "KV_"+f.store.Name()+"_"+view)
 			}
 		}
 	}()
 	go func() {
 		defer close(ended)
-		r := reader[account](t, f, "accounts")
+		look := look()
 		for ; ; looks.Add(1) {
 			select {
 			case <-end:
 				return
 			default:
-				agrees(t, r)
+				look()
 			}
 		}
 	}()
@@ -437,7 +447,13 @@ func indexUnderKills(t *testing.T, f *fixture, cluster *natstest.Cluster, def *p
 	}
 	_, store := f.attach()
 	start(t, store, def, quiet())
-	f.checkIndexes(t, m)
+	return m
+}
+
+// viewOf is the name of a definition's view.
+func viewOf(def projection.AnyDefinition) string {
+	named, _ := def.(interface{ View() string })
+	return named.View()
 }
 
 // agrees looks at a whole index: it is one snapshot, and each value has exactly

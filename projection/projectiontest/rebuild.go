@@ -14,7 +14,7 @@ import (
 
 // Patience bounds [Rebuild]. It is for views that would never be there, not for
 // those that are slow.
-const Patience = 30 * time.Second
+const Patience = time.Minute
 
 // tick is how often it looks.
 const tick = 10 * time.Millisecond
