@@ -151,3 +151,75 @@ func BenchmarkVisible(b *testing.B) {
 		get(b, r, "a0", projection.AtLeast(pos))
 	}
 }
+
+// BenchmarkFind measures searches of an index, of few and of many matches, beside
+// a list of as many values, which needs no index. The size is set by
+// ROSSBY_BENCH_KEYS.
+func BenchmarkFind(b *testing.B) {
+	keys := 5_000
+	if v, err := strconv.Atoi(os.Getenv("ROSSBY_BENCH_KEYS")); err == nil {
+		keys = v
+	}
+	f := newFixture(b)
+	events := make([]any, 0, 100)
+	for i := range keys {
+		events = append(events, moved{From: id(i), To: id(i), Cents: int64(i)})
+		if len(events) == cap(events) || i == keys-1 {
+			f.append("x", events...)
+			events = events[:0]
+		}
+	}
+	def := accounts().Index("cents", byCents).
+		Index("bucket", func(a account) []string { return []string{strconv.FormatInt(-a.Cents/20, 10)} })
+	began := time.Now()
+	up := start(b, f.store, def, projection.UpdaterConfig{})
+	r := reader[account](b, f, "accounts")
+	get(b, r, id(keys-1), projection.AtLeast(f.last))
+	b.Logf("%d keys with two indexes made in %v", keys, time.Since(began))
+	look := func(name string, o projection.FindOptions, index string, want int) {
+		b.Run(name, func(b *testing.B) {
+			for range b.N {
+				n := 0
+				for _, err := range r.Find(b.Context(), index, o) {
+					if n++; err != nil {
+						b.Fatal(err)
+					}
+				}
+				if n != want {
+					b.Fatalf("%d found, wanted %d", n, want)
+				}
+			}
+		})
+	}
+	look("Equal20", projection.FindOptions{Value: "7"}, "bucket", 20)
+	look("TopOf"+strconv.Itoa(keys), projection.FindOptions{Reverse: true, Limit: 10}, "cents", 10)
+	look("All", projection.FindOptions{}, "cents", keys)
+	b.Run("List", func(b *testing.B) {
+		for range b.N {
+			for _, err := range r.List(b.Context(), projection.ListOptions{}) {
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+	})
+	if err := up.stop(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkVisibleIndexed is BenchmarkVisible for an event that changes an index.
+func BenchmarkVisibleIndexed(b *testing.B) {
+	f := newFixture(b)
+	start(b, f.store, accounts().Index("cents", byCents), projection.UpdaterConfig{})
+	r := reader[account](b, f, "accounts")
+	f.append("a0", opened{})
+	get(b, r, "a0", projection.AtLeast(f.last))
+	b.ResetTimer()
+	for range b.N {
+		b.StopTimer()
+		pos := f.append("a0", credited{Cents: 1})
+		b.StartTimer()
+		get(b, r, "a0", projection.AtLeast(pos))
+	}
+}

@@ -15,6 +15,9 @@ import (
 	"github.com/rossby-go/rossby/jetstream"
 )
 
+// partsRead is the number of entries that a request for several parts aims at.
+const partsRead = 800
+
 // maxMatches bounds the matches of a search that must be sorted before the first is
 // yielded.
 const maxMatches = 500_000
@@ -258,22 +261,28 @@ func within(a, b []hit) bool {
 // enough for one, then the values.
 func (s *search[V]) large(ctx context.Context) error {
 	var found []hit
+	n := 1
 	for parts := []string{"*.*"}; len(parts) > 0; {
-		part := parts[0]
-		hits, err := s.part(ctx, part)
-		if errors.Is(err, wire.ErrTooMany) {
-			finer := s.finer(part)
+		n = min(n, len(parts))
+		hits, read, err := s.parts(ctx, parts[:n])
+		switch {
+		case errors.Is(err, wire.ErrTooMany) && n > 1:
+			n = (n + 1) / 2
+			continue
+		case errors.Is(err, wire.ErrTooMany):
+			finer := s.finer(parts[0])
 			if finer == nil {
 				return fmt.Errorf("%w: part %s of the index alone holds more than %d: narrow it down",
-					ErrTooManyMatches, part, maxSnapshotKeys)
+					ErrTooManyMatches, parts[0], maxSnapshotKeys)
 			}
 			parts = append(finer, parts[1:]...)
 			continue
-		}
-		if err != nil {
+		case err != nil:
 			return err
 		}
-		parts = parts[1:]
+		parts = parts[n:]
+		// Parts are about the same size: as many as fit are read next.
+		n = max(n*partsRead/max(read, n), 1)
 		if s.o.Value == "" {
 			if found = append(found, hits...); len(found) > maxMatches {
 				return fmt.Errorf("%w: more than %d: narrow it down", ErrTooManyMatches, maxMatches)
@@ -306,16 +315,22 @@ func (s *search[V]) finer(part string) []string {
 	return out
 }
 
-// part are the entries of a part of the index.
-func (s *search[V]) part(ctx context.Context, part string) ([]hit, error) {
+// parts are the entries of some parts of the index; read is how many messages that
+// took.
+func (s *search[V]) parts(ctx context.Context, parts []string) (hits []hit, read int, err error) {
 	gen, snap, err := s.r.snapshot(ctx, readOptions{atLeast: s.o.AtLeast}, func(gen int) []string {
-		return s.subjects(gen, part)
+		var subjects []string
+		for _, part := range parts {
+			subjects = append(subjects, s.subjects(gen, part)...)
+		}
+		return subjects
 	})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	s.r.served(snap, nil)
-	return s.hits(gen, snap)
+	hits, err = s.hits(gen, snap)
+	return hits, len(snap.messages), err
 }
 
 // resolve yields the values of entries, some at a time.

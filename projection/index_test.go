@@ -195,6 +195,31 @@ func TestFind(t *testing.T) {
 			t.Errorf("pages %v\nare not the whole %v", pages, whole)
 		}
 	}
+	// Any KV client can read the bucket: entries are keys like others.
+	js, err := natsjs.New(f.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv, err := js.KeyValue(t.Context(), f.store.Name()+"_accounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed, err := kv.Keys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := 0
+	for _, key := range listed {
+		if _, err := kv.Get(t.Context(), key); err != nil {
+			t.Errorf("get %q: %v", key, err)
+		}
+		if strings.HasPrefix(key, "_index.1.owner.") {
+			entries++
+		}
+	}
+	if entries != len(odd) {
+		t.Errorf("%d entries of owner, wanted %d: %q", entries, len(odd), listed)
+	}
 	// What changes or goes leaves the index at once.
 	f.append(id(0), opened{Owner: "bob"})
 	f.append(id(1), closed{})
