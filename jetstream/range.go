@@ -118,6 +118,7 @@ func (s *Store) asOf(ctx context.Context, at time.Time) (uint64, error) {
 // firstSince is the sequence of the first message stored at a time or later. What
 // a replica finds is final; that there is none only the leader can tell.
 func (s *Store) firstSince(ctx context.Context, at time.Time) (uint64, error) {
+	at = nanoseconds(at)
 	m, err := retried(ctx, s, func(ctx context.Context) (wire.Message, error) {
 		return wire.DirectSince(ctx, s.nc, s.name, at)
 	})
@@ -127,6 +128,20 @@ func (s *Store) firstSince(ctx context.Context, at time.Time) (uint64, error) {
 		})
 	}
 	return m.Sequence, err
+}
+
+// nanoseconds brings a time within what servers count in: nanoseconds since 1970, up
+// to the year 2262. They take a later one for one long ago.
+func nanoseconds(at time.Time) time.Time {
+	first, last := time.Unix(0, 0), time.Unix(0, math.MaxInt64)
+	switch {
+	case at.Before(first):
+		return first
+	case at.After(last):
+		return last
+	default:
+		return at
+	}
 }
 
 // firstFrom is the first message at a sequence or after it whose subject matches.

@@ -109,6 +109,9 @@ func TestRanges(t *testing.T) {
 		ranges = append(ranges, []jetstream.Range{
 			{}, {After: 1}, {After: last.Sequence}, {Since: r.all[0].Time.Add(-time.Hour)}, {Since: last.Time.Add(time.Hour)},
 			{AsOf: r.all[0].Time.Add(-time.Hour)}, {AsOf: last.Time.Add(time.Hour)},
+			// What no server can count in nanoseconds since 1970.
+			{Since: last.Time.AddDate(1000, 0, 0)}, {AsOf: last.Time.AddDate(1000, 0, 0)},
+			{Since: last.Time.AddDate(-1000, 0, 0)}, {AsOf: last.Time.AddDate(-1000, 0, 0)},
 			{Events: []string{"credited"}}, {Events: []string{"debited"}}, {Events: []string{"debited", "credited"}}, {Events: []string{"none"}},
 		}...)
 		for _, i := range []int{0, 1, 2, 3, 7, 20, 39, 40} {
