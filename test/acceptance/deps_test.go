@@ -38,6 +38,7 @@ func TestDependencies(t *testing.T) {
 		{"/projection", []string{"/jetstream"}, []string{"/aggregate", "/gateway", natsServer}},
 		{"/gateway", []string{"/jetstream"}, []string{"/aggregate", "/projection", natsServer}},
 		{"/jetstream/embedded", []string{natsServer}, nil},
+		{"/cmd/rossby", []string{"/aggregate", "/projection"}, []string{"/cmd/demo", natsServer}},
 		{"/cmd/demo", []string{natsServer, "/aggregate", "/projection", "/gateway"}, nil},
 	} {
 		all := deps(t, module+test.pkg)

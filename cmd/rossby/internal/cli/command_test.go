@@ -1,0 +1,133 @@
+package cli_test
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/rossby-go/rossby/jetstream"
+)
+
+func TestCommand(t *testing.T) {
+	t.Parallel()
+	b := newBank(t)
+	b.rossby("command", "ls").ends(0).says("No service takes commands")
+	b.rossby("command", "send", "account", "open", "a1").ends(3).fails(`a service for type "account": not found`)
+	b.service()
+
+	b.rossby("command", "ls").ends(0).says("account  open", "Cents:integer")
+	b.rossby("command", "ls", "acount").ends(3).fails("did you mean account?")
+	var rows []struct {
+		Command string
+		Creates bool
+		Schema  json.RawMessage
+	}
+	b.rossby("command", "ls", "account", "--json").ends(0).decode(&rows)
+	if len(rows) != 2 || rows[1].Command != "open" || !rows[1].Creates || !strings.Contains(string(rows[1].Schema), "properties") {
+		t.Errorf("%+v", rows)
+	}
+
+	b.rossby("command", "send", "account", "open", "a1", `{"Cents":700}`, "--id", "mine", "--meta", "by=ada").ends(0).
+		says("account/a1 is at version 1", "opened", `{"Cents":700}`, "Command id:  mine")
+	b.rossby("command", "send", "account", "open", "a1", `{"Cents":700}`, "--id", "mine").ends(0).says("had happened before")
+	b.rossby("command", "send", "account", "open", "a1", `{"Cents":701}`, "--id", "mine").ends(6)
+	b.rossby("command", "send", "account", "open", "a1", `{"Cents":700}`).ends(6).fails("exists")
+	b.rossby("events", "show", "2").ends(0).says("by=ada", "Command id:  mine")
+	b.in = `{"Cents":100}`
+	var got struct {
+		ID      string
+		Version int
+		Events  []struct{ Name string }
+	}
+	b.rossby("command", "send", "account", "debit", "a1", "-", "--json").ends(0).decode(&got)
+	if got.ID != "a1" || got.Version != 2 || len(got.Events) != 1 || got.Events[0].Name != "debited" {
+		t.Errorf("%+v", got)
+	}
+	b.rossby("command", "send", "account", "debit", "a1", `{"Cents":9999}`).ends(6).fails("insufficient-funds: the balance is 600")
+	b.rossby("command", "send", "account", "debit", "a1", `{"Cents":1}`, "--expect-version", "0").ends(6).fails("version")
+	b.rossby("command", "send", "account", "debit", "a1", `{"Cents":1}`, "--expect-version", "2").ends(0)
+	b.rossby("command", "send", "account", "debit", "a2", `{"Cents":1}`).ends(3).fails("not found")
+	b.rossby("command", "send", "account", "debit", "a1", `{"Sense":1}`).ends(2).fails("Sense")
+	b.rossby("command", "send", "account", "debt", "a1").ends(3).fails("did you mean debit?")
+	b.rossby("command", "send", "account", "open", "--new", `{"Cents":5}`, "--json").ends(0).decode(&got)
+	if jetstream.ValidateID(got.ID) != nil || got.ID == "a1" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestCommandOutcomes: a lost answer is asked for again with the same id; one that never
+// comes is an unknown outcome; one that is no answer is an error.
+func TestCommandOutcomes(t *testing.T) {
+	t.Parallel()
+	b := newBank(t)
+	ids := make(chan string, 100)
+	sub, err := b.nc.Subscribe("bank.command.account.lose.*", func(m *nats.Msg) {
+		ids <- m.Header.Get("Rossby-Command-Id")
+		if len(ids) > 1 {
+			_ = m.Respond([]byte(`{"id":"a1","version":3,"position":"","events":[]}`))
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.nc.Subscribe("bank.command.account.hold.*", func(*nats.Msg) {}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.nc.Subscribe("bank.command.account.break.*", func(m *nats.Msg) {
+		_ = m.RespondMsg(&nats.Msg{Header: nats.Header{"Nats-Service-Error-Code": {"500"}, "Nats-Service-Error": {"oops"}}})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	b.rossby("command", "send", "account", "lose", "a1").ends(0).says("account/a1 is at version 3")
+	if first, second := <-ids, <-ids; first != second || first == "" {
+		t.Errorf("sent as %q, then as %q", first, second)
+	}
+	if err := sub.Unsubscribe(); err != nil {
+		t.Fatal(err)
+	}
+	b.rossby("command", "send", "account", "hold", "a1", "--id", "i1", "--timeout", "300ms").ends(7).
+		fails("it may have happened", "--id i1")
+	b.rossby("command", "send", "account", "break", "a1").ends(1).fails("oops")
+
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	b.rossbyIn(ctx, "command", "send", "account", "hold", "a1").ends(7)
+}
+
+// TestBench: it measures all three, and leaves nothing behind.
+func TestBench(t *testing.T) {
+	t.Parallel()
+	b := newBank(t)
+	var rows []struct {
+		Name  string
+		N     int
+		Ours  float64 `json:"oursMicros"`
+		Raw   float64 `json:"rawMicros"`
+		Ratio float64
+	}
+	b.rossby("bench", "-n", "20", "--json").ends(0).decode(&rows)
+	if len(rows) != 3 {
+		t.Fatalf("%+v", rows)
+	}
+	for i, name := range []string{"append", "load", "command"} {
+		if r := rows[i]; r.Name != name || r.N != 20 || r.Ours <= 0 || r.Raw <= 0 || r.Ratio <= 0 {
+			t.Errorf("%+v", r)
+		}
+	}
+	js, err := b.nc.JetStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range js.StreamNames() {
+		if strings.Contains(name, "bench") {
+			t.Errorf("stream %q is left", name)
+		}
+	}
+}

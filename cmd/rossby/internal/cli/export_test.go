@@ -1,0 +1,6 @@
+package cli
+
+import "github.com/spf13/cobra"
+
+// Root is the tree of commands.
+func Root(env Env) *cobra.Command { return (&app{env: env}).root() }

@@ -1,0 +1,93 @@
+package cli_test
+
+import (
+	"go/format"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestNew: what is generated passes vet and its own tests, with nothing that Rossby
+// itself does not need.
+func TestNew(t *testing.T) {
+	t.Parallel()
+	const root = "../../../.."
+	dir := filepath.Join(t.TempDir(), "shop")
+	r := run(t, "new", "shop", "--dir", dir, "--module", "example.com/acme/shop", "--replace", root).ends(0).
+		says("main.go", "go test ./...")
+	if strings.Contains(r.out, "go get") {
+		t.Error("a service with a Rossby of its own fetches another one")
+	}
+	run(t, "new", "shop", "--dir", dir).ends(2).fails("is there already: nothing was written")
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".go" {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		formatted, err := format.Source(data)
+		if err == nil && string(formatted) != string(data) {
+			t.Errorf("%s is not formatted", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums, err := os.ReadFile(filepath.Join(root, "go.sum"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "go.sum"), sums, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"vet", "./..."}, {"test", "./..."}} {
+		cmd := exec.CommandContext(t.Context(), "go", args...)
+		cmd.Dir = dir
+		// Nothing beyond the sums of Rossby: GONOSUMDB would let it in.
+		cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off", "GONOSUMDB=", "GOTOOLCHAIN=local")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("go %v: %v\n%s", args, err, out)
+		}
+	}
+	after, err := os.ReadFile(filepath.Join(dir, "go.sum"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(after)) {
+		if !strings.Contains(string(sums), line) {
+			t.Errorf("the service needs more than Rossby: %s", line)
+		}
+	}
+}
+
+// TestNewRelease: without --replace the release is asked for, and the version of Go is
+// that of Rossby.
+func TestNewRelease(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "shop")
+	run(t, "new", "shop", "--dir", dir).ends(0).says("go get github.com/rossby-go/rossby@latest")
+	own, err := os.ReadFile("../../../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := ""
+	for line := range strings.Lines(string(own)) {
+		if strings.HasPrefix(line, "go ") {
+			want = line
+		}
+	}
+	if got := string(made); got != "module shop\n\n"+want {
+		t.Errorf("%q", got)
+	}
+	run(t, "new", "shop", "--dir", filepath.Join(dir, "x"), "--replace", dir+"-none").ends(3)
+}
