@@ -122,6 +122,8 @@ type API struct {
 
 	bodyTimeout, commandTimeout, afterWait time.Duration
 
+	recent recentBooks
+
 	mu sync.Mutex
 	// briefs reads the accounts without their histories.
 	briefs *projection.Reader[Account]

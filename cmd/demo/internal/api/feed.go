@@ -197,26 +197,13 @@ func (a *API) again(ctx context.Context, view string, err error) {
 	_ = pause(ctx, retryFor)
 }
 
-// watchStatus works out the status once for all pages. Reading every account's
-// balance may take long; it is done the less often the longer it takes.
+// watchStatus works out the status once for all pages.
 func (a *API) watchStatus(ctx context.Context) {
 	tick := time.NewTicker(statusEvery)
 	defer tick.Stop()
-	var books *Books
-	var next time.Time
 	for ctx.Err() == nil {
 		limited, cancel := context.WithTimeout(ctx, statusEvery*3)
-		begin := time.Now()
-		s, err := a.status(limited, func(ctx context.Context) (*Books, error) {
-			if begin.Before(next) && books != nil {
-				return books, nil
-			}
-			var err error
-			start := time.Now()
-			books, err = a.books(ctx)
-			next = start.Add(booksDivisor * time.Since(start))
-			return books, err
-		})
+		s, err := a.status(limited, a.Books)
 		cancel()
 		if ctx.Err() == nil {
 			a.hub.statusNow(statusData(s, err))

@@ -82,14 +82,8 @@ type App struct {
 	// the module runs in this process, clients of the services where it does not.
 	Accounts, Customers, Transfers aggregate.Target
 
-	run      []part
+	parts    []*part
 	reported reported
-}
-
-// part is something that runs until its context ends.
-type part struct {
-	name string
-	run  func(context.Context) error
 }
 
 // New opens the bank's store and prepares the modules. A process with a
@@ -143,16 +137,13 @@ func target[S any](a *App, m Module, typ *aggregate.Type[S]) (aggregate.Target, 
 	if err != nil {
 		return nil, err
 	}
-	svc, err := aggregate.NewService(repo, aggregate.ServiceConfig{Logger: a.cfg.Logger})
-	if err != nil {
-		return nil, err
-	}
-	a.add(string(m), svc.Run)
-	return repo, nil
-}
-
-func (a *App) add(name string, run func(context.Context) error) {
-	a.run = append(a.run, part{name, run})
+	return repo, a.add(string(m), func() (runner, error) {
+		svc, err := aggregate.NewService(repo, aggregate.ServiceConfig{Logger: a.cfg.Logger})
+		if err != nil {
+			return nil, err
+		}
+		return svc.Run, nil
+	})
 }
 
 func (a *App) prepare(ctx context.Context, m Module) error {
@@ -170,61 +161,52 @@ func (a *App) prepare(ctx context.Context, m Module) error {
 	case LedgerView:
 		return a.updater(m, views.LedgerView())
 	case Queries:
-		a.add(string(m), a.serveQueries)
+		return a.add(string(m), func() (runner, error) { return a.serveQueries, nil })
 	case Notifications:
-		g, err := notify.NewGateway(a.store, a.cfg.NotifyURL, &http.Client{Timeout: 10 * time.Second}, gateway.Config{
-			Start: jetstream.FromBeginning(), Logger: a.cfg.Logger, TTL: a.cfg.TTL, Timeout: 15 * time.Second,
-			MaxBackoff: 5 * time.Second, Concurrency: 8,
+		return a.add(string(m), func() (runner, error) {
+			g, err := notify.NewGateway(a.store, a.cfg.NotifyURL, &http.Client{Timeout: 10 * time.Second}, gateway.Config{
+				Start: jetstream.FromBeginning(), Logger: a.cfg.Logger, TTL: a.cfg.TTL, Timeout: 15 * time.Second,
+				MaxBackoff: 5 * time.Second, Concurrency: 8,
+			})
+			if err != nil {
+				return nil, err
+			}
+			return g.Run, nil
 		})
-		if err != nil {
-			return err
-		}
-		a.add(string(m), g.Run)
 	case HTTP:
-		a.add(string(m), a.serveHTTP)
+		return a.add(string(m), func() (runner, error) { return a.serveHTTP, nil })
 	}
 	return nil
 }
 
 func (a *App) prepareProcess(ctx context.Context) error {
-	timers, err := aggregate.NewTimers(ctx, a.store, aggregate.TimersConfig{Logger: a.cfg.Logger, TTL: a.cfg.TTL},
-		a.Transfers)
-	if err != nil {
-		return err
-	}
-	reactor, err := commands.NewReactor(a.store, a.Accounts, a.Transfers, a.cfg.Deadline, aggregate.ReactorConfig{
-		Start: jetstream.FromBeginning(), Logger: a.cfg.Logger, TTL: a.cfg.TTL, MaxBackoff: 2 * time.Second,
+	err := a.add("timers", func() (runner, error) {
+		timers, err := aggregate.NewTimers(ctx, a.store, aggregate.TimersConfig{Logger: a.cfg.Logger, TTL: a.cfg.TTL},
+			a.Transfers)
+		if err != nil {
+			return nil, err
+		}
+		return timers.Run, nil
 	})
-	if err != nil {
-		return err
-	}
-	a.add("timers", timers.Run)
-	a.add(string(TransferProcess), reactor.Run)
-	return nil
+	return errors.Join(err, a.add(string(TransferProcess), func() (runner, error) {
+		reactor, err := commands.NewReactor(a.store, a.Accounts, a.Transfers, a.cfg.Deadline, aggregate.ReactorConfig{
+			Start: jetstream.FromBeginning(), Logger: a.cfg.Logger, TTL: a.cfg.TTL, MaxBackoff: 2 * time.Second,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return reactor.Run, nil
+	}))
 }
 
 func (a *App) updater(m Module, def projection.AnyDefinition) error {
-	u, err := projection.NewUpdater(a.store, def, projection.UpdaterConfig{Logger: a.cfg.Logger, LeaseTTL: a.cfg.TTL})
-	if err != nil {
-		return err
-	}
-	a.add(string(m), u.Run)
-	return nil
-}
-
-// Run runs every module until ctx ends, which drains them and returns nil, or
-// until one of them fails, which ends them all.
-func (a *App) Run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	for _, p := range a.run {
-		g.Go(func() error {
-			if err := p.run(ctx); err != nil {
-				return fmt.Errorf("%s: %w", p.name, err)
-			}
-			return nil
-		})
-	}
-	return g.Wait()
+	return a.add(string(m), func() (runner, error) {
+		u, err := projection.NewUpdater(a.store, def, projection.UpdaterConfig{Logger: a.cfg.Logger, LeaseTTL: a.cfg.TTL})
+		if err != nil {
+			return nil, err
+		}
+		return u.Run, nil
+	})
 }
 
 // readers are the bank's views, as the HTTP module reads them.
@@ -270,8 +252,12 @@ func (a *App) serveHTTP(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	root, err := a.withConsole(h)
+	if err != nil {
+		return err
+	}
 	srv := &http.Server{
-		Handler:           h,
+		Handler:           root,
 		ReadHeaderTimeout: 5 * time.Second,
 		ErrorLog:          slog.NewLogLogger(a.cfg.Logger.Handler(), slog.LevelWarn),
 	}

@@ -19,6 +19,36 @@ type Service struct {
 	received   int
 	duplicates int
 	last       []Notification
+	mood       Mood
+	refused    int
+}
+
+// Mood is how the service behaves.
+type Mood string
+
+// The moods.
+const (
+	Works  Mood = "works"
+	Fails  Mood = "fails"  // with 503, doing nothing
+	Loses  Mood = "loses"  // does what it is told and loses the answer
+	Refuse Mood = "refuse" // for good, with 422
+)
+
+// Moods are all of them.
+func Moods() []Mood { return []Mood{Works, Fails, Loses, Refuse} }
+
+// SetMood changes how the service behaves from now on.
+func (s *Service) SetMood(m Mood) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mood = m
+}
+
+// Mood tells how it behaves, and how many requests it has broken.
+func (s *Service) Mood() (mood Mood, broken int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mood, s.refused
 }
 
 // Stats are what the service has received.
@@ -31,7 +61,7 @@ type Stats struct {
 }
 
 // NewService makes a service that has received nothing.
-func NewService() *Service { return &Service{seen: map[string]bool{}} }
+func NewService() *Service { return &Service{seen: map[string]bool{}, mood: Works} }
 
 // ServeHTTP takes a notification.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -46,8 +76,31 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "want a JSON notification and an Idempotency-Key", http.StatusBadRequest)
 		return
 	}
+	switch s.suffer() {
+	case Fails:
+		http.Error(w, "somebody broke this service", http.StatusServiceUnavailable)
+		return
+	case Refuse:
+		http.Error(w, "this service refuses everything", http.StatusUnprocessableEntity)
+		return
+	case Loses:
+		s.take(key, n)
+		http.Error(w, "the answer got lost", http.StatusBadGateway)
+		return
+	case Works:
+	}
 	s.take(key, n)
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// suffer counts a request that is going to be broken.
+func (s *Service) suffer() Mood {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mood != Works {
+		s.refused++
+	}
+	return s.mood
 }
 
 func (s *Service) take(key string, n Notification) {

@@ -1,0 +1,162 @@
+package browser_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+)
+
+func emulate(width, height int64, colours string) chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		for _, enable := range []func() error{
+			func() error { _, err := cdp.Call(ctx, t, log.Enable, cdp.Empty{}); return err },
+			func() error { _, err := cdp.Call(ctx, t, network.Enable, network.EnableParams{}); return err },
+			func() error {
+				_, err := cdp.Call(ctx, t, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
+					Width: width, Height: height, DeviceScaleFactor: 1, Mobile: width < 600,
+				})
+				return err
+			},
+			func() error {
+				_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+					Features: []*emulation.MediaFeature{
+						{Name: "prefers-color-scheme", Value: colours}, {Name: "prefers-reduced-motion", Value: "reduce"},
+					},
+				})
+				return err
+			},
+		} {
+			if err := enable(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Every panel is clicked through at both widths, in the dark and in the light, and
+// the browser has nothing to complain about.
+func TestConsole(t *testing.T) { //nolint:paralleltest // one browser and one bank
+	if os.Getenv(browserEnv) == "" {
+		t.Logf("%s is not set: without a browser there is nothing to see; .ci/run browser sets it", browserEnv)
+		return
+	}
+	bank := startDemo(t)
+	browser := startBrowser(t)
+	for _, w := range []struct { //nolint:paralleltest // as above
+		width, height int64
+		dark          bool
+	}{{1600, 1000, false}, {360, 740, true}} {
+		t.Run(strconv.FormatInt(w.width, 10), func(t *testing.T) {
+			p := open(browser, t, w.width, w.height, w.dark)
+			p.do(chromedp.Navigate(bank.url + "/"))
+			p.text("#chips", "Money: holds")
+			for _, panel := range []struct {
+				name string
+				run  func(*page)
+			}{
+				{"commands", commandsPanel},
+				{"events", eventsPanel},
+				{"aggregates", aggregatesPanel},
+			} {
+				p.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf("location.hash = '#/%s'", panel.name)))
+				p.until(panel.name+" is shown", fmt.Sprintf("document.querySelector('[data-panel=%s]')", panel.name))
+				panel.run(p)
+				p.fits(panel.name)
+				p.shot(panel.name)
+				p.clean()
+			}
+			p.colours()
+			p.clean()
+		})
+	}
+}
+
+// commandsPanel opens an account, repeats the command, and lets a hundred compete.
+func commandsPanel(p *page) {
+	id := "shown-" + p.name
+	p.click("[data-command=open]")
+	p.until("the form of open", `document.querySelector("#command-form [name=title]")`)
+	p.fill("#command-form [name=id]", id)
+	p.fill("#command-form [name=title]", "Shown")
+	p.fill("#command-form [name=initialCents]", "1000")
+	p.fill("#command-form [name=key]", "key-of-"+id)
+	p.click("#send")
+	p.text("[data-answer] .badge", "ok")
+	p.click("#send-twice")
+	p.text("[data-answer] .badge", "duplicate")
+	p.click("#send-100")
+	p.text("[data-answer] .badge", "100 duplicate")
+
+	// Of a hundred that expect version 1, one is the first.
+	movement := func(command, version string) {
+		p.click("[data-command=" + command + "]")
+		p.until("the form of "+command, fmt.Sprintf("location.hash.endsWith(%q) && "+
+			`document.querySelector("#command-form [name=transferId]")`, "/"+command))
+		p.fill("#command-form [name=id]", id)
+		p.fill("#command-form [name=transferId]", "there-and-back")
+		p.fill("#command-form [name=cents]", "5")
+		p.fill("#command-form [name=expect]", version)
+	}
+	movement("debit", "1")
+	p.click("#send-100")
+	p.text("[data-answer] .badge", "99 conflict: version")
+	p.text("[data-answer] .badge", "1 ok")
+	movement("credit", "2")
+	p.click("#send-twice")
+	p.text("[data-answer] h2", "credit, twice")
+	p.do(chromedp.Evaluate[chromedp.Void](`document.querySelector(".snippets summary").click()`))
+	p.text(".snippet pre", "nats --server")
+	p.text(".snippet pre", id)
+}
+
+// eventsPanel narrows the stream down, and follows what caused an event.
+func eventsPanel(p *page) {
+	p.until("events", `document.querySelectorAll("#event-list > li").length > 5`)
+	p.fill("[data-panel=events] [name=name]", "credit-recorded\n")
+	p.until("only those", `[...document.querySelectorAll("#event-list .what")].length > 0 &&
+		[...document.querySelectorAll("#event-list .what")].every((e) => e.textContent === "credit-recorded")`)
+	p.click("#event-list .event")
+	p.text(".tree .node", "created")
+	p.text(".tree .node", "debited")
+	p.text(".tree .node.here", "credit-recorded")
+}
+
+// aggregatesPanel goes through an account's versions.
+func aggregatesPanel(p *page) {
+	id := "shown-" + p.name
+	p.fill("[data-panel=aggregates] [name=type]", "account")
+	p.fill("[data-panel=aggregates] [name=id]", id+"\n")
+	p.text("#where", "version 3 of 3")
+	p.text("#state", `"cents": 1000`)
+	p.text("#change .was", "995")
+	p.click("#older")
+	p.text("#where", "version 2 of 3")
+	p.text("#state", `"cents": 995`)
+	p.do(chromedp.Focus(chromedp.CSS("#slider")), chromedp.KeyEvent(kb.ArrowLeft)) // arrow left
+	p.text("#where", "version 1 of 3")
+	p.text("#change .is", "1000")
+	p.click("#newer")
+	p.text("#where", "version 2 of 3")
+}
+
+// colours switches between them, which is kept.
+func (p *page) colours() {
+	p.do(chromedp.Evaluate[chromedp.Void](`document.getElementById("theme").click()`))
+	p.until("light", `document.documentElement.dataset.theme === "light" && getComputedStyle(document.body).colorScheme === "light"`)
+	p.do(chromedp.Evaluate[chromedp.Void](`document.getElementById("theme").click()`))
+	p.until("dark", `document.documentElement.dataset.theme === "dark"`)
+	p.do(chromedp.Reload())
+	p.until("still dark", `document.documentElement.dataset.theme === "dark" && document.querySelector("[data-panel]")`)
+	p.shot("dark")
+	p.do(chromedp.Evaluate[chromedp.Void](`localStorage.removeItem("rossby-theme")`))
+}
