@@ -261,6 +261,16 @@ func TestWatch(t *testing.T) {
 	if !slices.Equal(got, []string{"put a1", "put a2", "ready ", "put a1", "delete a2"}) {
 		t.Errorf("saw %q", got)
 	}
+	// A loop that is left when its context has ended is not gone on with.
+	both, stopBoth := context.WithCancel(t.Context())
+	defer stopBoth()
+	for _, err := range r.Watch(both, projection.WatchOptions{}) {
+		if err != nil {
+			t.Error(err)
+		}
+		stopBoth()
+		break
+	}
 	// It ends with its context.
 	ended, stop := context.WithCancel(t.Context())
 	stop()

@@ -99,7 +99,7 @@ func (r *Reader[V]) Watch(ctx context.Context, o WatchOptions) iter.Seq2[Change[
 			f.gen, f.after, w.resumed = gen, after, o.After != ""
 			err = f.run(ctx)
 		}
-		if err != nil && !errors.Is(err, errLeft) {
+		if err != nil && !w.left {
 			yield(Change[V]{}, fmt.Errorf("watch of view %q: %w", r.b.view, err))
 		}
 	}
@@ -115,12 +115,15 @@ type watch[V any] struct {
 	yield  func(Change[V], error) bool
 	// ready says that Ready was yielded, resumed that it goes on after a token.
 	ready, resumed bool
+	// left says that the loop was left: it must not be gone on with.
+	left bool
 	// told says that a key may have been yielded before.
 	told *bool
 }
 
 func (w *watch[V]) emit(kind ChangeKind, e Entry[V]) error {
 	if !w.yield(Change[V]{Kind: kind, Entry: e}, nil) {
+		w.left = true
 		return errLeft
 	}
 	return nil
