@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
+	"github.com/rossby-go/rossby/internal/codec"
 	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -34,6 +35,12 @@ const (
 	HeaderSequence   = headerSequence
 	// HeaderTime is when the entry was written, RFC 3339.
 	HeaderTime = "Rossby-Time"
+	// HeaderBehind, HeaderLag, HeaderState and HeaderCause of the answer that the view
+	// is behind are those of a [StaleError]; the lag is a Go duration.
+	HeaderBehind = "Rossby-Behind"
+	HeaderLag    = "Rossby-Lag"
+	HeaderState  = "Rossby-State"
+	HeaderCause  = "Rossby-Cause"
 )
 
 // Error codes of the query service, in the header Nats-Service-Error-Code.
@@ -42,6 +49,7 @@ const (
 	CodeNotFound    = "404" // the view does not hold the key
 	CodeForeign     = "409" // the position is one of another store
 	CodeExpired     = "410" // the list's token is one of another generation
+	CodeTooLarge    = "413" // the answer is larger than the server's payload
 	CodeInternal    = "500"
 	CodeUnavailable = "503" // NATS cannot be read, or the service is busy
 	CodeStale       = "504" // the view did not reach the position in time
@@ -85,7 +93,7 @@ type AnyReader interface {
 	View() string
 	Store() string
 	queryGet(ctx context.Context, key string, after jetstream.Position) (body []byte, h micro.Headers, err error)
-	queryList(ctx context.Context, o ListOptions) (body []byte, err error)
+	queryList(ctx context.Context, o ListOptions, most int) (body []byte, err error)
 }
 
 // QueryService answers queries over NATS, as many instances as you like:
@@ -129,14 +137,15 @@ func NewQueryService(nc *nats.Conn, cfg QueryConfig, readers ...AnyReader) (*Que
 	q.ctx, q.cancel = context.WithCancel(context.Background())
 	for _, r := range readers {
 		group := svc.AddGroup(querySubject(r.Store(), r.View()))
+		about := micro.WithEndpointMetadata(map[string]string{"store": r.Store(), "view": r.View()})
 		prefix := querySubject(r.Store(), r.View()) + ".get."
 		err := errors.Join(
 			group.AddEndpoint(r.View()+"-get", micro.HandlerFunc(func(req micro.Request) {
 				q.hand(req, func(ctx context.Context, m *query) { q.get(ctx, r, m, strings.TrimPrefix(m.subject, prefix)) })
-			}), micro.WithEndpointSubject("get.>")),
+			}), micro.WithEndpointSubject("get.>"), about),
 			group.AddEndpoint(r.View()+"-list", micro.HandlerFunc(func(req micro.Request) {
 				q.hand(req, func(ctx context.Context, m *query) { q.list(ctx, r, m) })
-			}), micro.WithEndpointSubject("list")),
+			}), micro.WithEndpointSubject("list"), about),
 		)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("query service %q, view %q: %w", cfg.Name, r.View(), err), q.Stop())
@@ -182,8 +191,11 @@ type query struct {
 }
 
 func (m *query) respond(body []byte, header nats.Header) {
-	// The caller asks again when it hears nothing.
-	_ = m.nc.PublishMsg(&nats.Msg{Subject: m.reply, Header: header, Data: body})
+	err := m.nc.PublishMsg(&nats.Msg{Subject: m.reply, Header: header, Data: body})
+	if errors.Is(err, nats.ErrMaxPayload) {
+		m.fail(CodeTooLarge, fmt.Sprintf("the answer of %d bytes is larger than the server's payload", len(body)), nil)
+	}
+	// After any other error the caller asks again, when it hears nothing.
 }
 
 func (m *query) fail(code, description string, header nats.Header) {
@@ -276,7 +288,8 @@ func (q *QueryService) list(ctx context.Context, r AnyReader, m *query) {
 	if body.Limit <= 0 || body.Limit > scanKeys {
 		body.Limit = QueryPageDefault
 	}
-	reply, err := r.queryList(ctx, ListOptions{Prefix: body.Prefix, After: body.After, Limit: body.Limit, AtLeast: after})
+	o := ListOptions{Prefix: body.Prefix, After: body.After, Limit: body.Limit, AtLeast: after}
+	reply, err := r.queryList(ctx, o, min(maxListReply, int(m.nc.MaxPayload()/2)))
 	if err != nil {
 		respondError(m, err)
 		return
@@ -294,7 +307,10 @@ func respondError(m *query, err error) {
 	switch {
 	case errors.As(err, &stale):
 		code = CodeStale
-		header = nats.Header{HeaderPosition: {stale.Position.String()}}
+		header = nats.Header{
+			HeaderPosition: {stale.Position.String()}, HeaderBehind: {strconv.FormatUint(stale.Behind, 10)},
+			HeaderLag: {stale.Lag.String()}, HeaderState: {string(stale.State)}, HeaderCause: {oneLine(stale.Cause)},
+		}
 	case errors.Is(err, ErrNotFound):
 		code = CodeNotFound
 	case errors.As(err, &foreign):
@@ -306,15 +322,18 @@ func respondError(m *query, err error) {
 	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrViewNotFound), errors.Is(err, context.DeadlineExceeded):
 		code = CodeUnavailable
 	}
-	m.fail(code, strings.ReplaceAll(err.Error(), "\n", "; "), header)
+	m.fail(code, oneLine(err.Error()), header)
 }
+
+// oneLine is a text as a header can hold it.
+func oneLine(text string) string { return strings.ReplaceAll(text, "\n", "; ") }
 
 func (r *Reader[V]) queryGet(ctx context.Context, key string, after jetstream.Position) ([]byte, micro.Headers, error) {
 	e, err := r.Get(ctx, key, AtLeast(after))
 	if err != nil {
 		return nil, nil, err
 	}
-	body, err := json.Marshal(e.Value)
+	body, err := codec.MarshalJSON(e.Value)
 	return body, micro.Headers{
 		HeaderPosition:   {e.Position.String()},
 		HeaderRevision:   {strconv.FormatUint(e.Revision, 10)},
@@ -324,10 +343,10 @@ func (r *Reader[V]) queryGet(ctx context.Context, key string, after jetstream.Po
 	}, err
 }
 
-// maxListReply bounds an answer to a list, well below the server's payload.
+// maxListReply bounds an answer to a list; half of the server's payload does, too.
 const maxListReply = 512 << 10
 
-func (r *Reader[V]) queryList(ctx context.Context, o ListOptions) ([]byte, error) {
+func (r *Reader[V]) queryList(ctx context.Context, o ListOptions, most int) ([]byte, error) {
 	big := false
 	entries, next, err := r.page(ctx, o, &big)
 	if err != nil {
@@ -337,11 +356,11 @@ func (r *Reader[V]) queryList(ctx context.Context, o ListOptions) ([]byte, error
 	size := 0
 	for i := range entries {
 		e := &entries[i]
-		value, err := json.Marshal(e.Value)
+		value, err := codec.MarshalJSON(e.Value)
 		if err != nil {
 			return nil, err
 		}
-		if size += len(value) + len(e.Key) + 200; size > maxListReply && i > 0 {
+		if size += len(value) + len(e.Key) + 200; size > most && i > 0 {
 			reply.Next = entries[i-1].Token()
 			break
 		}
@@ -350,5 +369,5 @@ func (r *Reader[V]) queryList(ctx context.Context, o ListOptions) ([]byte, error
 			Revision: e.Revision, Generation: e.Generation, Time: e.Time, Token: e.Token(),
 		})
 	}
-	return json.Marshal(reply)
+	return codec.MarshalJSON(reply)
 }

@@ -133,8 +133,13 @@ func (c *QueryClient[V]) request(
 	failed := &QueryError{View: c.view, Code: code, Description: msg.Header.Get(micro.ErrorHeader)}
 	switch code {
 	case CodeStale:
-		at, _ := jetstream.ParsePosition(msg.Header.Get(HeaderPosition))
-		return nil, &StaleError{View: c.view, Wanted: after, Position: at}
+		stale := &StaleError{
+			View: c.view, Wanted: after, State: State(msg.Header.Get(HeaderState)), Cause: msg.Header.Get(HeaderCause),
+		}
+		stale.Position, _ = jetstream.ParsePosition(msg.Header.Get(HeaderPosition))
+		stale.Behind, _ = strconv.ParseUint(msg.Header.Get(HeaderBehind), 10, 64)
+		stale.Lag, _ = time.ParseDuration(msg.Header.Get(HeaderLag))
+		return nil, stale
 	case CodeForeign:
 		return nil, &jetstream.ForeignPositionError{Position: after, Store: c.store}
 	}
