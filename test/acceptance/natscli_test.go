@@ -25,18 +25,8 @@ func TestNATSCommandLine(t *testing.T) {
 		t.Fatalf("install %s: %v\n%s", natsCLI, err, out)
 	}
 	_, base, url := monolith(t)
-	nats := func(args ...string) string {
-		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-		defer cancel()
-		cmd := exec.CommandContext(ctx, filepath.Join(bin, "nats"), append([]string{"--server", url}, args...)...)
-		cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+bin, "HOME="+bin)
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("nats %v: %v\n%s", args, err, out)
-		}
-		return string(out)
-	}
+	home := t.TempDir()
+	nats := natsCommand(t, bin, home, url)
 	c := newClient(base)
 
 	// A command by request-reply, its answer as JSON.
@@ -81,5 +71,26 @@ func TestNATSCommandLine(t *testing.T) {
 		if out = nats("consumer", "info", "bank", follower); !strings.Contains(out, "Unprocessed Messages") {
 			t.Errorf("consumer %s:\n%s", follower, out)
 		}
+	}
+
+	t.Run("Plugin", func(t *testing.T) {
+		t.Parallel()
+		plugin(t, home, url, natsCommand(t, bin, home, url))
+	})
+}
+
+// natsCommand runs the nats command with a home of its own.
+func natsCommand(t testing.TB, bin, home, url string) func(args ...string) string {
+	return func(args ...string) string {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, filepath.Join(bin, "nats"), append([]string{"--server", url}, args...)...)
+		cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+home, "XDG_DATA_HOME="+home, "HOME="+home)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("nats %v: %v\n%s", args, err, out)
+		}
+		return string(out)
 	}
 }

@@ -21,13 +21,10 @@ func (a *app) aggregateCommands() *cobra.Command {
 
 // aggregateArg reads TYPE/ID or TYPE ID.
 func aggregateArg(args []string) (typ, id string, err error) {
-	if len(args) == 2 {
-		typ, id = args[0], args[1]
-	} else {
-		typ, id, _ = strings.Cut(args[0], "/")
-	}
+	text := strings.Join(args, "/")
+	typ, id, _ = strings.Cut(text, "/")
 	if id == "" {
-		return "", "", &usageError{fmt.Sprintf("aggregate %q: write it as TYPE/ID, such as account/a1", args[0]), nil}
+		return "", "", &usageError{fmt.Sprintf("aggregate %q: write it as TYPE/ID, such as account/a1", text), nil}
 	}
 	return typ, id, errors.Join(jetstream.ValidateName("aggregate type", typ), jetstream.ValidateID(id))
 }

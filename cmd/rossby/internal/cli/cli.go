@@ -61,7 +61,7 @@ func (a *app) root() *cobra.Command {
 	root := a.group("rossby", "Looks after event stores, views and followers",
 		"  rossby store ls\n  rossby events tail --store bank",
 		a.storeCommands(), a.eventsCommands(), a.aggregateCommands(), a.commandCommands(), a.viewCommands(),
-		a.followerCommands(), a.parkedCommands(), a.benchCommand(), a.newCommand(),
+		a.followerCommands(), a.parkedCommands(), a.rolesCommand(), a.benchCommand(), a.newCommand(),
 	)
 	root.Long = root.Short + ".\n\n" + exitCodes
 	root.SilenceErrors, root.SilenceUsage = true, true

@@ -77,6 +77,8 @@ type bank struct {
 	// in is what a person types, inTerminal whether there is one.
 	in         string
 	inTerminal bool
+	// notes gets what is written for a person, unless nil.
+	notes func(text string)
 }
 
 func newBank(t testing.TB) *bank {
@@ -178,10 +180,25 @@ func (b *bank) rossby(args ...string) result {
 
 func (b *bank) rossbyIn(ctx context.Context, args ...string) result {
 	b.t.Helper()
-	var out, errOut bytes.Buffer
+	var out bytes.Buffer
+	errOut := noting{notes: b.notes}
 	all := append([]string{"--server", b.url, "--no-context", "--timeout", natstest.Patience.String()}, args...)
 	code := cli.Run(ctx, all, cli.Env{In: strings.NewReader(b.in), Out: &out, Err: &errOut, InTerminal: b.inTerminal})
 	return result{b.t, args, out.String(), errOut.String(), code}
+}
+
+// noting hands on what is written.
+type noting struct {
+	bytes.Buffer
+
+	notes func(text string)
+}
+
+func (n *noting) Write(p []byte) (int, error) {
+	if n.notes != nil {
+		n.notes(string(p))
+	}
+	return n.Buffer.Write(p)
 }
 
 // ends checks the exit code.

@@ -156,6 +156,8 @@ type entryRow struct {
 	Revision   uint64             `json:"revision,omitempty"`
 	Generation int                `json:"generation,omitempty"`
 	Time       *time.Time         `json:"time,omitempty"`
+	// Token is where a watch goes on.
+	Token string `json:"token,omitempty"`
 }
 
 func entryOf(e *projection.Entry[json.RawMessage]) entryRow {
@@ -266,7 +268,7 @@ func (a *app) viewWatch() *cobra.Command {
 					continue
 				}
 				row := entryOf(&c.Entry)
-				row.Change = c.Kind.String()
+				row.Change, row.Token = c.Kind.String(), c.Token()
 				err := a.line(row, func(w io.Writer) {
 					_, _ = fmt.Fprintln(w, strings.TrimSpace(row.Change+"\t"+oneLine(row.Key)+"\t"+string(row.Value)))
 				})
@@ -278,5 +280,6 @@ func (a *app) viewWatch() *cobra.Command {
 		})
 	c.Long = "Shows what a view holds, then each change, until it is interrupted. With --json each is a line."
 	c.Flags().BoolVar(&changes, "changes", false, "leave out what the view holds already")
+	c.Flags().StringVar(&o.After, "after", "", "go on after this `token` of an earlier watch")
 	return c
 }

@@ -108,6 +108,40 @@ func TestCompareFinds(t *testing.T) {
 	b.rossby("view", "compare", "accounts", "1", "2").ends(4).says("a1", `1: {"cents":700}`, `2: {"cents":1}`, "1 differences")
 }
 
+// TestRebuildInterrupted: an interrupt ends the waiting, not the rebuild.
+func TestRebuildInterrupted(t *testing.T) {
+	t.Parallel()
+	b := newBank(t)
+	b.account("a1", 700)
+	b.view()
+	b.rossby("view", "pause", "accounts").ends(0)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	b.notes = func(text string) {
+		if strings.Contains(text, "nobody builds generation 2 yet") {
+			cancel()
+		}
+	}
+	b.rossbyIn(ctx, "view", "rebuild", "accounts").ends(130).fails("generation 2 goes on being built")
+	b.rossby("view", "resume", "accounts").ends(0)
+	natstest.Eventually(t, "it is built", func() error {
+		g, err := admin(t, b).Generations(t.Context())
+		if err == nil && (len(g) != 2 || !g[1].CaughtUp()) {
+			err = fmt.Errorf("%+v", g)
+		}
+		return err
+	})
+}
+
+func admin(t testing.TB, b *bank) *projection.Admin {
+	t.Helper()
+	a, err := projection.NewAdmin(b.nc, "bank", "accounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
 func TestWatch(t *testing.T) {
 	t.Parallel()
 	b := newBank(t)

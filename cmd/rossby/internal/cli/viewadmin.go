@@ -103,9 +103,14 @@ const rebuildPoll = 250 * time.Millisecond
 func (a *app) viewRebuild() *cobra.Command {
 	var opts projection.RebuildOptions
 	detach := false
+	var one, reason string
 	c := a.onView("rebuild VIEW", "Builds a view anew beside the one that is read",
-		"  rossby view rebuild accounts --store bank\n  rossby view rebuild accounts --switch --detach", cobra.ExactArgs(1),
+		"  rossby view rebuild accounts --store bank\n  rossby view rebuild accounts --switch --detach\n"+
+			"  rossby view rebuild accounts --aggregate account/a1 --reason 'ticket 17'", cobra.ExactArgs(1),
 		func(ctx context.Context, _ *jetstream.Store, admin *projection.Admin, args []string) error {
+			if one != "" {
+				return a.rebuildOne(ctx, admin, args[0], one, reason)
+			}
 			asking, cancel := a.short(ctx)
 			defer cancel()
 			number, err := admin.Rebuild(asking, opts)
@@ -131,7 +136,25 @@ func (a *app) viewRebuild() *cobra.Command {
 		"until the switch. The updaters do the work: it goes on when this command is interrupted."
 	c.Flags().BoolVar(&opts.Switch, "switch", false, "let it take the live one's place when it has caught up")
 	c.Flags().BoolVar(&detach, "detach", false, "do not wait for it")
+	c.Flags().StringVar(&one, "aggregate", "", "only the keys of this aggregate, `TYPE/ID`, in the live view")
+	c.Flags().StringVar(&reason, "reason", "", "`why`, for the view's record, with --aggregate")
 	return c
+}
+
+// rebuildOne rebuilds the keys of one aggregate, in the view that is read.
+func (a *app) rebuildOne(ctx context.Context, admin *projection.Admin, view, aggregate, reason string) error {
+	typ, id, err := aggregateArg([]string{aggregate})
+	if err != nil {
+		return err
+	}
+	r, err := admin.RebuildAggregate(ctx, typ, id, reason)
+	if err != nil {
+		return err
+	}
+	return a.show(r, func(w io.Writer) {
+		_, _ = fmt.Fprintf(w, "view %q: %s keys of %s/%s rebuilt, %s were not as they must be\n",
+			view, number(r.Keys), typ, id, number(r.Changed))
+	})
 }
 
 // done says what was done to a view.
