@@ -34,6 +34,9 @@ func TestIndexedPagesDie(t *testing.T) {
 			if replicas == 3 {
 				died = died[1:] // there each page is batches
 			}
+			if testing.Short() {
+				died = died[:3] // as with the race detector
+			}
 			for round, step := range died {
 				f.feedWide(m, round)
 				nc, store := f.attach()

@@ -414,13 +414,16 @@ func underKills(
 	t *testing.T, f *fixture, cluster *natstest.Cluster, def projection.AnyDefinition, look func() func(),
 ) model {
 	t.Helper()
-	view := viewOf(def)
+	view, feeds := viewOf(def), 8
+	if testing.Short() {
+		feeds = 4 // as with the race detector
+	}
 	m := model{}
 	var looks atomic.Int64
 	fed, end, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(fed)
-		for i := range 8 {
+		for i := range feeds {
 			f.feed(m, 60, 40)
 			if cluster != nil && i%3 == 1 {
 				cluster.StepDown(t, "KV_"+f.store.Name()+"_"+view)
