@@ -23,6 +23,7 @@ func (u *Updater) attend(ctx context.Context) {
 			source: u.source, cfg: u.cfg, target: number,
 			log:    u.log.With("building", number),
 			b:      newBucket(u.b.nc, u.b.store, u.b.view),
+			step:   u.step,
 			status: Status{View: u.core.view, State: StateStarting},
 		}
 		u.building.Store(child)

@@ -102,8 +102,11 @@ func (u *Updater) seal(ctx context.Context, live int, reached uint64) (*nats.Msg
 			return nil, nil //nolint:nilnil // not yet
 		}
 		cp.State, cp.Owner, cp.Epoch, cp.Time = StateSealed, "", cp.Epoch+1, time.Now().UTC()
-		if err := u.b.write(ctx, subject, cp, old.Sequence); err != nil && !wire.IsWrongLastSequence(err) {
-			return nil, nil //nolint:nilnil // the next look will do
+		switch err := u.b.write(ctx, subject, cp, old.Sequence); {
+		case err == nil:
+			u.done("sealed")
+		case !wire.IsWrongLastSequence(err):
+			return nil, nil //nolint:nilerr,nilnil // the next look will do
 		}
 	}
 	return nil, nil //nolint:nilnil // its updater was faster each time
