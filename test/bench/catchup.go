@@ -119,6 +119,16 @@ func (e *env) checkView(ctx context.Context, view string, counts []int) (int, er
 
 // update runs an updater until its view holds everything, as a child.
 func update(url, view, last string) error {
+	return runUpdater(url, view, last, func(_ context.Context, _ *nats.Conn, begin time.Time) (time.Duration, error) {
+		return time.Since(begin), nil
+	})
+}
+
+// runUpdater runs an updater until its view holds everything, then looks at it,
+// and prints how long that says it took.
+func runUpdater(
+	url, view, last string, look func(ctx context.Context, nc *nats.Conn, begin time.Time) (time.Duration, error),
+) error {
 	target, err := strconv.ParseUint(last, 10, 64)
 	if err != nil {
 		return err
@@ -165,12 +175,13 @@ func update(url, view, last string) error {
 			break
 		}
 	}
-	rep := report{Elapsed: time.Since(begin)}
+	go func() { <-done; cancel() }()
+	elapsed, err := look(ctx, nc, begin)
 	cancel()
-	if err := errors.Join(stopProfile(), <-ran); err != nil {
+	if err := errors.Join(err, stopProfile(), <-ran); err != nil {
 		return err
 	}
-	return rep.print()
+	return report{Elapsed: elapsed}.print()
 }
 
 // window is the number of messages that the raw side asks for ahead, as much as

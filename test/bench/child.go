@@ -31,6 +31,8 @@ func runChild(args []string) error {
 		return serveNode(args[1], args[2], args[3], args[4], args[5], args[6])
 	case "updater":
 		return update(args[1], args[2], args[3])
+	case "rebuilder":
+		return rebuildOnce(args[1], args[2], args[3])
 	case "puller":
 		return pull(args[1], args[2], args[3])
 	}

@@ -22,6 +22,26 @@ import (
 // commits are sent without waiting for each: copies of one that the store wrote,
 // with the headers that belong to their places.
 func (e *env) fill(ctx context.Context, commits, aggregates int) ([]int, error) {
+	f, err := e.newFiller(ctx, aggregates)
+	if err != nil {
+		return nil, err
+	}
+	return f.counts, f.add(ctx, commits, 0, aggregates)
+}
+
+// filler fills a store bit by bit. Nobody else may write.
+type filler struct {
+	env      *env
+	template *nats.Msg
+	subjects []string
+	heads    []jetstream.Head
+	// counts are the commits of each aggregate.
+	counts []int
+	next   uint64
+}
+
+// newFiller stores one commit, which the others are copies of.
+func (e *env) newFiller(ctx context.Context, aggregates int) (*filler, error) {
 	w, err := e.newWriter(ctx, aggregates, 1)
 	if err != nil {
 		return nil, err
@@ -29,41 +49,45 @@ func (e *env) fill(ctx context.Context, commits, aggregates int) ([]int, error) 
 	if err := w.append(ctx, 0); err != nil {
 		return nil, err
 	}
-	template, err := e.capture(w.ids[0])
-	if err != nil {
-		return nil, err
+	f := &filler{
+		env: e, subjects: e.subjects(storeName, aggregates),
+		heads: make([]jetstream.Head, aggregates), counts: make([]int, aggregates),
 	}
-	counts := make([]int, aggregates)
-	heads := make([]jetstream.Head, aggregates)
-	counts[0], heads[0] = 1, w.heads[0]
-	subjects := e.subjects(storeName, aggregates)
+	f.counts[0], f.heads[0], f.next = 1, w.heads[0], w.heads[0].Sequence
+	f.template, err = e.capture(w.ids[0])
+	return f, err
+}
+
+// add lets the aggregates from one to before another have so many commits
+// together. They have none yet but for the first one's first.
+func (f *filler) add(ctx context.Context, commits, from, before int) error {
 	order := make([]int, 0, commits)
 	for i := range commits {
-		order = append(order, i%aggregates)
+		order = append(order, from+i%(before-from))
 	}
-	order = order[1:] // the template
+	if from == 0 {
+		order = order[1:] // the template
+	}
 	rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
-
-	next := heads[0].Sequence
 	for n, i := range order {
-		msg := place(template, subjects[i], &heads[i])
-		next++
-		heads[i].Sequence = next
-		counts[i]++
+		msg := place(f.template, f.subjects[i], &f.heads[i])
+		f.next++
+		f.heads[i].Sequence = f.next
+		f.counts[i]++
 		// An answer now and then bounds what is under way, and tells whether all
 		// before it was stored.
 		// Replicas refuse a commit while the one before it on its subject is under way.
-		if e.row.replicas <= 1 && n%1000 != 999 && n != len(order)-1 {
-			if err := e.rawNC.PublishMsg(msg); err != nil {
-				return nil, err
+		if f.env.row.replicas <= 1 && n%1000 != 999 && n != len(order)-1 {
+			if err := f.env.rawNC.PublishMsg(msg); err != nil {
+				return err
 			}
 			continue
 		}
-		if err := e.stored(ctx, msg, next); err != nil {
-			return nil, err
+		if err := f.env.stored(ctx, msg, f.next); err != nil {
+			return err
 		}
 	}
-	return counts, nil
+	return nil
 }
 
 // place makes a copy of a commit that follows the head, and moves the head but

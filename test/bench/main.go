@@ -120,6 +120,10 @@ func rows() []row { //nolint:funlen // a table
 			about: "a keyed view catches up; raw: pull consumer without acks",
 		},
 		{
+			name: "rebuild", target: 1.25, lower: true, full: true, run: rebuild,
+			about: "an event of a view that is rebuilt, of most events; raw: of a tenth of them",
+		},
+		{
 			name: "follower", target: 0.5, run: followed,
 			about: "a reactor without effects, ordered by aggregate; raw: pull consumer, explicit acks",
 		},
@@ -197,6 +201,7 @@ type options struct {
 	full       bool
 	list       bool
 	slices     int
+	events     int
 	dir        string
 	cpuprofile string
 	only       string
@@ -211,6 +216,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags.BoolVar(&o.full, "full", false, "large rows, too, and catchup over 1 M events and 100 k keys")
 	flags.BoolVar(&o.list, "list", false, "list the rows")
 	flags.IntVar(&o.slices, "slices", 0, "slices of each side; default: the row's")
+	flags.IntVar(&o.events, "events", 0, "most events of rebuild; default: 1 M")
 	flags.StringVar(&o.dir, "dir", "", "directory for the servers' stores; default: a temporary one")
 	flags.StringVar(&o.cpuprofile, "cpuprofile", "", "write a CPU profile of this process, with labels side=…")
 	flags.StringVar(&o.only, "only", "", "ours or raw: run that side alone, for profiles")
