@@ -21,7 +21,12 @@ import (
 // appends would: it copies one commit's payload under made-up headers.
 func (f *fixture) fill(events, ids int) {
 	f.t.Helper()
-	f.append("template", credited{Cents: 1})
+	f.fillWith(credited{Cents: 1}, "credited", events, ids)
+}
+
+func (f *fixture) fillWith(event any, name string, events, ids int) {
+	f.t.Helper()
+	f.append("template", event)
 	subject, _ := f.store.Subject("account", "template")
 	m, err := wire.LeaderLast(f.t.Context(), f.nc, f.store.Name(), subject)
 	if err != nil {
@@ -44,9 +49,9 @@ func (f *fixture) fill(events, ids int) {
 		previous[k] = commit
 		msg := &nats.Msg{Subject: subject, Data: m.Data, Header: nats.Header{
 			"Rossby-Commit": {commit}, "Rossby-Chain": {fmt.Sprintf("%d %d %s", n, n, prev)},
-			"Rossby-Events": {"credited"}, "Rossby-Format": format, "Content-Type": content,
+			"Rossby-Events": {name}, "Rossby-Format": format, "Content-Type": content,
 		}}
-		if _, err := js.PublishMsgAsync(msg); err != nil {
+		if _, err := js.PublishMsgAsync(msg, natsjs.WithStallWait(natstest.Patience)); err != nil {
 			f.t.Fatal(err)
 		}
 	}

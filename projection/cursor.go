@@ -30,11 +30,19 @@ const fruitless = 3
 const firstWindow = 256
 
 // windowBytes bounds the bytes that are asked for ahead, by the messages' mean
-// size so far.
-const windowBytes = 32 << 20
+// size so far. A server cuts off a connection for which it has to keep too much, so
+// less is asked for, down to leastBytes, when the connection was lost.
+const (
+	windowBytes = 32 << 20
+	leastBytes  = 512 << 10
+)
 
-// chunkSize is how many commits are handed on together.
-const chunkSize = 256
+// chunkSize is how many commits are handed on together, chunkBytes about how many
+// bytes of them: chunks wait for a slow fold.
+const (
+	chunkSize  = 256
+	chunkBytes = 512 << 10
+)
 
 // item is a commit that may concern the view.
 type item struct {
@@ -53,6 +61,8 @@ type chunk struct {
 	pos     uint64
 	pending uint64
 	last    lastCommit
+	// bytes is about what it takes.
+	bytes int
 	// bound is pos, or when that stands in a transaction the sequence before it.
 	bound uint64
 }
@@ -87,6 +97,7 @@ type cursor struct {
 	outstanding int
 	window      int
 	meanSize    int
+	budget      int // of bytes asked for ahead
 	pending     uint64
 	heard       time.Time
 	troubled    bool
@@ -102,7 +113,7 @@ func (e *gapError) Error() string { return e.reason }
 // out to be another one.
 func (c *cursor) run(ctx context.Context, out chan<- chunk) error {
 	defer c.close()
-	c.bound = c.pos
+	c.bound, c.budget = c.pos, windowBytes
 	wait := newBackoff(5*time.Millisecond, time.Second)
 	for tries := 0; ; {
 		if tries++; tries > fruitless {
@@ -110,13 +121,16 @@ func (c *cursor) run(ctx context.Context, out chan<- chunk) error {
 				c.log.Debug("view's consumer was not removed", "error", err)
 			}
 		}
-		err := c.open(ctx)
+		err := c.open(ctx, tries)
 		if err == nil {
 			before := c.pos
 			err = c.pull(ctx, out)
 			if c.pos > before {
 				c.clear()
 				wait, tries = newBackoff(5*time.Millisecond, time.Second), 0
+			}
+			if c.nc.Stats().Reconnects != c.reconnects {
+				c.budget = max(c.budget/2, leastBytes)
 			}
 		}
 		if ctx.Err() != nil {
@@ -160,8 +174,8 @@ func (c *cursor) close() {
 }
 
 // open leaves the old inbox, puts the consumer to the sequence after pos, and
-// begins anew on a fresh inbox.
-func (c *cursor) open(ctx context.Context) error {
+// begins anew on a fresh inbox: with less each time that nothing came of it.
+func (c *cursor) open(ctx context.Context, tries int) error {
 	c.close()
 	if err := c.verify(ctx, c.pos, c.last); err != nil {
 		return err
@@ -182,7 +196,7 @@ func (c *cursor) open(ctx context.Context) error {
 		return err
 	}
 	c.dseq, c.outstanding, c.heard = 0, 0, time.Now()
-	c.window = min(firstWindow, c.max)
+	c.window = max(min(firstWindow>>min(tries-1, 8), c.max, c.fits()), 1)
 	c.reconnects = c.nc.Stats().Reconnects
 	c.step("opened")
 	return c.refill()
@@ -256,9 +270,13 @@ func (c *cursor) refill() error {
 		return err
 	}
 	c.outstanding += n
-	c.window = min(2*c.window, c.max, max(windowBytes/max(c.meanSize, 1), 16))
+	c.window = min(2*c.window, c.max, c.fits())
+	c.budget = min(c.budget+c.budget/64, windowBytes)
 	return nil
 }
+
+// fits is the number of messages that may be asked for ahead.
+func (c *cursor) fits() int { return max(c.budget/max(c.meanSize, 1), 4) }
 
 // pull hands on chunks until something is missing.
 func (c *cursor) pull(ctx context.Context, out chan<- chunk) error {
@@ -284,7 +302,7 @@ func (c *cursor) pull(ctx context.Context, out chan<- chunk) error {
 		var gap error
 		for n := 1; msg != nil && gap == nil; n++ {
 			gap, msg = c.accept(ctx, msg, &chk), nil
-			if n == chunkSize {
+			if n == chunkSize || chk.bytes >= chunkBytes {
 				break
 			}
 			select {
@@ -333,6 +351,9 @@ func (c *cursor) accept(ctx context.Context, msg *nats.Msg, chk *chunk) error {
 	c.outstanding--
 	c.pending = pending
 	size := len(msg.Data) + 300
+	if c.meanSize == 0 {
+		c.meanSize = size
+	}
 	c.meanSize += (size - c.meanSize) / 16
 	if size > 16*max(c.meanSize, 1) {
 		c.meanSize = size / 16
@@ -367,6 +388,7 @@ func (c *cursor) accept(ctx context.Context, msg *nats.Msg, chk *chunk) error {
 		chk.items = make([]item, 0, min(max(c.outstanding+1, 1), chunkSize))
 	}
 	chk.items = append(chk.items, it)
+	chk.bytes += it.bytes
 	return nil
 }
 

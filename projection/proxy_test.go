@@ -47,6 +47,9 @@ func newProxy(t testing.TB, url string) *proxy {
 				_ = client.Close()
 				return
 			}
+			if tcp, ok := server.(*net.TCPConn); ok {
+				_ = tcp.SetReadBuffer(64 << 10) // what is held back is soon felt
+			}
 			p.mu.Lock()
 			conns = append(conns, client, server)
 			p.mu.Unlock()
