@@ -104,10 +104,14 @@ func TestPauseAndResume(t *testing.T) {
 // its process alive; it goes on when the cause is gone, or the event is skipped.
 func TestStoppedViewWaits(t *testing.T) {
 	t.Parallel()
+	servers(t, stoppedViewWaits)
+}
+
+func stoppedViewWaits(t *testing.T, url string, replicas int) { //nolint:thelper // it is the test
 	boom := errors.New("boom")
 	setup := func(t *testing.T, failing *atomic.Bool) (*fixture, *running, *logged, *projection.Admin) {
 		t.Helper()
-		f := newFixture(t)
+		f := fixtureAt(t, url, replicas)
 		f.append("a1", opened{}, credited{Cents: 1})
 		f.append("a1", credited{Cents: 2}, credited{Cents: 13}, credited{Cents: 4})
 		def := projection.NewKeyed("v",
@@ -215,10 +219,14 @@ func TestStoppedViewWaits(t *testing.T) {
 // TestFoldTimeout: a fold that does not come back stops the view, or is left out.
 func TestFoldTimeout(t *testing.T) {
 	t.Parallel()
+	servers(t, foldTimeout)
+}
+
+func foldTimeout(t *testing.T, url string, replicas int) { //nolint:thelper // it is the test
 	for name, policy := range map[string]projection.ErrorPolicy{"Stop": projection.StopOnError, "Skip": projection.SkipOnError} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFixture(t)
+			f := fixtureAt(t, url, replicas)
 			f.append("a1", credited{Cents: 1}, credited{Cents: 13})
 			f.append("a2", credited{Cents: 2})
 			release := make(chan struct{})
@@ -255,7 +263,10 @@ func TestFoldTimeout(t *testing.T) {
 // is room again.
 func TestBucketFull(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
+	everywhere(t, bucketFull)
+}
+
+func bucketFull(t *testing.T, f *fixture) { //nolint:thelper // it is the test
 	m := model{}
 	f.feed(m, 30, 10)
 	cfg, _ := waiting()
@@ -298,7 +309,10 @@ func TestBucketFull(t *testing.T) {
 // TestBucketDeleted: the view stops with a name, and is built anew.
 func TestBucketDeleted(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
+	everywhere(t, bucketDeleted)
+}
+
+func bucketDeleted(t *testing.T, f *fixture) { //nolint:thelper // it is the test
 	m := model{}
 	f.feed(m, 50, 10)
 	cfg, log := waiting()
@@ -325,4 +339,44 @@ func TestBucketDeleted(t *testing.T) {
 	if !strings.Contains(log.String(), projection.ErrBucket.Error()) {
 		t.Errorf("log:\n%s", log)
 	}
+}
+
+// TestConsumerDeleted: somebody deletes the view's consumer again and again, and
+// makes another one of its name: nothing is lost, doubled, or in the way.
+func TestConsumerDeleted(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, f *fixture) {
+		t.Helper()
+		m := model{}
+		up := start(t, f.store, accounts(), quiet())
+		f.feed(m, 30, 8)
+		f.check(m)
+		js, err := natsjs.New(f.nc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range 4 {
+			natstest.Retry(t, "delete the consumer", func(ctx context.Context) error {
+				err := js.DeleteConsumer(ctx, f.store.Name(), "accounts")
+				if errors.Is(err, natsjs.ErrConsumerNotFound) {
+					return nil
+				}
+				return err
+			})
+			f.feed(m, 10, 8)
+			if n%2 == 1 { // It may have been made again, which refuses this one.
+				_, err := js.CreateConsumer(t.Context(), f.store.Name(), natsjs.ConsumerConfig{
+					Durable: "accounts", AckPolicy: natsjs.AckExplicitPolicy, DeliverPolicy: natsjs.DeliverNewPolicy,
+				})
+				t.Logf("another consumer: %v", err)
+			}
+			f.check(m)
+		}
+		natstest.Eventually(t, "all is well", func() error {
+			if s := up.Status(); s.Err != nil || s.State != projection.StateRunning || !s.CaughtUp {
+				return fmt.Errorf("%+v", s)
+			}
+			return nil
+		})
+	})
 }

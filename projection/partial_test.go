@@ -19,16 +19,25 @@ import (
 	"github.com/rossby-go/rossby/projection"
 )
 
-// everywhere runs a test on one server and on three.
-func everywhere(t *testing.T, test func(t *testing.T, f *fixture)) {
+// servers runs a test on one server and on three.
+func servers(t *testing.T, test func(t *testing.T, url string, replicas int)) {
 	t.Helper()
 	t.Run("R1", func(t *testing.T) {
 		t.Parallel()
-		test(t, newFixture(t))
+		test(t, natstest.Run(t).URL(), 1)
 	})
 	t.Run("R3", func(t *testing.T) {
 		t.Parallel()
-		test(t, fixtureAt(t, strings.Join(natstest.RunCluster(t).URLs(), ","), 3))
+		test(t, strings.Join(natstest.RunCluster(t).URLs(), ","), 3)
+	})
+}
+
+// everywhere runs a test with a store on one server, and with one on three.
+func everywhere(t *testing.T, test func(t *testing.T, f *fixture)) {
+	t.Helper()
+	servers(t, func(t *testing.T, url string, replicas int) {
+		t.Helper()
+		test(t, fixtureAt(t, url, replicas))
 	})
 }
 

@@ -362,6 +362,10 @@ func TestRestoredStore(t *testing.T) {
 
 func TestFoldFails(t *testing.T) {
 	t.Parallel()
+	servers(t, foldFails)
+}
+
+func foldFails(t *testing.T, url string, replicas int) { //nolint:thelper // it is the test
 	boom := errors.New("boom")
 	def := func(fail func(try int) error) (*projection.Definition[account], *atomic.Int64) {
 		tries := new(atomic.Int64)
@@ -381,7 +385,7 @@ func TestFoldFails(t *testing.T) {
 	}
 	setup := func(t *testing.T) *fixture {
 		t.Helper()
-		f := newFixture(t)
+		f := fixtureAt(t, url, replicas)
 		f.append("a1", opened{}, credited{Cents: 1})
 		f.append("a2", opened{})
 		f.append("a1", credited{Cents: 2}, credited{Cents: 13}, credited{Cents: 4})
