@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -292,49 +293,62 @@ func sinkCrashes(t *testing.T, f *fixture, seed int, counts *[6]atomic.Int64) {
 	}
 }
 
-// TestSinkTransactions: no record ever stands within a transaction of the store,
-// however small the pages.
+// TestSinkTransactions: no commit of the database ever holds a part of a
+// transaction of the store, in rows or position, however large the pages.
 func TestSinkTransactions(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
+	for _, pages := range []int{1, 7, 1000} {
+		t.Run(strconv.Itoa(pages), func(t *testing.T) {
+			t.Parallel()
+			testSinkTransactions(t, newFixture(t), pages)
+		})
+	}
+}
+
+func testSinkTransactions(t *testing.T, f *fixture, pages int) {
+	t.Helper()
 	m := newMemory()
 	name := projection.SinkName(f.store.Name(), "accounts")
 	var mu sync.Mutex
 	positions := map[uint64]bool{}
 	m.fault = func(committed bool) error {
-		if _, rec := m.snapshot(name); committed {
+		if rows, rec := m.snapshot(name); committed {
 			mu.Lock()
 			defer mu.Unlock()
-			positions[positionOf(t, rec)] = true
+			at := positionOf(t, rec)
+			positions[at] = true
+			if x, y := rows["x"], rows["y"]; x.Cents+y.Cents != 0 || x.Events != y.Events {
+				t.Errorf("at position %d x is %+v, y is %+v", at, x, y)
+			}
 		}
 		return nil
 	}
 	cfg := quietSink()
-	cfg.PageEvents = 1
+	cfg.PageEvents = pages
+	const transactions = 60
 	feed := func() {
-		for i := range 60 {
-			writes := []jetstream.Write{
-				writing("account", "x", encode(t, accountEvents, credited{Cents: int64(-i)})),
-				writing("account", "y", encode(t, accountEvents, credited{Cents: int64(i)})),
+		for i := range int64(transactions) {
+			writes := make([]jetstream.Write, 0, 7)
+			writes = append(writes, writing("account", "x", encode(t, accountEvents, credited{Cents: -i})))
+			for k := range 5 {
+				typ := []string{"account", "other"}[k%2]
+				writes = append(writes, writing(typ, fmt.Sprint("o", k), encode(t, accountEvents, credited{Cents: 1})))
 			}
-			if i%3 == 0 {
-				writes = append(writes, writing("other", "o", encode(t, accountEvents, credited{Cents: 1})))
-			}
-			f.transact(writes...)
+			f.transact(append(writes, writing("account", "y", encode(t, accountEvents, credited{Cents: i})))...)
 		}
 	}
-	feed()
+	feed() // What is read at once ends within some of them.
 	startSink(t, f.store, sinkAccounts(), m, cfg)
 	f.until(m)
 	feed()
 	f.until(m)
 	rows, _ := m.snapshot("")
-	if rows["x"].Cents != -2*59*30 || rows["y"].Cents != 2*59*30 {
+	if rows["x"].Events != 2*transactions || rows["y"].Cents != transactions*(transactions-1) {
 		t.Errorf("x is %+v, y is %+v", rows["x"], rows["y"])
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if len(positions) < 60 {
+	if pages == 1 && len(positions) < 2*transactions {
 		t.Errorf("%d positions were written, wanted one a transaction", len(positions))
 	}
 	for msg, err := range f.store.Messages(t.Context(), "", "", jetstream.Range{}) {
@@ -384,6 +398,103 @@ func TestSinkStandby(t *testing.T) {
 	})
 	if err := second.Run(t.Context()); !errors.Is(err, projection.ErrRunning) {
 		t.Errorf("Run again: %v", err)
+	}
+}
+
+// gate is a memory that can be shut for one of its users.
+type gate struct {
+	*memory
+
+	mu      sync.Mutex
+	opened  chan struct{} // closed while the gate is open
+	waiting atomic.Int64  // transactions that wait
+}
+
+func newGate(m *memory) *gate {
+	g := &gate{memory: m, opened: make(chan struct{})}
+	close(g.opened)
+	return g
+}
+
+// shut shuts the gate until the result is called.
+func (g *gate) shut() (open func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.opened = make(chan struct{})
+	return sync.OnceFunc(func() { close(g.opened) })
+}
+
+func (g *gate) wait(ctx context.Context) error {
+	g.mu.Lock()
+	opened := g.opened
+	g.mu.Unlock()
+	select {
+	case <-opened:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (g *gate) Load(ctx context.Context, name string) (projection.SinkRecord, error) {
+	if err := g.wait(ctx); err != nil {
+		return projection.SinkRecord{}, err
+	}
+	return g.memory.Load(ctx, name)
+}
+
+func (g *gate) Transact(
+	ctx context.Context, name string, expected uint64, data []byte, apply func(tx *memoryTx) error,
+) error {
+	g.waiting.Add(1)
+	err := g.wait(ctx)
+	g.waiting.Add(-1)
+	if err != nil {
+		return err
+	}
+	return g.memory.Transact(ctx, name, expected, data, apply)
+}
+
+// TestSinkZombie: an owner whose page is on its way to the database while another
+// takes the view over, which it cannot see: the page is refused.
+func TestSinkZombie(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	m := newMemory()
+	g := newGate(m)
+	want := model{}
+	credit := func() {
+		f.append("a", credited{Cents: 1})
+		want.apply("a", credited{Cents: 1})
+	}
+	zombie, err := projection.NewSinkUpdater(f.store, sinkAccounts(), g, quietSink())
+	if err != nil {
+		t.Fatal(err)
+	}
+	launchSink(t, zombie)
+	credit()
+	f.checkSink(m, want)
+	open := g.shut()
+	credit()
+	natstest.Eventually(t, "the page is on its way", func() error {
+		if g.waiting.Load() == 0 {
+			return errors.New("it is not")
+		}
+		return nil
+	})
+	other := startSink(t, f.store, sinkAccounts(), m, quietSink())
+	f.checkSink(m, want)
+	open()
+	natstest.Eventually(t, "the zombie stands by", func() error {
+		if s := zombie.Status(); s.State != projection.StateStandby || s.Epoch != 2 {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
+	credit()
+	f.checkSink(m, want)
+	if s := other.Status(); s.State != projection.StateRunning || s.Epoch != 2 {
+		t.Errorf("%+v", s)
 	}
 }
 
