@@ -1,13 +1,17 @@
 // The frame: panels, the head with what always shows, colours.
-import { add, badge, fill, h, number, set, toast } from "./ui.js";
-import { api } from "./ui.js";
+import { add, api, badge, fill, h, number, set, toast } from "./ui.js";
 import { connect, live, on } from "./live.js";
 import { feed } from "./events.js";
 import { aggregates } from "./aggregates.js";
 import { commands } from "./commands.js";
+import { chaos, durability } from "./chaos.js";
+import { deadlines } from "./deadlines.js";
 import { events } from "./events.js";
+import { followers } from "./followers.js";
+import { gateways } from "./gateways.js";
+import { views } from "./views.js";
 
-const panels = [commands, events, aggregates];
+const panels = [commands, events, aggregates, followers, views, gateways, deadlines, durability, chaos];
 const $ = (id) => document.getElementById(id);
 const tabs = new Map();
 let current = null, parts = [];
@@ -50,7 +54,7 @@ function chips() {
   else out.push(h("span", { class: "chip good", title: "commits in the store" }, `live · ${number(s.head)} commits`));
   if (s?.durability) {
     const d = s.durability;
-    const kind = d.level === "fsynced" || d.level === "replicated-fsynced" ? "good" : d.level.includes("lazy") ? "bad" : "warn";
+    const kind = { fsynced: "good", "single-lazy": "bad", memory: "bad" }[d.level] ?? "warn";
     out.push(h("a", { class: `chip ${kind}`, href: "#/durability", title: "What a commit survives" },
       d.level === "unknown" ? `durability: at least ${d.atLeast}` : `durability: ${d.level}`, ` · R${d.replicas}`));
   }

@@ -146,12 +146,15 @@ export function spark(values, label) {
 }
 
 export function bar(share, label, kind = "") {
-  const fill = h("span", { class: `fill ${kind}` });
-  fill.style.width = `${Math.max(0, Math.min(1, share)) * 100}%`;
-  return h("div", {
-    class: "bar", role: "progressbar", "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 100,
-    "aria-valuenow": Math.round(share * 100),
-  }, fill);
+  const el = h("div", { class: "bar", role: "progressbar", "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 100 },
+    h("span", { class: `fill ${kind}` }));
+  progress(el, share);
+  return el;
+}
+
+export function progress(bar, share) {
+  bar.firstChild.style.width = `${Math.max(0, Math.min(1, share)) * 100}%`;
+  bar.setAttribute("aria-valuenow", Math.round(share * 100));
 }
 
 // toast tells what came of something.

@@ -243,7 +243,16 @@ func (p *page) text(selector, text string) {
 func (p *page) click(selector string) {
 	p.t.Helper()
 	p.until("there is "+selector, fmt.Sprintf("document.querySelector(%q) && !document.querySelector(%q).disabled", selector, selector))
-	p.do(chromedp.ScrollIntoView(chromedp.CSS(selector)), chromedp.Click(chromedp.CSS(selector)))
+	// What is drawn anew in this moment is looked for once more, as people do.
+	natstest.Eventually(p.t, "click "+selector, func() error {
+		ctx, cancel := context.WithTimeout(p.ctx, natstest.Patience/10)
+		defer cancel()
+		return chromedp.Do(ctx, chromedp.ScrollIntoView(chromedp.CSS(selector)), chromedp.Click(chromedp.CSS(selector)))
+	})
+	if p.t.Failed() {
+		p.shot("failed")
+		p.t.FailNow()
+	}
 }
 
 // fill writes into a field as people do.

@@ -67,6 +67,12 @@ func TestConsole(t *testing.T) { //nolint:paralleltest // one browser and one ba
 				{"commands", commandsPanel},
 				{"events", eventsPanel},
 				{"aggregates", aggregatesPanel},
+				{"followers", followersPanel},
+				{"views", viewsPanel},
+				{"gateways", gatewaysPanel},
+				{"deadlines", deadlinesPanel},
+				{"durability", durabilityPanel},
+				{"chaos", chaosPanel},
 			} {
 				p.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf("location.hash = '#/%s'", panel.name)))
 				p.until(panel.name+" is shown", fmt.Sprintf("document.querySelector('[data-panel=%s]')", panel.name))
@@ -76,6 +82,8 @@ func TestConsole(t *testing.T) { //nolint:paralleltest // one browser and one ba
 				p.clean()
 			}
 			p.colours()
+			p.keyboard()
+			p.text("#chips", "Money: holds")
 			p.clean()
 		})
 	}
@@ -147,6 +155,103 @@ func aggregatesPanel(p *page) {
 	p.text("#change .is", "1000")
 	p.click("#newer")
 	p.text("#where", "version 2 of 3")
+}
+
+// followersPanel pauses a view and lets it go on, and rebuilds it beside the live one,
+// compares the two, switches and rolls back.
+func followersPanel(p *page) {
+	card := "[data-follower=customers] "
+	p.text(card+".badge", "running")
+	p.click(card + "[data-do=pause]")
+	p.text("#ask[open] h2", "Pause customers?")
+	p.shot("ask")
+	p.fill("#ask[open] input", "to look at it\n")
+	p.text(card+".note", "to look at it")
+	p.click(card + "[data-do=resume]")
+	p.text(card+".badge", "running")
+
+	p.click(card + "[data-do=rebuild]")
+	p.until("two bars", `document.querySelectorAll("[data-follower=customers] [role=progressbar]").length === 2`)
+	p.shot("rebuild")
+	p.click(card + "[data-do=compare]")
+	p.text(card+".note.good", "no difference")
+	p.click(card + "[data-do=switch]")
+	p.text(card+"[data-generation='1'] .badge", "old")
+	p.text(card+"[data-generation='1'] [data-do=switch]", "Roll back to it")
+	p.click(card + "[data-generation='1'] [data-do=switch]")
+	p.text(card+"[data-generation='1'] .badge", "live")
+	p.click(card + "[data-do=remove]")
+	p.click("#ask[open] button[type=submit]")
+	p.until("one generation", `document.querySelectorAll("[data-follower=customers] [role=progressbar]").length === 0`)
+}
+
+// viewsPanel looks at an account beside its events, while it changes.
+func viewsPanel(p *page) {
+	p.until("views", `document.querySelectorAll("#view option").length === 4`)
+	p.do(chromedp.Evaluate[chromedp.Void](`location.hash = "#/views/accounts"`))
+	p.fill("[name=prefix]", "shown-"+p.name+"\n")
+	p.click("#entries [data-entry=shown-" + p.name + "]")
+	p.text("#document", `"balanceCents": 1000`)
+	p.text("#entry .what", "credited")
+	p.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`fetch("api/commands", {method: "POST",
+		headers: {"Content-Type": "application/json"}, body: JSON.stringify(
+			{type: "account", command: "debit", id: %q, body: {transferId: "later", cents: 7}})})`, "shown-"+p.name)))
+	p.text("#document", `"balanceCents": 993`)
+	p.text("#entry .what", "debited")
+}
+
+// gatewaysPanel breaks the service behind the gateway, retries and discards what is
+// parked, and mends it.
+func gatewaysPanel(p *page) {
+	p.text("[data-gateway=notifications] .badge", "breaker closed")
+	p.click("[data-switch=service] [data-option=refuse]")
+	p.until("two are parked", `document.querySelector("[data-waiting=notifications] [data-do=discard]") &&
+		document.querySelectorAll("[data-waiting=notifications] [data-lane]").length > 1`)
+	p.do(chromedp.Evaluate[chromedp.Void](`document.querySelector("[data-waiting] details.more").open = true`))
+	p.shot("parked")
+	p.click("[data-switch=service] [data-option=works]")
+	p.until("it works again", `document.querySelector("[data-switch=service] [data-option=works][aria-pressed=true]")`)
+	p.do(chromedp.Evaluate[chromedp.Void](`window.lane = document.querySelector("[data-waiting] [data-lane]").dataset.lane`))
+	p.click("[data-waiting] [data-do=discard]")
+	p.text("#ask[open] h2", "Discard")
+	p.fill("#ask[open] input", "shown to people\n")
+	p.until("it waits no more", `![...document.querySelectorAll("[data-waiting] [data-lane]")].some((e) => e.dataset.lane === window.lane)`)
+	p.click("[data-waiting] [data-do=retry-all]")
+	p.until("nothing waits", `!document.querySelector("#nothing-waits").hidden`)
+}
+
+// deadlinesPanel shows what waits for its time.
+func deadlinesPanel(p *page) {
+	p.text("#deadlines", "expire")
+	p.text("#sagas", "No saga is in flight.")
+}
+
+// durabilityPanel says what a commit survives.
+func durabilityPanel(p *page) {
+	p.text("#durability .note", "fsync 2m0s")
+	p.text("#durability", "single-lazy")
+}
+
+// chaosPanel stops a part and starts it again; the invariant holds.
+func chaosPanel(p *page) {
+	p.text("[data-invariant=money] .badge", "holds")
+	p.click("[data-switch=transfer-process] [data-option=stopped]")
+	p.text("[data-switch=transfer-process] p", "waits in the store")
+	p.shot("chaos-stopped")
+	p.click("[data-switch=transfer-process] [data-option=runs]")
+	p.until("it runs", `document.querySelector("[data-switch=transfer-process] [data-option=runs][aria-pressed=true]")`)
+	p.text("[data-invariant=money]", "broken 0 times")
+}
+
+// keyboard goes through the page without a mouse.
+func (p *page) keyboard() {
+	p.do(chromedp.Evaluate[chromedp.Void](`location.hash = "#/commands"; document.activeElement.blur()`),
+		chromedp.KeyEvent(kb.Tab))
+	p.until("the skip link is first", `document.activeElement.id === "skip"`)
+	p.do(chromedp.KeyEvent(kb.Enter))
+	p.until("the panel has the focus", `document.activeElement.id === "main"`)
+	p.do(chromedp.KeyEvent(kb.Tab))
+	p.until("the first field has the focus", `document.activeElement.id === "type"`)
 }
 
 // colours switches between them, which is kept.
