@@ -17,6 +17,7 @@ export const chaos = {
     fill(el,
       h("div", { class: "head" }, h("h1", {}, "Break something"), h("p", {}, "Stop parts, break what they call, start them again. The invariants are looked at all the while.")),
       h("div", { class: "cards", id: "checks" }),
+      h("section", { class: "card", id: "called" }, h("header", {}, h("h2", {}, "What is called from here")), h("div", { class: "stack", id: "outside" })),
       h("section", { class: "card" }, h("header", {}, h("h2", {}, "Parts")), h("div", { class: "cards", id: "switches" }), h("p", { class: "empty", id: "no-switches", hidden: true }, "The application has given the console nothing to break.")),
       snippets(() => ({
         nats: "# a part is stopped by whoever runs it; with modules as processes of their own:\nkill -9 PID",
@@ -43,10 +44,11 @@ export const chaos = {
     }
     const list = el.querySelector("#switches");
     el.querySelector("#no-switches").hidden = s.switches.length > 0;
+    el.querySelector("#called").hidden = !s.switches.some((w) => w.gateway);
     for (const w of s.switches) {
       if (!controls.has(w.name)) {
         controls.set(w.name, switchControl(w));
-        list.append(controls.get(w.name).el);
+        (w.gateway ? el.querySelector("#outside") : list).append(controls.get(w.name).el);
       }
       controls.get(w.name).update(w);
     }

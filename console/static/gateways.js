@@ -85,7 +85,7 @@ function lane(name, l, again) {
   return h("li", { class: "stack", dataset: { lane: l.lane } },
     h("div", { class: "row" },
       h("a", { href: route("aggregates", type, id) }, `${type} ${id}`), badge(l.parked ? "parked" : "waits", l.parked ? "bad" : "warn"),
-      h("span", { class: "dim small" }, `${number(l.attempts)} attempts`, l.next && !l.parked ? ` · again at ${clock(l.next).slice(0, 8)}` : "", l.last > l.sequence ? " · more wait behind it" : "")),
+      h("span", { class: "dim small" }, `${number(l.attempts)} attempt${l.attempts === 1 ? "" : "s"}`, l.next && !l.parked ? ` · again at ${clock(l.next).slice(0, 8)}` : "", l.last > l.sequence ? " · more wait behind it" : "")),
     h("div", { class: "row" },
       h("button", {
         type: "button", class: "small", onclick: async () => {
@@ -134,7 +134,7 @@ async function look() {
       f.groups.map((g) => h("div", { class: "stack" },
         h("div", { class: "row" }, badge(`${number(g.count)}`, g.parked ? "bad" : "warn"), h("code", { class: "grow" }, g.pattern),
           h("button", { type: "button", class: "small", disabled: readOnly(), dataset: { do: "retry-group" }, onclick: async (e) => { await act(e.currentTarget, "the group is tried again", () => api(`followers/${part(name)}/retry`, { group: g.id })); look(); } }, "Retry group")),
-        h("details", { class: "more", open: wasOpen.has(g.id) ? true : null, dataset: { group: g.id } }, h("summary", {}, g.lanes.length < g.count ? `The first ${g.lanes.length} of ${number(g.count)} aggregates` : `${g.lanes.length} aggregates`),
+        h("details", { class: "more", open: wasOpen.has(g.id) ? true : null, dataset: { group: g.id } }, h("summary", {}, g.lanes.length < g.count ? `The first ${g.lanes.length} of ${number(g.count)} aggregates` : `${g.lanes.length} aggregate${g.lanes.length === 1 ? "" : "s"}`),
           h("p", { class: "small dim" }, g.lanes[0]?.error ?? ""),
           h("ul", { class: "stack" }, g.lanes.map((l) => lane(name, l, look)))))),
       snippets(() => ({
@@ -158,8 +158,9 @@ export const gateways = {
     waiting = new Map();
     fill(el,
       h("div", { class: "head" }, h("h1", {}, "Gateways and parked events"), h("p", {}, "Calls to the outside world: what each destination is spared, and what waits for another try or for you.")),
-      h("div", { class: "cards", id: "gateways" }), h("p", { class: "empty", id: "no-gateways", hidden: true }, "This store has no gateways."),
-      h("h2", {}, "What waits"), h("p", { class: "empty", id: "nothing-waits", hidden: true }, "Nothing waits: every event was handled."), h("div", { class: "stack", id: "waiting" }));
+      h("div", { class: "cols" },
+        h("div", { class: "stack" }, h("div", { class: "stack", id: "gateways" }), h("p", { class: "empty", id: "no-gateways", hidden: true }, "This store has no gateways.")),
+        h("div", { class: "stack" }, h("p", { class: "empty", id: "nothing-waits", hidden: true }, "Nothing waits: every event was handled."), h("div", { class: "stack", id: "waiting" }))));
     if (live.status) this.status(live.status);
   },
   leave() { clearTimeout(timer); },

@@ -160,8 +160,10 @@ export function progress(bar, share) {
 // toast tells what came of something.
 export function toast(text, kind = "") {
   const el = h("div", { class: `toast ${kind}` }, text);
-  document.getElementById("toasts").append(el);
-  setTimeout(() => el.remove(), kind === "bad" ? 9000 : 4000);
+  const box = document.getElementById("toasts");
+  box.append(el);
+  while (box.children.length > 3) box.firstChild.remove();
+  setTimeout(() => el.remove(), kind === "bad" ? 9000 : 3000);
 }
 
 // Problem is an answer that something is wrong.

@@ -183,6 +183,7 @@ func followersPanel(p *page) {
 	p.click(card + "[data-do=remove]")
 	p.click("#ask[open] button[type=submit]")
 	p.until("one generation", `document.querySelectorAll("[data-follower=customers] [role=progressbar]").length === 0`)
+	p.text(card+".badge", "running")
 }
 
 // viewsPanel looks at an account beside its events, while it changes.
