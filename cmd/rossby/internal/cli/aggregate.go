@@ -37,7 +37,7 @@ func noCommits(ctx context.Context, store *jetstream.Store, typ, id string) erro
 		}
 		return fmt.Errorf("aggregate %s/%s in store %q: %w", typ, id, store.Name(), errNotFound)
 	}
-	known, err := serviceTypes(ctx, store)
+	known, err := serviceTypes(ctx, placeOf(store))
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,7 @@ type app struct {
 
 // Run runs a command line and returns the exit code.
 func Run(ctx context.Context, args []string, env Env) int {
+	env.Err = &shared{w: env.Err}
 	a := &app{env: env}
 	root := a.root() //nolint:contextcheck // commands get the context that ExecuteContext is given
 	if len(args) == 1 && args[0] == introspectFlag {

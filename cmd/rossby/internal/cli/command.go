@@ -30,12 +30,12 @@ func (a *app) commandLs() *cobra.Command {
 	c := a.command("ls [TYPE]", "Lists the commands that the running services take",
 		"  rossby command ls --store bank\n  rossby command ls account --json", cobra.MaximumNArgs(1),
 		func(ctx context.Context, args []string) error {
-			store, end, err := a.open(ctx)
+			at, end, err := a.named(ctx)
 			if err != nil {
 				return err
 			}
 			defer end()
-			rows, err := commands(ctx, store)
+			rows, err := commands(ctx, at)
 			if err != nil {
 				return err
 			}
@@ -44,7 +44,7 @@ func (a *app) commandLs() *cobra.Command {
 					return err
 				}
 			}
-			return list(a, rows, fmt.Sprintf("No service takes commands for store %q.", store.Name()),
+			return list(a, rows, fmt.Sprintf("No service takes commands for store %q.", at.store),
 				[]string{"TYPE", "COMMAND", "CREATES", "INSTANCES", "FIELDS"}, func(r commandRow) []string {
 					return []string{r.Type, r.Command, yesNo(r.Creates), number(r.Instances), fieldsOf(r.Schema)}
 				})
@@ -94,6 +94,8 @@ func fieldsOf(schema json.RawMessage) string {
 
 // sending is a command to send.
 type sending struct {
+	place
+
 	typ, command, id, body string
 
 	commandID string
@@ -130,12 +132,13 @@ func (a *app) commandSend() *cobra.Command {
 			if err := a.body(&s); err != nil {
 				return err
 			}
-			store, end, err := a.open(ctx)
+			at, end, err := a.named(ctx)
 			if err != nil {
 				return err
 			}
 			defer end()
-			return a.send(ctx, store, s)
+			s.place = at
+			return a.send(ctx, s)
 		})
 	c.Long = "Sends a command to an aggregate and shows what came of it. The body is JSON, - reads it from the input.\n" +
 		"A command is sent again with its id until the answer is known or --timeout ends: it happens once.\n" +
@@ -185,13 +188,13 @@ type reply struct {
 	} `json:"events"`
 }
 
-func (a *app) send(ctx context.Context, store *jetstream.Store, s sending) error {
+func (a *app) send(ctx context.Context, s sending) error {
 	ctx, cancel := a.short(ctx)
 	defer cancel()
-	r, err := s.send(ctx, store)
+	r, err := s.send(ctx)
 	if errors.Is(err, nats.ErrNoResponders) {
 		// Nobody took it: is it the name, or is nobody there?
-		rows, listErr := commands(ctx, store)
+		rows, listErr := commands(ctx, s.place)
 		if listErr != nil {
 			return errors.Join(err, listErr)
 		}
@@ -229,10 +232,10 @@ const (
 )
 
 // send sends the command, again with the same id while its outcome is not known.
-func (s *sending) send(ctx context.Context, store *jetstream.Store) (*reply, error) {
+func (s *sending) send(ctx context.Context) (*reply, error) {
 	open := false
 	for pause := sendPause; ; pause = min(2*pause, sendPauseMax) {
-		r, err := s.attempt(ctx, store)
+		r, err := s.attempt(ctx)
 		switch {
 		case err == nil:
 			return r, nil
@@ -257,7 +260,7 @@ func (s *sending) send(ctx context.Context, store *jetstream.Store) (*reply, err
 	}
 }
 
-func (s *sending) attempt(ctx context.Context, store *jetstream.Store) (*reply, error) {
+func (s *sending) attempt(ctx context.Context) (*reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, sendAttempt)
 	defer cancel()
 	header := nats.Header{
@@ -270,8 +273,8 @@ func (s *sending) attempt(ctx context.Context, store *jetstream.Store) (*reply, 
 	for k, v := range s.meta {
 		header[protocol.HeaderMetaPrefix+k] = []string{v}
 	}
-	msg, err := store.Conn().RequestMsgWithContext(ctx, &nats.Msg{
-		Subject: protocol.CommandSubject(store.Name(), s.typ, s.command, s.id), Header: header, Data: []byte(s.body),
+	msg, err := s.nc.RequestMsgWithContext(ctx, &nats.Msg{
+		Subject: protocol.CommandSubject(s.store, s.typ, s.command, s.id), Header: header, Data: []byte(s.body),
 	})
 	if err != nil {
 		return nil, err

@@ -29,6 +29,9 @@ type connFlags struct {
 	timeout                                             time.Duration
 }
 
+// envStore says which store is meant.
+const envStore = "ROSSBY_STORE"
+
 const timeoutDefault = 5 * time.Second
 
 func (f *connFlags) add(fs *pflag.FlagSet) {
@@ -100,6 +103,12 @@ func (a *app) connect(ctx context.Context) (*nats.Conn, func(), error) {
 		return nil, nil, err
 	}
 	cfg.Logger = slog.New(slog.NewTextHandler(a.env.Err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	cfg.Options = []nats.Option{nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		// What is not permitted fails by itself, with a better text.
+		if !errors.Is(err, nats.ErrPermissionViolation) {
+			a.notef("rossby: NATS: %v", err)
+		}
+	})}
 	nc, err := jetstream.Connect(ctx, cfg)
 	if err != nil {
 		return nil, nil, err
@@ -125,7 +134,7 @@ func (a *app) open(ctx context.Context) (*jetstream.Store, func(), error) {
 }
 
 func (a *app) attach(ctx context.Context, nc *nats.Conn) (*jetstream.Store, error) {
-	name := cmp.Or(a.store, os.Getenv("ROSSBY_STORE"))
+	name := cmp.Or(a.store, os.Getenv(envStore))
 	if name != "" {
 		store, err := jetstream.Attach(ctx, nc, name)
 		if errors.Is(err, jetstream.ErrStoreNotFound) {
@@ -135,18 +144,57 @@ func (a *app) attach(ctx context.Context, nc *nats.Conn) (*jetstream.Store, erro
 		}
 		return store, err
 	}
+	name, err := onlyStore(ctx, nc)
+	if err != nil {
+		return nil, err
+	}
+	return jetstream.Attach(ctx, nc, name)
+}
+
+// place is a store that nobody has looked at.
+type place struct {
+	nc    *nats.Conn
+	store string
+}
+
+func placeOf(store *jetstream.Store) place { return place{store.Conn(), store.Name()} }
+
+// named connects, and finds the name of the store that is asked for: who sends commands
+// or administers a view may not be permitted to open it. The caller calls the function that it returns.
+func (a *app) named(ctx context.Context) (place, func(), error) {
+	nc, end, err := a.connect(ctx)
+	if err != nil {
+		return place{}, nil, err
+	}
+	name := cmp.Or(a.store, os.Getenv(envStore))
+	if name != "" {
+		err = jetstream.ValidateName("store name", name)
+	} else {
+		ctx, cancel := a.short(ctx)
+		defer cancel()
+		name, err = onlyStore(ctx, nc)
+	}
+	if err != nil {
+		end()
+		return place{}, nil, err
+	}
+	return place{nc, name}, end, nil
+}
+
+// onlyStore is the name of the store when there is one only.
+func onlyStore(ctx context.Context, nc *nats.Conn) (string, error) {
 	stores, err := listStores(ctx, nc)
 	switch {
 	case err != nil:
-		return nil, err
+		return "", err
 	case len(stores) == 0:
-		return nil, fmt.Errorf("store: %w: there is none", errNotFound)
+		return "", fmt.Errorf("store: %w: there is none", errNotFound)
 	case len(stores) > 1:
-		return nil, &usageError{
+		return "", &usageError{
 			"there are several stores: say which one with --store" + hint("", nil, storeNames(stores)), nil,
 		}
 	}
-	return jetstream.Attach(ctx, nc, stores[0].Name)
+	return stores[0].Name, nil
 }
 
 // listStores finds the streams that are stores, by name.
@@ -199,19 +247,19 @@ func (a *app) completeStores(c *cobra.Command, _ []string, _ string) ([]cobra.Co
 }
 
 // completes offers names of a store for a command's first argument.
-func (a *app) completes(list func(ctx context.Context, store *jetstream.Store) ([]string, error)) completion {
+func (a *app) completes(list func(ctx context.Context, at place) ([]string, error)) completion {
 	return func(c *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		ctx, cancel := context.WithTimeout(c.Context(), completeTimeout)
 		defer cancel()
-		store, end, err := a.open(ctx)
+		at, end, err := a.named(ctx)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		defer end()
-		all, err := list(ctx, store)
+		all, err := list(ctx, at)
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

@@ -11,8 +11,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
-
-	"github.com/rossby-go/rossby/jetstream"
 )
 
 // How long services are waited for: the first answer, and any further one.
@@ -74,22 +72,22 @@ func next(ctx context.Context, sub *nats.Subscription, wait time.Duration) (*nat
 }
 
 // commands lists what the services of a store offer.
-func commands(ctx context.Context, store *jetstream.Store) ([]commandRow, error) {
-	all, err := services(ctx, store.Conn())
+func commands(ctx context.Context, at place) ([]commandRow, error) {
+	all, err := services(ctx, at.nc)
 	if err != nil {
 		return nil, err
 	}
 	var rows []commandRow
 	for i := range all {
 		for _, e := range all[i].Endpoints {
-			rest, ok := strings.CutPrefix(e.Subject, store.Name()+".command.")
+			rest, ok := strings.CutPrefix(e.Subject, at.store+".command.")
 			parts := strings.Split(rest, ".")
 			if !ok || len(parts) != 3 {
 				continue
 			}
-			at := slices.IndexFunc(rows, func(r commandRow) bool { return r.Type == parts[0] && r.Command == parts[1] })
-			if at >= 0 {
-				rows[at].Instances++
+			known := slices.IndexFunc(rows, func(r commandRow) bool { return r.Type == parts[0] && r.Command == parts[1] })
+			if known >= 0 {
+				rows[known].Instances++
 				continue
 			}
 			row := commandRow{
@@ -106,8 +104,8 @@ func commands(ctx context.Context, store *jetstream.Store) ([]commandRow, error)
 }
 
 // serviceTypes are the aggregate types that services take commands for.
-func serviceTypes(ctx context.Context, store *jetstream.Store) ([]string, error) {
-	rows, err := commands(ctx, store)
+func serviceTypes(ctx context.Context, at place) ([]string, error) {
+	rows, err := commands(ctx, at)
 	if err != nil {
 		return nil, err
 	}

@@ -24,21 +24,21 @@ func (a *app) followerCommands() *cobra.Command {
 }
 
 // followerNames lists the followers that ever ran. It asks none of them.
-func followerNames(ctx context.Context, store *jetstream.Store) ([]string, error) {
-	js, err := natsjs.New(store.Conn())
+func followerNames(ctx context.Context, at place) ([]string, error) {
+	js, err := natsjs.New(at.nc)
 	if err != nil {
 		return nil, err
 	}
-	kv, err := js.KeyValue(ctx, store.Name()+"__followers")
+	kv, err := js.KeyValue(ctx, at.store+"__followers")
 	if errors.Is(err, natsjs.ErrBucketNotFound) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list the followers of store %q: %w", store.Name(), err)
+		return nil, fmt.Errorf("list the followers of store %q: %w", at.store, err)
 	}
 	all, err := kv.Keys(ctx)
 	if err != nil && !errors.Is(err, natsjs.ErrNoKeysFound) {
-		return nil, fmt.Errorf("list the followers of store %q: %w", store.Name(), err)
+		return nil, fmt.Errorf("list the followers of store %q: %w", at.store, err)
 	}
 	sortBy(all, func(s string) string { return s })
 	return all, nil
@@ -62,7 +62,7 @@ func (a *app) onFollower(
 		}
 		err = run(ctx, store, followers.New(store), args)
 		if errors.Is(err, followers.ErrNeverRan) {
-			known, listErr := followerNames(ctx, store)
+			known, listErr := followerNames(ctx, placeOf(store))
 			if listErr != nil {
 				return errors.Join(err, listErr)
 			}

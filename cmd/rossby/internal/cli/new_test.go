@@ -1,6 +1,8 @@
 package cli_test
 
 import (
+	"bufio"
+	"errors"
 	"go/format"
 	"io/fs"
 	"os"
@@ -8,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/rossby-go/rossby/internal/natstest"
 )
 
 // TestNew: what is generated passes vet and its own tests, with nothing that Rossby
@@ -55,6 +59,7 @@ func TestNew(t *testing.T) {
 			t.Fatalf("go %v: %v\n%s", args, err, out)
 		}
 	}
+	runsAsItsReadmeSays(t, dir)
 	after, err := os.ReadFile(filepath.Join(dir, "go.sum"))
 	if err != nil {
 		t.Fatal(err)
@@ -63,6 +68,73 @@ func TestNew(t *testing.T) {
 		if !strings.Contains(string(sums), line) {
 			t.Errorf("the service needs more than Rossby: %s", line)
 		}
+	}
+}
+
+// runsAsItsReadmeSays starts the service and gives the commands of its README, word for
+// word.
+func runsAsItsReadmeSays(t *testing.T, dir string) {
+	t.Helper()
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", "service", ".")
+	build.Dir = dir
+	build.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	service := exec.CommandContext(t.Context(), filepath.Join(dir, "service"), "--listen", "127.0.0.1:0")
+	service.Dir = dir
+	out, err := service.StdoutPipe()
+	if err == nil {
+		err = service.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	url, ok := strings.CutPrefix(strings.TrimSpace(line), "NATS at ")
+	if err != nil || !ok {
+		t.Fatalf("%q, %v", line, err)
+	}
+	readme, err := os.ReadFile(filepath.Join(dir, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bank{t: t, url: url}
+	natstest.Eventually(t, "the service takes commands", func() error {
+		if r := b.rossby("command", "ls", "item"); r.code != 0 {
+			return errors.New(r.err)
+		}
+		return nil
+	})
+	n := 0
+	for line := range strings.Lines(string(readme)) {
+		args, ok := strings.CutPrefix(strings.TrimSpace(line), "rossby ")
+		if !ok {
+			continue
+		}
+		n++
+		given := words(args)
+		switch {
+		case given[0] == "events":
+			given = append(given, "--no-follow")
+		case given[1] == "get": // the view follows soon
+			natstest.Eventually(t, "the view has it", func() error {
+				if r := b.rossby(given...); r.code != 0 || !strings.Contains(r.out, `"cents":350`) {
+					return errors.New(r.out + r.err)
+				}
+				return nil
+			})
+		}
+		b.rossby(given...).ends(0)
+	}
+	if n != 4 {
+		t.Errorf("%d commands in the README", n)
+	}
+	if err := service.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := service.Wait(); err != nil {
+		t.Errorf("the service, interrupted: %v", err)
 	}
 }
 

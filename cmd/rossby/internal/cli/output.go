@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 )
@@ -170,6 +171,18 @@ func (a *app) confirm(ctx context.Context, question string) error {
 		}
 		return errDeclined
 	}
+}
+
+// shared is a writer of several goroutines: a connection has news at any time.
+type shared struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (s *shared) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w.Write(p)
 }
 
 // notef tells a person something beside the result.

@@ -31,7 +31,7 @@ func (a *app) parkedLs() *cobra.Command {
 			which := args
 			if len(args) == 0 {
 				var err error
-				if which, err = followerNames(ctx, store); err != nil {
+				if which, err = followerNames(ctx, placeOf(store)); err != nil {
 					return err
 				}
 			}

@@ -51,7 +51,7 @@ func (a *app) rolesCommand() *cobra.Command {
 			case file != "":
 				users, err = readUsers(file)
 			default:
-				role.Store = cmp.Or(a.store, os.Getenv("ROSSBY_STORE"))
+				role.Store = cmp.Or(a.store, os.Getenv(envStore))
 				users, err = oneUser(user, role, args)
 			}
 			if err != nil {

@@ -65,6 +65,7 @@ func TestStoreChoice(t *testing.T) {
 	b := newBank(t)
 	b.rossby("events", "tail", "--no-follow").ends(0)
 	b.rossby("store", "info", "bnk").ends(3).fails(`store "bnk": not found; did you mean bank?`)
+	b.rossby("view", "status", "accounts", "--store", "bnk").ends(3).fails(`store "bnk": not found; did you mean bank?`)
 	if _, err := jetstream.Open(t.Context(), b.nc, jetstream.Config{Name: "other"}); err != nil {
 		t.Fatal(err)
 	}

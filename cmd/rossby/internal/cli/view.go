@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,12 +52,12 @@ func viewOf(s *projection.ViewStatus) viewRow {
 }
 
 // viewNames lists the views of a store: its buckets but the toolkit's own.
-func viewNames(ctx context.Context, store *jetstream.Store) ([]string, error) {
-	js, err := natsjs.New(store.Conn())
+func viewNames(ctx context.Context, at place) ([]string, error) {
+	js, err := natsjs.New(at.nc)
 	if err != nil {
 		return nil, err
 	}
-	prefix := "KV_" + store.Name() + "_"
+	prefix := "KV_" + at.store + "_"
 	var all []string
 	names := js.StreamNames(ctx)
 	for name := range names.Name() {
@@ -65,20 +66,25 @@ func viewNames(ctx context.Context, store *jetstream.Store) ([]string, error) {
 		}
 	}
 	if err := names.Err(); err != nil {
-		return nil, fmt.Errorf("list the views of store %q: %w", store.Name(), err)
+		return nil, fmt.Errorf("list the views of store %q: %w", at.store, err)
 	}
 	sortBy(all, func(s string) string { return s })
 	return all, nil
 }
 
 // noView names the views that there are when one is not among them.
-func noView(ctx context.Context, store *jetstream.Store, view string, err error) error {
+func noView(ctx context.Context, at place, view string, err error) error {
 	if !errors.Is(err, projection.ErrViewNotFound) {
 		return err
 	}
-	known, listErr := viewNames(ctx, store)
+	known, listErr := viewNames(ctx, at)
 	if listErr != nil {
 		return errors.Join(err, listErr)
+	}
+	if len(known) == 0 {
+		if stores, listErr := listStores(ctx, at.nc); listErr == nil && !slices.Contains(storeNames(stores), at.store) {
+			return missing("store", at.store, storeNames(stores))
+		}
 	}
 	return missing("view", view, known)
 }
@@ -86,19 +92,19 @@ func noView(ctx context.Context, store *jetstream.Store, view string, err error)
 // onView is a command for one view: its first argument.
 func (a *app) onView(
 	use, short, example string, args cobra.PositionalArgs,
-	run func(ctx context.Context, store *jetstream.Store, admin *projection.Admin, args []string) error,
+	run func(ctx context.Context, at place, admin *projection.Admin, args []string) error,
 ) *cobra.Command {
 	c := a.command(use, short, example, args, func(ctx context.Context, args []string) error {
-		store, end, err := a.open(ctx)
+		at, end, err := a.named(ctx)
 		if err != nil {
 			return err
 		}
 		defer end()
-		admin, err := projection.NewAdmin(store.Conn(), store.Name(), args[0])
+		admin, err := projection.NewAdmin(at.nc, at.store, args[0])
 		if err != nil {
 			return err
 		}
-		return noView(ctx, store, args[0], run(ctx, store, admin, args))
+		return noView(ctx, at, args[0], run(ctx, at, admin, args))
 	})
 	c.ValidArgsFunction = a.completes(viewNames)
 	return c
@@ -114,7 +120,7 @@ func (a *app) viewLs() *cobra.Command {
 			defer end()
 			ctx, cancel := a.short(ctx)
 			defer cancel()
-			known, err := viewNames(ctx, store)
+			known, err := viewNames(ctx, placeOf(store))
 			if err != nil {
 				return err
 			}
@@ -173,24 +179,24 @@ func entryOf(e *projection.Entry[json.RawMessage]) entryRow {
 
 // reader opens a view for reading values as they are.
 func reader(
-	ctx context.Context, store *jetstream.Store, view string, version int,
+	ctx context.Context, at place, view string,
 ) (*projection.Reader[json.RawMessage], error) {
-	return projection.NewReader[json.RawMessage](ctx, store.Conn(), store.Name(), view,
-		projection.ReaderConfig{OpenWait: -1, Version: version})
+	return projection.NewReader[json.RawMessage](ctx, at.nc, at.store, view,
+		projection.ReaderConfig{OpenWait: -1})
 }
 
 func (a *app) viewGet() *cobra.Command {
 	var atLeast string
 	c := a.onView("get VIEW KEY", "Reads a key of a view",
 		"  rossby view get accounts a1 --store bank\n  rossby view get accounts a1 --at-least zi7jtbbug2xhk-8f",
-		cobra.ExactArgs(2), func(ctx context.Context, store *jetstream.Store, _ *projection.Admin, args []string) error {
+		cobra.ExactArgs(2), func(ctx context.Context, at place, _ *projection.Admin, args []string) error {
 			position, err := jetstream.ParsePosition(atLeast)
 			if err != nil {
 				return err
 			}
 			ctx, cancel := a.short(ctx)
 			defer cancel()
-			r, err := reader(ctx, store, args[0], 0)
+			r, err := reader(ctx, at, args[0])
 			if err != nil {
 				return err
 			}
@@ -209,14 +215,14 @@ func (a *app) viewKeys() *cobra.Command {
 	const limitDefault = 100
 	c := a.onView("keys VIEW [PREFIX]", "Lists entries of a view, in the order of their last change",
 		"  rossby view keys accounts --store bank\n  rossby view keys accounts a. --limit 10 --json",
-		cobra.RangeArgs(1, 2), func(ctx context.Context, store *jetstream.Store, _ *projection.Admin, args []string) error {
+		cobra.RangeArgs(1, 2), func(ctx context.Context, at place, _ *projection.Admin, args []string) error {
 			if len(args) > 1 {
 				o.Prefix = args[1]
 			}
 			if o.Limit < 0 {
 				return &usageError{"--limit must not be negative", nil}
 			}
-			r, err := reader(ctx, store, args[0], 0)
+			r, err := reader(ctx, at, args[0])
 			if err != nil {
 				return err
 			}
@@ -247,11 +253,11 @@ func (a *app) viewWatch() *cobra.Command {
 	var o projection.WatchOptions
 	c := a.onView("watch VIEW [PREFIX]", "Shows what a view holds, then each change",
 		"  rossby view watch accounts --store bank\n  rossby view watch accounts a1 --changes --json", cobra.RangeArgs(1, 2),
-		func(ctx context.Context, store *jetstream.Store, _ *projection.Admin, args []string) error {
+		func(ctx context.Context, at place, _ *projection.Admin, args []string) error {
 			if len(args) > 1 {
 				o.Prefix = args[1]
 			}
-			r, err := reader(ctx, store, args[0], 0)
+			r, err := reader(ctx, at, args[0])
 			if err != nil {
 				return err
 			}

@@ -54,7 +54,7 @@ func generationOf(g *projection.Generation) generationRow {
 func (a *app) viewStatus() *cobra.Command {
 	return a.onView("status VIEW", "Shows where a view is, and its generations",
 		"  rossby view status accounts --store bank", cobra.ExactArgs(1),
-		func(ctx context.Context, _ *jetstream.Store, admin *projection.Admin, _ []string) error {
+		func(ctx context.Context, _ place, admin *projection.Admin, _ []string) error {
 			ctx, cancel := a.short(ctx)
 			defer cancel()
 			s, err := admin.Status(ctx)
@@ -107,7 +107,7 @@ func (a *app) viewRebuild() *cobra.Command {
 	c := a.onView("rebuild VIEW", "Builds a view anew beside the one that is read",
 		"  rossby view rebuild accounts --store bank\n  rossby view rebuild accounts --switch --detach\n"+
 			"  rossby view rebuild accounts --aggregate account/a1 --reason 'ticket 17'", cobra.ExactArgs(1),
-		func(ctx context.Context, _ *jetstream.Store, admin *projection.Admin, args []string) error {
+		func(ctx context.Context, _ place, admin *projection.Admin, args []string) error {
 			if one != "" {
 				return a.rebuildOne(ctx, admin, args[0], one, reason)
 			}
@@ -223,7 +223,7 @@ func (a *app) viewCompare() *cobra.Command {
 	c := a.onView("compare VIEW FIRST SECOND", "Compares two generations of a view, key by key",
 		"  rossby view compare accounts 1 2 --store bank\n  rossby view compare accounts 1 2 --one-in 100",
 		cobra.ExactArgs(3),
-		func(ctx context.Context, _ *jetstream.Store, admin *projection.Admin, args []string) error {
+		func(ctx context.Context, _ place, admin *projection.Admin, args []string) error {
 			first, err1 := generationArg(args[1])
 			second, err2 := generationArg(args[2])
 			if err := errors.Join(err1, err2); err != nil {
@@ -292,7 +292,7 @@ func value(data []byte) string {
 func (a *app) viewSwitch() *cobra.Command {
 	return a.asks(a.onView("switch VIEW GENERATION", "Lets a generation take the live one's place",
 		"  rossby view switch accounts 2 --store bank --yes", cobra.ExactArgs(2),
-		func(ctx context.Context, _ *jetstream.Store, admin *projection.Admin, args []string) error {
+		func(ctx context.Context, _ place, admin *projection.Admin, args []string) error {
 			number, err := generationArg(args[1])
 			if err != nil {
 				return err
@@ -313,7 +313,7 @@ func (a *app) viewSwitch() *cobra.Command {
 func (a *app) viewRollback() *cobra.Command {
 	return a.asks(a.onView("rollback VIEW", "Lets the generation that was live before take its place back",
 		"  rossby view rollback accounts --store bank", cobra.ExactArgs(1),
-		func(ctx context.Context, _ *jetstream.Store, admin *projection.Admin, args []string) error {
+		func(ctx context.Context, _ place, admin *projection.Admin, args []string) error {
 			if _, err := admin.Status(ctx); err != nil {
 				return err
 			}
@@ -332,7 +332,7 @@ func (a *app) viewRollback() *cobra.Command {
 func (a *app) viewRemove() *cobra.Command {
 	return a.asks(a.onView("remove VIEW GENERATION", "Deletes a generation that is not live, and all of its keys",
 		"  rossby view remove accounts 1 --store bank", cobra.ExactArgs(2),
-		func(ctx context.Context, _ *jetstream.Store, admin *projection.Admin, args []string) error {
+		func(ctx context.Context, _ place, admin *projection.Admin, args []string) error {
 			number, err := generationArg(args[1])
 			if err != nil {
 				return err
@@ -355,7 +355,7 @@ func (a *app) viewPause() *cobra.Command {
 	reason := ""
 	c := a.onView("pause VIEW", "Lets a view wait where it is",
 		"  rossby view pause accounts --store bank --reason 'disk is filling up'", cobra.ExactArgs(1),
-		func(ctx context.Context, _ *jetstream.Store, admin *projection.Admin, args []string) error {
+		func(ctx context.Context, _ place, admin *projection.Admin, args []string) error {
 			ctx, cancel := a.short(ctx)
 			defer cancel()
 			if _, err := admin.Status(ctx); err != nil {
@@ -373,7 +373,7 @@ func (a *app) viewPause() *cobra.Command {
 func (a *app) viewResume() *cobra.Command {
 	return a.onView("resume VIEW", "Lets a paused view go on, and a stopped one try again",
 		"  rossby view resume accounts --store bank", cobra.ExactArgs(1),
-		func(ctx context.Context, _ *jetstream.Store, admin *projection.Admin, args []string) error {
+		func(ctx context.Context, _ place, admin *projection.Admin, args []string) error {
 			ctx, cancel := a.short(ctx)
 			defer cancel()
 			if _, err := admin.Status(ctx); err != nil {
@@ -390,7 +390,7 @@ func (a *app) viewSkip() *cobra.Command {
 	reason := ""
 	c := a.asks(a.onView("skip VIEW", "Lets a view leave out the event that it has stopped at",
 		"  rossby view skip accounts --store bank --reason 'broken import, ticket 17'", cobra.ExactArgs(1),
-		func(ctx context.Context, _ *jetstream.Store, admin *projection.Admin, args []string) error {
+		func(ctx context.Context, _ place, admin *projection.Admin, args []string) error {
 			if reason == "" {
 				return &usageError{"skip: say why with --reason: the view will lack the event for ever", nil}
 			}
