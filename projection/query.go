@@ -254,6 +254,31 @@ type listRequest struct {
 	Limit  int    `json:"limit,omitempty"`
 }
 
+// maxListRequest bounds the body of a list query.
+const maxListRequest = 16 << 10
+
+// parseList reads the body of a list query.
+func parseList(data []byte) (listRequest, error) {
+	var r listRequest
+	if len(data) > maxListRequest {
+		return r, &jetstream.InvalidError{
+			Field: "list request", Value: strconv.Itoa(len(data)),
+			Reason: fmt.Sprintf("is its size in bytes: at most %d are read", maxListRequest),
+		}
+	}
+	if len(data) > 0 {
+		if err := json.Unmarshal(data, &r); err != nil {
+			return r, &jetstream.InvalidError{
+				Field: "list request", Value: string(data), Reason: "is not JSON: " + err.Error(),
+			}
+		}
+	}
+	if r.Limit <= 0 || r.Limit > scanKeys {
+		r.Limit = QueryPageDefault
+	}
+	return r, nil
+}
+
 // listReply is the answer to a list query. Next is the token of the next page,
 // "" on the last one.
 type listReply struct {
@@ -273,20 +298,15 @@ type listEntry struct {
 }
 
 func (q *QueryService) list(ctx context.Context, r AnyReader, m *query) {
-	var body listRequest
-	if len(m.data) > 0 {
-		if err := json.Unmarshal(m.data, &body); err != nil {
-			m.fail(CodeInvalid, "the request is not JSON: "+err.Error(), nil)
-			return
-		}
+	body, err := parseList(m.data)
+	if err != nil {
+		respondError(m, err)
+		return
 	}
 	after, err := jetstream.ParsePosition(m.header.Get(HeaderAfter))
 	if err != nil {
 		respondError(m, err)
 		return
-	}
-	if body.Limit <= 0 || body.Limit > scanKeys {
-		body.Limit = QueryPageDefault
 	}
 	o := ListOptions{Prefix: body.Prefix, After: body.After, Limit: body.Limit, AtLeast: after}
 	reply, err := r.queryList(ctx, o, min(maxListReply, int(m.nc.MaxPayload()/2)))
