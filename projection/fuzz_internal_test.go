@@ -77,3 +77,18 @@ func FuzzOwnKeys(f *testing.F) {
 		wrong(decodeControl(m, new(control)))
 	})
 }
+
+func TestListRequestsAreBounded(t *testing.T) {
+	t.Parallel()
+	_, err := parseList([]byte(`{"prefix":"` + strings.Repeat("x", maxListRequest) + `"}`))
+	var invalid *jetstream.InvalidError
+	if !errors.As(err, &invalid) || invalid.Field != "list request" || !strings.Contains(invalid.Reason, "at most 16384") {
+		t.Errorf("%v", err)
+	}
+	for _, limit := range []string{"-1", "0", "1000000"} {
+		r, err := parseList([]byte(`{"limit":` + limit + `}`))
+		if err != nil || r.Limit != QueryPageDefault {
+			t.Errorf("limit %s: %+v, %v", limit, r, err)
+		}
+	}
+}
