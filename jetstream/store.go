@@ -211,10 +211,26 @@ func checkServer(ctx context.Context, nc *nats.Conn) error {
 	if err != nil {
 		return err
 	}
-	err = wire.API(ctx, nc, "", func(ctx context.Context) error {
-		_, err := js.AccountInfo(ctx)
-		return err
-	})
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, AppendTimeoutDefault)
+		defer cancel()
+	}
+	for i, wait := 0, newBackoff(); ; i++ {
+		// A cluster that has no leader yet does not answer.
+		attempt, cancel := openAttempt(ctx, Config{AttemptTimeout: AttemptTimeoutDefault}, i)
+		err = wire.API(attempt, nc, "", func(ctx context.Context) error {
+			_, err := js.AccountInfo(ctx)
+			return err
+		})
+		cancel()
+		if err == nil || !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			break
+		}
+		if stop := wait.next(ctx); stop != nil {
+			break
+		}
+	}
 	if err != nil {
 		if errors.Is(err, natsjs.ErrJetStreamNotEnabled) || errors.Is(err, natsjs.ErrJetStreamNotEnabledForAccount) ||
 			errors.Is(err, nats.ErrNoResponders) {
