@@ -107,7 +107,7 @@ func TestStoppedViewWaits(t *testing.T) {
 	servers(t, stoppedViewWaits)
 }
 
-func stoppedViewWaits(t *testing.T, url string, replicas int) { //nolint:thelper // it is the test
+func stoppedViewWaits(t *testing.T, url string, replicas int) {
 	boom := errors.New("boom")
 	setup := func(t *testing.T, failing *atomic.Bool) (*fixture, *running, *logged, *projection.Admin) {
 		t.Helper()
@@ -222,7 +222,7 @@ func TestFoldTimeout(t *testing.T) {
 	servers(t, foldTimeout)
 }
 
-func foldTimeout(t *testing.T, url string, replicas int) { //nolint:thelper // it is the test
+func foldTimeout(t *testing.T, url string, replicas int) {
 	for name, policy := range map[string]projection.ErrorPolicy{"Stop": projection.StopOnError, "Skip": projection.SkipOnError} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -266,7 +266,7 @@ func TestBucketFull(t *testing.T) {
 	everywhere(t, bucketFull)
 }
 
-func bucketFull(t *testing.T, f *fixture) { //nolint:thelper // it is the test
+func bucketFull(t *testing.T, f *fixture) {
 	m := model{}
 	f.feed(m, 30, 10)
 	cfg, _ := waiting()
@@ -312,7 +312,7 @@ func TestBucketDeleted(t *testing.T) {
 	everywhere(t, bucketDeleted)
 }
 
-func bucketDeleted(t *testing.T, f *fixture) { //nolint:thelper // it is the test
+func bucketDeleted(t *testing.T, f *fixture) {
 	m := model{}
 	f.feed(m, 50, 10)
 	cfg, log := waiting()

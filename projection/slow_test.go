@@ -21,6 +21,18 @@ import (
 // its server. It goes on where it was.
 func TestSlowConsumer(t *testing.T) {
 	t.Parallel()
+	t.Run("R1", func(t *testing.T) {
+		t.Parallel()
+		slowConsumer(t, 1)
+	})
+	t.Run("R3", func(t *testing.T) {
+		t.Parallel()
+		slowConsumer(t, 3)
+	})
+}
+
+func slowConsumer(t *testing.T, replicas int) {
+	t.Helper()
 	cluster := natstest.RunCluster(t, func(_ int, o *server.Options) { o.MaxPending = 2 << 20 })
 	slow := func() (n int64) {
 		for _, s := range cluster.Servers {
@@ -28,47 +40,43 @@ func TestSlowConsumer(t *testing.T) {
 		}
 		return n
 	}
-	for _, replicas := range []int{1, 3} {
-		t.Run(fmt.Sprintf("R%d", replicas), func(t *testing.T) { //nolint:paralleltest // they count the same
-			f := fixtureAt(t, strings.Join(cluster.URLs(), ","), replicas)
-			const events, ids = 300, 30
-			f.fillWith(opened{Owner: strings.Repeat("x", 60_000)}, "opened", events, ids)
-			p := newProxy(t, cluster.URLs()[0])
-			nc := natstest.Conn(t, p.url, nats.IgnoreDiscoveredServers())
-			store, err := jetstream.Attach(t.Context(), nc, f.store.Name())
-			if err != nil {
-				t.Fatal(err)
-			}
-			cfg := quiet()
-			cfg.PageEvents = 500
-			up, err := projection.NewUpdater(store, accounts(), cfg)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var once sync.Once
-			held := make(chan struct{})
-			projection.Steps(up, func(s string) {
-				if s == "opened" { // Then it asks for more than the server keeps for it.
-					once.Do(func() { p.hold(false, true); close(held) })
-				}
-			})
-			before := slow()
-			launch(t, up)
-			<-held
-			natstest.Eventually(t, "the server cuts it off", func() error {
-				if slow() == before {
-					return errors.New("not yet")
-				}
-				return nil
-			})
-			p.hold(false, false)
-			r := reader[account](t, f, "accounts")
-			for i := range ids {
-				if e := get(t, r, id(i), projection.AtLeast(f.last)); e.Value.Events != events/ids {
-					t.Errorf("%s has %d events, wanted %d", e.Key, e.Value.Events, events/ids)
-				}
-			}
-		})
+	f := fixtureAt(t, strings.Join(cluster.URLs(), ","), replicas)
+	const events, ids = 300, 30
+	f.fillWith(opened{Owner: strings.Repeat("x", 60_000)}, "opened", events, ids)
+	p := newProxy(t, cluster.URLs()[0])
+	nc := natstest.Conn(t, p.url, nats.IgnoreDiscoveredServers())
+	store, err := jetstream.Attach(t.Context(), nc, f.store.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := quiet()
+	cfg.PageEvents = 500
+	up, err := projection.NewUpdater(store, accounts(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var once sync.Once
+	held := make(chan struct{})
+	projection.Steps(up, func(s string) {
+		if s == "opened" { // Then it asks for more than the server keeps for it.
+			once.Do(func() { p.hold(false, true); close(held) })
+		}
+	})
+	before := slow()
+	launch(t, up)
+	<-held
+	natstest.Eventually(t, "the server cuts it off", func() error {
+		if slow() == before {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	p.hold(false, false)
+	r := reader[account](t, f, "accounts")
+	for i := range ids {
+		if e := get(t, r, id(i), projection.AtLeast(f.last)); e.Value.Events != events/ids {
+			t.Errorf("%s has %d events, wanted %d", e.Key, e.Value.Events, events/ids)
+		}
 	}
 }
 
@@ -122,7 +130,7 @@ func TestSlowFold(t *testing.T) {
 				}
 				return nil
 			})
-			if came > uint64(c.most) { //nolint:gosec // small
+			if came > uint64(c.most) {
 				t.Errorf("%d events wait, %d are the most", came, c.most)
 			}
 			close(release)

@@ -23,8 +23,8 @@ type ViewStatus struct {
 	Epoch uint64
 	// Position is how far the view is, Head where the store ends.
 	Position, Head jetstream.Position
-	// Lag is the number of commits in the store after Position. Behind is how long
-	// ago the last commit in the view was stored, 0 when the view has caught up.
+	// Lag is the number of commits in the store after Position. Behind is for
+	// how long the first of them has been stored, 0 when the view has caught up.
 	Lag    uint64
 	Behind time.Duration
 	// Rate is the commits a second that the view went over lately.
@@ -104,11 +104,16 @@ func (s *ViewStatus) head(ctx context.Context, b *bucket, cp *checkpoint) error 
 		return err
 	}
 	s.Head = makePosition(cp.Store, head)
-	if head > cp.Position {
-		s.Lag = head - cp.Position
-		if !cp.Last.Time.IsZero() {
-			s.Behind = time.Since(cp.Last.Time)
-		}
+	if head <= cp.Position {
+		return nil
 	}
+	s.Lag = head - cp.Position
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	next, err := wire.LeaderNext(ctx, b.nc, b.store, b.store+".event.>", cp.Position+1)
+	if err != nil {
+		return fmt.Errorf("status of view %q: %w: %w", b.view, ErrUnavailable, err)
+	}
+	s.Behind = max(time.Since(next.Time), 1) // The servers' clocks may be ahead.
 	return nil
 }

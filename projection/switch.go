@@ -106,7 +106,7 @@ func (u *Updater) seal(ctx context.Context, live int, reached uint64) (*nats.Msg
 		case err == nil:
 			u.done("sealed")
 		case !wire.IsWrongLastSequence(err):
-			return nil, nil //nolint:nilerr,nilnil // the next look will do
+			return nil, nil //nolint:nilnil // the next look will do
 		}
 	}
 	return nil, nil //nolint:nilnil // its updater was faster each time

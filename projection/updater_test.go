@@ -365,7 +365,7 @@ func TestFoldFails(t *testing.T) {
 	servers(t, foldFails)
 }
 
-func foldFails(t *testing.T, url string, replicas int) { //nolint:thelper // it is the test
+func foldFails(t *testing.T, url string, replicas int) {
 	boom := errors.New("boom")
 	def := func(fail func(try int) error) (*projection.Definition[account], *atomic.Int64) {
 		tries := new(atomic.Int64)
