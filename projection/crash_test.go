@@ -118,16 +118,37 @@ func (r *recorder) consistent(t *testing.T) {
 var steps = []string{"read", "folded", "key", "each", "batch", "put", "stored"}
 
 // TestCrashAtEveryStep: updaters die, or freeze until others own the view, at
-// every step, in 50 histories (20 under -short, as with the race detector); the position is never ahead of the view, and in the
-// end the view is what a fold of all events gives.
-func TestCrashAtEveryStep(t *testing.T) { //nolint:tparallel // the counts are looked at when all have ended
+// every step, in 50 histories (20 under -short, as with the race detector); the
+// position is never ahead of the view, and in the end the view is what a fold of all
+// events gives.
+func TestCrashAtEveryStep(t *testing.T) { //nolint:tparallel // they are started elsewhere
 	t.Parallel()
+	crashAtEveryStep(t, crashing{accounts, steps, 4, true})
+}
+
+// TestCrashAtEveryStepOfLookups does it to lookup views.
+func TestCrashAtEveryStepOfLookups(t *testing.T) { //nolint:tparallel // they are started elsewhere
+	t.Parallel()
+	crashAtEveryStep(t, crashing{plainLookup, []string{"read", "folded", "batch", "put", "stored"}, 2, false})
+}
+
+// crashing is what dies, where, and how often in each history; large ones have
+// pages that no batch can hold.
+type crashing struct {
+	def    func() *projection.Definition[account]
+	steps  []string
+	rounds int
+	large  bool
+}
+
+func crashAtEveryStep(t *testing.T, what crashing) {
+	t.Helper()
 	seeds := 50
 	if testing.Short() {
 		seeds = 20
 	}
 	crashed := map[string]*atomic.Int64{}
-	for _, s := range steps {
+	for _, s := range what.steps {
 		crashed[s] = new(atomic.Int64)
 	}
 	t.Run("seeds", func(t *testing.T) {
@@ -140,36 +161,39 @@ func TestCrashAtEveryStep(t *testing.T) { //nolint:tparallel // the counts are l
 				slots <- struct{}{}
 				defer func() { <-slots }()
 				if seed%5 == 4 {
-					crashes(t, seed, strings.Join(cluster.URLs(), ","), 3, cluster, crashed)
+					crashes(t, what, seed, strings.Join(cluster.URLs(), ","), 3, cluster, crashed)
 					return
 				}
-				crashes(t, seed, single, 1, nil, crashed)
+				crashes(t, what, seed, single, 1, nil, crashed)
 			})
 		}
 	})
-	for _, s := range steps {
+	for _, s := range what.steps {
 		if crashed[s].Load() == 0 {
 			t.Errorf("nothing was ended at step %q", s)
 		}
 	}
 }
 
-func crashes(t *testing.T, seed int, url string, replicas int, cluster *natstest.Cluster, crashed map[string]*atomic.Int64) {
+func crashes(
+	t *testing.T, what crashing, seed int, url string, replicas int, cluster *natstest.Cluster,
+	crashed map[string]*atomic.Int64,
+) {
 	t.Helper()
 	rnd := rand.New(rand.NewPCG(uint64(seed), 5))
 	f := fixtureAt(t, url, replicas)
 	r := &recorder{f: f, rand: rnd, m: model{}, past: map[string][]past{}}
 	large, ids := 0, 12
-	if seed%5 == 0 {
+	if what.large && seed%5 == 0 {
 		large, ids = 60, 3000
 	}
 	r.feed(20, ids, large)
-	for round := range 4 {
+	for round := range what.rounds {
 		nc, store := f.attach()
 		cfg := quiet()
 		cfg.LeaseTTL = 200 * time.Millisecond
 		cfg.PageEvents, cfg.CacheBytes = 1+rnd.IntN(30), 1+rnd.IntN(5000)
-		step := steps[(seed+round)%len(steps)]
+		step := what.steps[(seed+round)%len(what.steps)]
 		// Where the lease is renewed nothing is frozen: a process stops as a whole.
 		count, freeze := rnd.IntN(3), rnd.IntN(3) == 0 && step != "read" && step != "folded"
 		switch {
@@ -178,7 +202,7 @@ func crashes(t *testing.T, seed int, url string, replicas int, cluster *natstest
 		case step == "key":
 			cfg.PageEvents = 1 // pages of one key
 		}
-		up, err := projection.NewUpdater(store, accounts(), cfg)
+		up, err := projection.NewUpdater(store, what.def(), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +243,7 @@ func crashes(t *testing.T, seed int, url string, replicas int, cluster *natstest
 		})
 		if freeze {
 			_, store := f.attach()
-			other := start(t, store, accounts(), cfg)
+			other := start(t, store, what.def(), cfg)
 			r.feed(5, ids, large)
 			get(t, reader[account](t, f, "accounts"), firstKey(r.m), projection.AtLeast(f.last))
 			close(release)
@@ -242,7 +266,7 @@ func crashes(t *testing.T, seed int, url string, replicas int, cluster *natstest
 		}
 	}
 	_, store := f.attach()
-	start(t, store, accounts(), quiet())
+	start(t, store, what.def(), quiet())
 	f.check(r.m)
 }
 

@@ -124,6 +124,67 @@ func ExampleNewLookup() {
 	// Output: top {a1 70}
 }
 
+// Look after a view: how it is, its keys mended, built anew.
+func ExampleAdmin() {
+	type balance struct {
+		Cents int64 `json:"cents"`
+	}
+	balances := projection.NewKeyed("balances",
+		projection.On(accountEvents, func(b *balance, e credited, _ jetstream.Meta) { b.Cents += e.Cents }),
+	)
+	nc, last, end := bank(balances)
+	defer end()
+
+	ctx := context.Background()
+	reader, err := projection.NewReader[balance](ctx, nc, "bank", "balances", projection.ReaderConfig{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := reader.Position(ctx, projection.AtLeast(last)); err != nil {
+		log.Fatal(err)
+	}
+	admin, err := projection.NewAdmin(nc, "bank", "balances")
+	if err != nil {
+		log.Fatal(err)
+	}
+	status, err := admin.Status(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(status.State, status.Lag)
+
+	// Somebody wrote into the bucket.
+	if _, err := nc.Request("$KV.bank_balances.1.a1", []byte(`{"cents":1000000}`), time.Second); err != nil {
+		log.Fatal(err)
+	}
+	done, err := admin.RebuildAggregate(ctx, "account", "a1", "written by hand")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(done.Keys, done.Changed)
+
+	// Or all of it, beside the one that is read.
+	number, err := admin.Rebuild(ctx, projection.RebuildOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := admin.Switch(ctx, number); err != nil {
+		log.Fatal(err)
+	}
+	entry, err := reader.Get(ctx, "a1")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(entry.Value.Cents, entry.Generation)
+	if err := admin.Remove(ctx, 1); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// running 0
+	// 1 1
+	// 70 2
+}
+
 // Questions over NATS, from a program that may not read the bucket.
 func ExampleNewQueryService() {
 	type balance struct {

@@ -39,8 +39,13 @@ func byMoves(a account) []string {
 	return out
 }
 
-// lookupAccounts folds as accounts does.
+// lookupAccounts are indexed, too.
 func lookupAccounts() *projection.Definition[account] {
+	return plainLookup().Index("owner", byOwner).Index("cents", byCents).Index("moves", byMoves)
+}
+
+// plainLookup folds as accounts does.
+func plainLookup() *projection.Definition[account] {
 	change := func(tx *projection.Tx[account], key string, do func(*account)) {
 		a, _ := tx.Get(key)
 		do(&a)
@@ -72,7 +77,7 @@ func lookupAccounts() *projection.Definition[account] {
 			tx.Delete(m.ID)
 			return nil
 		}),
-	).Index("owner", byOwner).Index("cents", byCents).Index("moves", byMoves)
+	)
 }
 
 // found is what a search yielded.
