@@ -46,6 +46,8 @@ type bucket struct {
 	prefix      string
 	// single says that the bucket is not replicated, as it was last seen.
 	single atomic.Bool
+	// seen, when set, remembers what readers decode again and again.
+	seen *decoded
 	// trouble, when set, is told why nothing can be written, nil when it can again.
 	trouble func(error)
 }
@@ -186,10 +188,10 @@ func (b *bucket) read(ctx context.Context, gen int, subjects []string) (*snapsho
 		switch m.Subject {
 		case b.pointerSubject():
 			s.pointed = m.Sequence
-			s.pointer, err = decodePointer(m)
+			s.pointer, err = b.seen.pointerOf(m)
 		case cp:
 			s.revision = m.Sequence
-			s.checkpoint, err = decodeCheckpoint(m)
+			s.checkpoint, err = b.seen.checkpointOf(m)
 		default:
 			s.messages[m.Subject] = m
 		}

@@ -104,7 +104,7 @@ func (f *follow[V]) run(ctx context.Context) error {
 
 // passing tells faults that are waited out.
 func passing(err error) bool {
-	return errors.Is(err, ErrUnavailable) || errors.Is(err, errOld)
+	return (errors.Is(err, ErrUnavailable) || errors.Is(err, errOld)) && !wire.Denied(err)
 }
 
 // step tells what has changed; more says that there is more to read now.

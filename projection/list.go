@@ -158,7 +158,7 @@ func (r *Reader[V]) bigPage(ctx context.Context, gen int, after uint64, o ListOp
 			}
 		}
 		if err != nil {
-			if errors.Is(err, ErrTokenExpired) {
+			if errors.Is(err, ErrTokenExpired) || wire.Denied(err) {
 				return nil, "", err
 			}
 			if stop := errors.Join(wait.next(ctx), closedError(r.b.nc)); stop != nil {

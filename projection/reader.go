@@ -100,12 +100,14 @@ func AtLeast(p jetstream.Position) ReadOption {
 //
 // Returns [ErrViewNotFound] when nobody has made the view within
 // [ReaderConfig.OpenWait], and a [*DefinitionError] when it has no generation of
-// [ReaderConfig.Version].
+// [ReaderConfig.Version]. It, and every read, returns a [*jetstream.PermissionError]
+// when the server does not let the program read the bucket.
 func NewReader[V any](ctx context.Context, nc *nats.Conn, store, view string, cfg ReaderConfig) (*Reader[V], error) {
 	if err := errors.Join(validateNames(store, view), cfg.Validate()); err != nil {
 		return nil, err
 	}
 	r := &Reader[V]{b: newBucket(nc, store, view), cfg: cfg.withDefaults()}
+	r.b.seen = new(decoded)
 	r.floor.renew()
 	ctx, cancel := context.WithTimeout(ctx, max(r.cfg.OpenWait, attemptTimeout))
 	defer cancel()
@@ -126,6 +128,9 @@ func NewReader[V any](ctx context.Context, nc *nats.Conn, store, view string, cf
 			if time.Since(began) >= r.cfg.OpenWait {
 				return nil, err
 			}
+		}
+		if wire.Denied(err) {
+			return nil, fmt.Errorf("open view %q: %w", view, err)
 		}
 		if stop := errors.Join(wait.next(ctx), closedError(nc)); stop != nil {
 			return nil, fmt.Errorf("open view %q: %w", view, errors.Join(err, stop))

@@ -31,6 +31,46 @@ func raiseTo(v *atomic.Uint64, n uint64) {
 	}
 }
 
+// decoded remembers the checkpoint and the pointer that were read last, which come
+// with every read and seldom change. Nobody changes them. Nil remembers nothing.
+type decoded struct {
+	pointer    atomic.Pointer[decodedAs[pointer]]
+	checkpoint atomic.Pointer[decodedAs[checkpoint]]
+}
+
+type decodedAs[T any] struct {
+	sequence uint64
+	time     time.Time // of the message: another bucket counts from the start
+	value    *T
+}
+
+func (d *decoded) pointerOf(m *wire.Message) (*pointer, error) {
+	if d == nil {
+		return decodePointer(m)
+	}
+	return remembered(&d.pointer, m, decodePointer)
+}
+
+func (d *decoded) checkpointOf(m *wire.Message) (*checkpoint, error) {
+	if d == nil {
+		return decodeCheckpoint(m)
+	}
+	return remembered(&d.checkpoint, m, decodeCheckpoint)
+}
+
+func remembered[T any](
+	last *atomic.Pointer[decodedAs[T]], m *wire.Message, decode func(*wire.Message) (*T, error),
+) (*T, error) {
+	if was := last.Load(); was != nil && was.sequence == m.Sequence && was.time.Equal(m.Time) {
+		return was.value, nil
+	}
+	v, err := decode(m)
+	if err == nil {
+		last.Store(&decodedAs[T]{sequence: m.Sequence, time: m.Time, value: v})
+	}
+	return v, err
+}
+
 // number is the generation in use.
 func (r *Reader[V]) number() int { return r.use.Load().Number }
 
@@ -56,6 +96,8 @@ func (r *Reader[V]) snapshot(
 		switch {
 		case errors.Is(err, wire.ErrTooMany), errors.Is(err, ErrBucket):
 			return gen, nil, err
+		case wire.Denied(err):
+			return gen, nil, fmt.Errorf("view %q: %w", r.b.view, err)
 		case err == nil && snap.pointer != nil && anew(snap.pointer, use):
 			if err := r.renew(snap.pointer, use); err != nil {
 				return gen, nil, err

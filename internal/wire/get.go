@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -90,7 +92,7 @@ func LeaderSince(ctx context.Context, nc *nats.Conn, stream string, at time.Time
 // LeaderEnd returns the sequence of the last message that a stream's leader has
 // stored, whether or not it is still there. Returns an [*APIError].
 func LeaderEnd(ctx context.Context, nc *nats.Conn, stream string) (uint64, error) {
-	msg, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+stream, nil)
+	msg, err := Ask(ctx, nc, "$JS.API.STREAM.INFO."+stream, nil)
 	if err != nil {
 		return 0, err
 	}
@@ -227,7 +229,7 @@ type Page struct {
 // The server holds a lock that stops the stream's writers while it gathers a
 // page: ask for few messages unless they lie side by side.
 func Batch(ctx context.Context, nc *nats.Conn, stream, subject string, from uint64, limit, maxBytes int) (Page, error) {
-	return pages(ctx, nc, stream, getRequest{
+	return pages(ctx, nc, stream, limit, getRequest{
 		Seq: max(from, 1), NextBySubj: subject, Batch: limit, MaxBytes: maxBytes,
 	})
 }
@@ -236,23 +238,34 @@ func Batch(ctx context.Context, nc *nats.Conn, stream, subject string, from uint
 // together at one moment on one replica. Subjects may hold wildcards. An empty
 // page is no error; more than 1024 matches are [ErrTooMany].
 func MultiLast(ctx context.Context, nc *nats.Conn, stream string, subjects ...string) (Page, error) {
-	return pages(ctx, nc, stream, getRequest{MultiLast: subjects})
+	most := len(subjects)
+	if slices.ContainsFunc(subjects, func(s string) bool { return strings.ContainsAny(s, "*>") }) {
+		most = maxLast
+	}
+	return pages(ctx, nc, stream, most, getRequest{MultiLast: subjects})
 }
 
-func pages(ctx context.Context, nc *nats.Conn, stream string, req getRequest) (Page, error) {
+// maxLast is how many messages the server returns for a [MultiLast] at most.
+const maxLast = 1024
+
+// pages reads an answer of at most so many messages.
+func pages(ctx context.Context, nc *nats.Conn, stream string, most int, req getRequest) (Page, error) {
 	body, err := json.Marshal(req)
 	if err != nil {
 		return Page{}, err
 	}
 	subject := "$JS.API.DIRECT.GET." + stream
 	ctx, told := watch(ctx, nc, &asked{subject: subject})
-	page, err := gather(ctx, nc, subject, body)
+	page, err := gather(ctx, nc, subject, body, most)
 	return page, told(err)
 }
 
-func gather(ctx context.Context, nc *nats.Conn, subject string, body []byte) (Page, error) {
+// gather listens with a channel that can hold all messages and the end. That of a
+// synchronous subscription takes half a megabyte, which costs more than the read.
+func gather(ctx context.Context, nc *nats.Conn, subject string, body []byte, most int) (Page, error) {
 	inbox := nc.NewInbox()
-	sub, err := nc.SubscribeSync(inbox)
+	answers := make(chan *nats.Msg, most+1)
+	sub, err := nc.ChanSubscribe(inbox, answers)
 	if err != nil {
 		return Page{}, err
 	}
@@ -262,9 +275,11 @@ func gather(ctx context.Context, nc *nats.Conn, subject string, body []byte) (Pa
 	}
 	var page Page
 	for {
-		msg, err := sub.NextMsgWithContext(ctx)
-		if err != nil {
-			return Page{}, err
+		var msg *nats.Msg
+		select {
+		case msg = <-answers:
+		case <-ctx.Done():
+			return Page{}, ctx.Err()
 		}
 		if one(msg.Header, "Status") == "204" {
 			page.Pending, _ = strconv.ParseUint(one(msg.Header, "Nats-Num-Pending"), 10, 64)

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 }
 
 var lineFormat = regexp.MustCompile(
-	`^([a-z0-9-]+) ours=([0-9.]+)(us|ms|/s|B|allocs) raw=([0-9.]+)(us|ms|/s|B|allocs) ratio=([0-9.]+) target=([0-9.]+) (ok|short)$`)
+	`^([a-z0-9-]+) ours=([0-9.]+)(ns|us|ms|/s|B|allocs) raw=([0-9.]+)(ns|us|ms|/s|B|allocs) ratio=([0-9.]+) target=([0-9.]+) (ok|short)$`)
 
 // TestRows runs every row with little work. What the rows measure then is noise:
 // only that they work and how they print is looked at.

@@ -104,6 +104,18 @@ func rows() []row { //nolint:funlen // a table
 			about: "the same on three servers; raw: the bound",
 		},
 		{
+			name: "reader-get", target: 0.5, run: readerGet,
+			about: "one key of a view, in one snapshot with its position; raw: one direct get",
+		},
+		{
+			name: "reader-list", target: 0.5, run: readerList,
+			about: "a view of 1,000 keys, decoded; raw: the last messages of all of them in one request",
+		},
+		{
+			name: "local-get", target: 1, lower: true, run: localGet,
+			about: "one key of a view in memory; raw: the bound",
+		},
+		{
 			name: "catchup-1", target: 0.8, full: true, run: locality(1),
 			about: "catchup, one event of a key; raw: pull consumer without acks",
 		},
