@@ -101,6 +101,35 @@ func TestReaderPermissions(t *testing.T) {
 	}
 }
 
+// TestReaderDenied: without them, the error names what is missing. Here the last one:
+// gets work, and what asks the leader says so.
+func TestReaderDenied(t *testing.T) {
+	t.Parallel()
+	url, as := roles(t, []string{"$JS.API.DIRECT.GET.KV_bank_tallies", "$JS.API.STREAM.MSG.GET.KV_bank_tallies"}, []string{"_INBOX.>"}, 0)
+	f := fixtureOn(t, natstest.Conn(t, url, as("all")), "bank")
+	f.append("a1", credited{})
+	start(t, f.store, tallies(), quiet())
+	nc := natstest.Conn(t, url, as("role"))
+	r, err := projection.NewReader[tally](t.Context(), nc, "bank", "tallies", projection.ReaderConfig{OpenWait: natstest.Patience, Wait: natstest.Patience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e, err := r.Get(t.Context(), "a1", projection.AtLeast(f.last)); err != nil || e.Value.N != 1 {
+		t.Errorf("%+v, %v", e, err)
+	}
+	var denied *jetstream.PermissionError
+	var ended error
+	for _, err := range r.Watch(t.Context(), projection.WatchOptions{}) {
+		ended = err
+	}
+	if !errors.As(ended, &denied) || denied.Subject != "$JS.API.STREAM.INFO.KV_bank_tallies" {
+		t.Errorf("watch: %v", ended)
+	}
+	if _, err := projection.NewReader[tally](t.Context(), nc, "bank", "others", projection.ReaderConfig{OpenWait: natstest.Patience}); !errors.As(err, &denied) {
+		t.Errorf("another view: %v", err)
+	}
+}
+
 // TestQueryServiceFromAnyClient: it is found, its answers are plain, and an answer
 // that no server takes is an error, not silence.
 func TestQueryServiceFromAnyClient(t *testing.T) {
