@@ -179,13 +179,21 @@ func TestQueryServiceFromAnyClient(t *testing.T) {
 	later := f.append("a2", closed{})
 	m := nats.NewMsg("bank.query.accounts.get.a1")
 	m.Header.Set(projection.HeaderAfter, later.String())
-	m.Header.Set(projection.HeaderTimeout, "50ms")
+	m.Header.Set(projection.HeaderTimeout, "500ms")
 	msg, err = nc.RequestMsg(m, natstest.Patience)
 	if err != nil || msg.Header.Get("Nats-Service-Error-Code") != projection.CodeStale || msg.Header.Get(projection.HeaderPosition) != was.String() ||
 		msg.Header.Get(projection.HeaderBehind) != strconv.Itoa(2) || msg.Header.Get(projection.HeaderState) != "free" {
 		t.Errorf("%v, %v", msg.Header, err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	if err := q.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	soon, err := projection.NewQueryService(f.nc, projection.QueryConfig{Timeout: time.Second}, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = soon.Stop() }()
+	ctx, cancel := context.WithTimeout(t.Context(), natstest.Patience)
 	defer cancel()
 	var stale *projection.StaleError
 	if _, err := c.Get(ctx, "a1", projection.AtLeast(later)); !errors.As(err, &stale) || stale.Behind != 2 || stale.Position != was ||

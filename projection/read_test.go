@@ -335,7 +335,7 @@ func TestQueryService(t *testing.T) {
 		t.Fatal(err)
 	}
 	later := f.append("a1", closed{})
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 	defer cancel()
 	if _, err := c.Get(ctx, "a1", projection.AtLeast(later)); !errors.Is(err, projection.ErrStale) {
 		t.Errorf("stale: %v", err)
