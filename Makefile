@@ -5,7 +5,7 @@ LINT := bin/golangci-lint
 
 .PHONY: help
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
 test: ## Run all tests
@@ -35,6 +35,10 @@ lint: $(LINT) ## Run the linters
 .PHONY: bench
 bench: ## Measure against raw nats.go; ROW=load-10k for one row
 	go run ./test/bench $(if $(ROW),-row $(ROW))
+
+.PHONY: torture-short
+torture-short: ## Run against faults and deliberate defects, as CI does (minutes)
+	go run ./test/torture -short
 
 .PHONY: demo
 demo: ## Run the money-transfer demo

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rossby-go/rossby/internal/mutate"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -358,7 +359,7 @@ func (r *core) reload(ctx context.Context, id string, attempt int) (*view, error
 // confirm asks the leader whether the aggregate still is as it was decided upon:
 // decisions that write nothing are not guarded by an expectation.
 func (r *core) confirm(ctx context.Context, id string, v *view) (fresh *view, same bool, err error) {
-	if v.leader {
+	if v.leader || mutate.On(mutate.Unconfirmed) {
 		return v, true, nil
 	}
 	if fresh, err = r.loadFresh(ctx, id, jetstream.Leader); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/rossby-go/rossby/internal/mutate"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -36,6 +37,9 @@ func (r *core) bound(ctx context.Context, id string, c *call, v *view) (bound, e
 	if at, ok := jetstream.CommandIDTime(c.commandID); ok {
 		return bound{since: at.Add(-commandSkew)}, nil
 	}
+	if mutate.On(mutate.NoReceipt) {
+		return bound{after: v.head.Sequence}, nil
+	}
 	after, err := r.receipts.make(ctx, r.typeName, id, c.commandID, v.head.Sequence)
 	if err != nil {
 		return bound{}, err
@@ -61,7 +65,8 @@ func (c *call) needsReceipt() bool {
 // handled looks for what came of the call before.
 func (r *core) handled(ctx context.Context, id string, c *call, v *view, b bound) (bool, Result, error) {
 	k := c.key()
-	if k == (key{}) {
+	if k == (key{}) || mutate.On(mutate.NoCommandDedupe) && c.trigger == nil ||
+		mutate.On(mutate.NoTriggerDedupe) && c.trigger != nil {
 		return false, Result{}, nil
 	}
 	seq, found, gaps := v.recent.find(k, b)

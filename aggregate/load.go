@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/rossby-go/rossby/internal/mutate"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -58,6 +59,9 @@ func (r *core) cached(id string, reconnects uint64) *entry {
 
 // loadFresh asks the store.
 func (r *core) loadFresh(ctx context.Context, id string, from jetstream.Source) (*view, error) {
+	if mutate.On(mutate.StaleLoad) {
+		from = jetstream.Replica
+	}
 	reconnects := r.reconnects()
 	last, err := r.store.Last(ctx, r.typeName, id, from)
 	none := errors.Is(err, jetstream.ErrNotFound)

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/rossby-go/rossby/internal/dispatch"
 	"github.com/rossby-go/rossby/internal/follow"
+	"github.com/rossby-go/rossby/internal/mutate"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -72,6 +74,9 @@ func (def *definition) deliver(ctx context.Context, h *handler, e dispatch.Event
 	d := Delivery{
 		Meta: e.Meta, Store: def.store.Name(), IdempotencyKey: def.name + "-" + e.EventID, Attempt: e.Attempt,
 		Epoch: e.Epoch, Replay: e.Replay, origin: e.Origin, gateway: def, note: new(string),
+	}
+	if mutate.On(mutate.KeyPerAttempt) {
+		d.IdempotencyKey += "-" + strconv.Itoa(e.Attempt)
 	}
 	before, done, err := def.before(ctx, e)
 	if err != nil {

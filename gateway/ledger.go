@@ -15,6 +15,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rossby-go/rossby/internal/dispatch"
+	"github.com/rossby-go/rossby/internal/mutate"
 	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -68,7 +69,7 @@ func (l *ledger) prefix() string { return "$KV." + l.bucket + "." + l.gateway + 
 // find returns the entry of an event that was delivered.
 func (l *ledger) find(ctx context.Context, e dispatch.Event) (entry, bool, error) {
 	until, err := l.open(ctx, e.Epoch)
-	if err != nil || e.Sequence > until {
+	if err != nil || e.Sequence > until || mutate.On(mutate.NoLedger) {
 		return entry{}, false, err
 	}
 	found, err := l.last(ctx, l.subject(e.EventID))

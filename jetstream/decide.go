@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/rossby-go/rossby/internal/mutate"
 	"github.com/rossby-go/rossby/internal/wire"
 )
 
@@ -44,8 +45,14 @@ func (s *Store) decide(ctx context.Context, p *pending, open bool) error {
 		if err == nil {
 			return nil
 		}
+		if mutate.On(mutate.BlindRetry) && p.follow(err) {
+			continue
+		}
 		if final := a.failed(p, err); final != nil {
 			return final
+		}
+		if decided, err := p.mutated(&a, err); decided {
+			return err
 		}
 		if wire.Denied(err) {
 			// Nobody gives the permission while we wait. An earlier attempt, or one of
@@ -164,6 +171,8 @@ func (s *Store) publish(ctx context.Context, p *pending, ask bool) error {
 	switch {
 	case len(p.msgs) == 1:
 		ack, err = wire.Publish(ctx, s.nc, p.msgs[0])
+	case mutate.On(mutate.SplitTransaction):
+		ack, err = p.oneByOne(ctx)
 	case ask:
 		ack, err = wire.PublishBatchAsking(ctx, s.nc, p.msgs)
 	default:
@@ -189,6 +198,9 @@ func (s *Store) publish(ctx context.Context, p *pending, ask bool) error {
 func (s *Store) settled(ctx context.Context, p *pending) (done bool, err error) {
 	if len(p.msgs) > 1 {
 		return s.settledBatch(ctx, p)
+	}
+	if mutate.On(mutate.NoResolver) {
+		return true, p.conflict(0, p.commits[0].PreviousSequence)
 	}
 	for _, next := range []nextFunc{wire.DirectNext, wire.LeaderNext} {
 		if m, err := s.next(ctx, next, p.msgs[0].Subject, p.commits[0].PreviousSequence+1); err == nil {

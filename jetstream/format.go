@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/rossby-go/rossby/internal/mutate"
 	"github.com/rossby-go/rossby/internal/wire"
 )
 
@@ -72,7 +73,9 @@ func encodeCommit(subject string, c *Commit, cdc Codec) (*nats.Msg, error) {
 	} else {
 		set(headerContentType, contentMsgpack)
 	}
-	set(headerExpected, strconv.FormatUint(c.PreviousSequence, 10))
+	if !mutate.On(mutate.Unguarded) {
+		set(headerExpected, strconv.FormatUint(c.PreviousSequence, 10))
+	}
 	if c.TraceParent != "" {
 		set(headerTrace, c.TraceParent)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/rossby-go/rossby/internal/mutate"
 	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -289,7 +290,7 @@ func (c *cursor) pull(ctx context.Context, out chan<- chunk) error {
 			return context.Cause(ctx)
 		case msg = <-c.msgs:
 		case <-tick.C:
-			if c.nc.Stats().Reconnects != c.reconnects {
+			if c.nc.Stats().Reconnects != c.reconnects && !mutate.On(mutate.ViewIgnoresGaps) {
 				return &gapError{reason: "the connection was made again"}
 			}
 			if time.Since(c.heard) > silence || c.nc.IsClosed() {
@@ -343,6 +344,9 @@ func (c *cursor) accept(ctx context.Context, msg *nats.Msg, chk *chunk) error {
 	seq, dseq, pending, stamp, err := parseReply(msg)
 	if err != nil {
 		return err
+	}
+	if mutate.On(mutate.ViewIgnoresGaps) {
+		c.dseq = dseq - 1
 	}
 	if dseq != c.dseq+1 {
 		return &gapError{reason: fmt.Sprintf("delivery %d came where %d was due", dseq, c.dseq+1)}
@@ -400,6 +404,9 @@ func (c *cursor) status(ctx context.Context, status string, msg *nats.Msg, chk *
 		if err != nil {
 			return &gapError{reason: "a heartbeat without a place"}
 		}
+		if mutate.On(mutate.ViewIgnoresGaps) {
+			c.dseq = dseq
+		}
 		if dseq != c.dseq {
 			return &gapError{reason: fmt.Sprintf("the server has delivered up to %d, %d came", dseq, c.dseq)}
 		}
@@ -432,7 +439,7 @@ func (c *cursor) status(ctx context.Context, status string, msg *nats.Msg, chk *
 // deliveries are then counted anew, and what was jumped over would go unseen. It
 // costs a read of the leader each time that the cursor is opened.
 func (c *cursor) nothingBefore(ctx context.Context, pos, seq uint64) error {
-	if seq <= pos+1 {
+	if seq <= pos+1 || mutate.On(mutate.ViewIgnoresGaps) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, silence/2)

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/rossby-go/rossby/internal/mutate"
 	"github.com/rossby-go/rossby/internal/wire"
 )
 
@@ -116,6 +117,9 @@ func (f *flusher) write(ctx, stop context.Context, p *page) error {
 		end.Last = p.last
 	}
 	keys := p.changed
+	if mutate.On(mutate.CheckpointFirst) {
+		return f.checkpointFirst(ctx, keys, end)
+	}
 	if f.keyed && len(keys) == 1 && !keys[0].moves() && f.single(ctx, keys[0]) {
 		f.step("key")
 		return f.put(ctx, nil, end)
@@ -311,4 +315,21 @@ func refused(err error) bool {
 		return true
 	}
 	return false
+}
+
+// checkpointFirst is a deliberate defect: see package mutate.
+func (f *flusher) checkpointFirst(ctx context.Context, keys []*slot, end checkpoint) error {
+	if err := f.put(ctx, nil, end); err != nil {
+		return err
+	}
+	for _, s := range keys {
+		m, err := f.message(s)
+		if err != nil {
+			return err
+		}
+		if _, err := send(ctx, f.b, []*nats.Msg{m}); err != nil {
+			f.log.Warn("value not written", "error", err)
+		}
+	}
+	return nil
 }

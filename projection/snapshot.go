@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rossby-go/rossby/internal/codec"
+	"github.com/rossby-go/rossby/internal/mutate"
 	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -115,7 +116,7 @@ func (r *Reader[V]) snapshot(
 			if snap.checkpoint == nil {
 				break
 			}
-			if snap.checkpoint.Position >= max(want, r.least.Load()) {
+			if snap.checkpoint.Position >= max(want, r.least.Load()) || mutate.On(mutate.NoPositionWait) {
 				snap.floor = served
 				return gen, snap, nil
 			}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/rossby-go/rossby/internal/mutate"
 	"github.com/rossby-go/rossby/internal/wire"
 )
 
@@ -69,7 +70,11 @@ func (t *tenure) snapshot(free bool) attempt {
 	if free {
 		r.Owner = ""
 	}
-	body := r.encodeWithin(t.table.lanes, t.cfg.recordMax())
+	lanes := t.table.lanes
+	if mutate.On(mutate.ForgetLanes) {
+		lanes = nil
+	}
+	body := r.encodeWithin(lanes, t.cfg.recordMax())
 	t.table.dirty = false
 	return attempt{body: body, rev: t.rev, flush: r.Flush, finished: t.finished, sent: time.Now()}
 }

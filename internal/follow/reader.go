@@ -8,6 +8,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/rossby-go/rossby/internal/mutate"
 )
 
 const (
@@ -102,6 +104,9 @@ func (t *tenure) prepare(position uint64) (*jetstream.StreamInfo, error) {
 			DeliverPolicy: jetstream.DeliverAllPolicy, AckPolicy: jetstream.AckNonePolicy,
 		}); err != nil {
 			return fmt.Errorf("make consumer: %w", err)
+		}
+		if mutate.On(mutate.IgnoreGaps) {
+			return nil
 		}
 		if _, err := t.f.js.ResetConsumerToSequence(ctx, t.cfg.Stream, t.cfg.Name, position+1); err != nil {
 			return fmt.Errorf("reset consumer: %w", err)

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/rossby-go/rossby/internal/mutate"
 	"github.com/rossby-go/rossby/internal/wire"
 )
 
@@ -57,7 +59,7 @@ func (t *tenure) worker() {
 		t.mu.Lock()
 		t.left()
 		switch {
-		case err == nil:
+		case err == nil, mutate.On(mutate.AckBeforeEffect):
 			t.finish(l, m.Sequence)
 		case cut:
 			// The tenure ends; the event was not judged and stays as it was.
@@ -147,6 +149,9 @@ func (t *tenure) failed(l *lane, m wire.Message, v Verdict, err error) {
 		t.endLocked(fmt.Errorf("%w: %q sequence %d: %w", ErrStopped, m.Subject, m.Sequence, err))
 	default:
 		log.Warn("event failed", "retry", v.After)
+		if mutate.On(mutate.NakInsteadOfHold) && len(l.queue) > 1 {
+			l.queue = append(l.queue[1:], l.queue[0])
+		}
 		t.table.wait(l, time.Now(), max(v.After, 0))
 		kick(t.dueNow)
 	}
@@ -166,6 +171,9 @@ func (t *tenure) classify(m *wire.Message) (key string, skip, ok bool) {
 	}()
 	if t.cfg.Skip != nil && t.cfg.Skip(m) {
 		return "", true, true
+	}
+	if mutate.On(mutate.NoLanes) {
+		return m.Subject + "." + strconv.FormatUint(m.Sequence, 10), false, true
 	}
 	if t.cfg.Lane == nil {
 		return m.Subject, false, true

@@ -1,0 +1,288 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rossby-go/rossby/jetstream"
+	"github.com/rossby-go/rossby/projection"
+	"github.com/rossby-go/rossby/test/torture/check"
+	"github.com/rossby-go/rossby/test/torture/rig"
+)
+
+const (
+	storeName = "bank"
+	// patienceDefault is long: how long things took is measured, and not decided by it.
+	patienceDefault = time.Minute
+	moduleTTL       = 1500 * time.Millisecond
+	// blindFor is how long an ex-leader may not know that it is one.
+	blindFor = 10 * time.Second
+)
+
+// cell is one run: servers, workloads, and disturbances one after the other.
+type cell struct {
+	Servers   int           `json:"servers"`
+	Fsync     bool          `json:"fsync"`
+	Workloads []string      `json:"workloads"`
+	Nemeses   []string      `json:"nemeses"`
+	Seed      uint64        `json:"seed"`
+	Hold      time.Duration `json:"hold"`
+	// Calm is the time between two disturbances, when everything works again.
+	Calm time.Duration `json:"calm"`
+	// Patience bounds waits for what must come: recovery, followers that catch up.
+	Patience time.Duration `json:"patience"`
+}
+
+func (c *cell) String() string {
+	sync := "lazy"
+	if c.Fsync {
+		sync = "fsync"
+	}
+	return fmt.Sprintf("R%d %s, %v, %v, seed %d", c.Servers, sync, c.Workloads, c.Nemeses, c.Seed)
+}
+
+// result is what came of a cell.
+type result struct {
+	Cell       cell          `json:"cell"`
+	Took       time.Duration `json:"took"`
+	Operations int           `json:"operations"`
+	// Checked are the operations on registers that were checked for linearizability,
+	// LeftOut those that were not.
+	Checked    int            `json:"checked"`
+	LeftOut    int            `json:"leftOut"`
+	Outcomes   map[string]int `json:"outcomes"`
+	Events     int            `json:"events"`
+	Messages   uint64         `json:"messages"`
+	Handled    int            `json:"handled"`
+	Repeats    int            `json:"repeats"`
+	Views      int            `json:"views"`
+	Faults     []fault        `json:"faults"`
+	Violations []string       `json:"violations"`
+	Dir        string         `json:"dir"`
+}
+
+// env is what a cell works with.
+type env struct {
+	cell
+	*writers
+
+	dir      string
+	cluster  *rig.Cluster
+	receiver *receiver
+	modules  [2]*rig.Process
+	probes   int
+	// ownerKills are kills of the process that delivered.
+	ownerKills int
+}
+
+// runCell runs a cell. What it finds are violations; an error is a rig that does
+// not work.
+func runCell(ctx context.Context, c cell, home string) (r result, err error) {
+	if c.Patience == 0 {
+		c.Patience = patienceDefault
+	}
+	e := &env{cell: c}
+	began := time.Now()
+	r = result{Cell: c}
+	if e.dir, err = os.MkdirTemp(home, "cell-"+strconv.FormatUint(c.Seed, 10)+"-"); err != nil {
+		return r, err
+	}
+	r.Dir = e.dir
+	h := &history{began: began}
+	e.receiver = newReceiver(began)
+	defer e.receiver.Close()
+	images := false
+	for _, name := range c.Nemeses {
+		n, err := nemesisOf(name)
+		if err != nil {
+			return r, err
+		}
+		images = images || n.images
+	}
+	e.cluster, err = rig.Up(ctx, rig.Config{Dir: e.dir, Servers: c.Servers, Fsync: c.Fsync, Images: images})
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, e.cluster.Down(context.WithoutCancel(ctx))) }()
+	if e.writers, err = newWriters(ctx, h, e.cluster.Writers, storeName, c.Servers); err != nil {
+		return r, err
+	}
+	defer e.writers.close()
+	defer func() {
+		for _, m := range e.modules {
+			if m != nil {
+				m.Thaw()
+				m.Kill()
+			}
+		}
+	}()
+	for i := range e.modules {
+		if err := e.startModules(ctx, i); err != nil {
+			return r, err
+		}
+	}
+	if err := errors.Join(e.openReader(ctx, storeName), e.openBank(ctx)); err != nil {
+		return r, err
+	}
+	if err := e.disturb(ctx); err != nil {
+		return r, err
+	}
+	return r, e.judge(ctx, &r, time.Since(began))
+}
+
+// startModules starts a process of modules that does not run.
+func (e *env) startModules(ctx context.Context, i int) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	name := moduleNames[i]
+	e.modules[i], err = rig.Start(ctx, modulesKind, moduleConfig{
+		Name: name, URL: rig.URL(e.cluster.Modules, i+1), Store: storeName, Receiver: e.receiver.URL, TTL: moduleTTL,
+	}, "running", filepath.Join(e.dir, name+".log"))
+	return err
+}
+
+// disturb runs the load and the disturbances, and ends with everything mended.
+func (e *env) disturb(ctx context.Context) error {
+	loaded, stop := context.WithCancel(ctx)
+	defer stop()
+	var g errgroup.Group
+	for _, w := range e.Workloads {
+		e.load(loaded, w, e.Seed, g.Go)
+	}
+	rng := rand.New(rand.NewPCG(e.Seed, 0))
+	var failed error
+	for _, name := range e.Nemeses {
+		n, err := nemesisOf(name)
+		if err != nil {
+			return err
+		}
+		pause(ctx, e.Calm)
+		if failed = e.inflict(ctx, n, rng); failed != nil || ctx.Err() != nil {
+			break
+		}
+	}
+	pause(ctx, e.Calm)
+	stop()
+	mended := e.cluster.Mend(ctx)
+	return errors.Join(failed, mended, g.Wait(), ctx.Err())
+}
+
+// inflict makes one disturbance and measures how long it takes until everything
+// works again.
+func (e *env) inflict(ctx context.Context, n nemesis, rng *rand.Rand) error {
+	f := fault{Name: n.name, From: e.now()}
+	slog.Debug("fault", "name", n.name)
+	var err error
+	f.Count, err = n.run(ctx, e, rng, e.Hold)
+	f.To = e.now()
+	if err != nil {
+		return fmt.Errorf("%s: %w", n.name, err)
+	}
+	if n.name != "none" {
+		var late error
+		f.Recovered, late = e.recovered(ctx)
+		if late != nil {
+			f.Error = late.Error()
+			e.alarm(fmt.Sprintf("after %s: not everything works again: %v", n.name, late))
+		}
+	}
+	slog.Debug("recovered", "name", n.name, "after", f.Recovered)
+	e.history.mu.Lock()
+	defer e.history.mu.Unlock()
+	e.faults = append(e.faults, f)
+	if n.blind {
+		e.windows = append(e.windows, check.Window{From: f.From, To: f.To + blindFor.Nanoseconds()})
+	}
+	return nil
+}
+
+// recovered measures how long it takes until a payment goes all the way: by the
+// wire, to the reactor, both views and the gateway.
+func (e *env) recovered(ctx context.Context) (time.Duration, error) {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, e.Patience)
+	defer cancel()
+	e.probes++
+	account := fmt.Sprintf("probe-%d", e.probes)
+	rng := rand.New(rand.NewPCG(0, 0))
+	for _, id := range []string{account, account + "-to"} {
+		if err := e.persist(ctx, rng, check.Op{Account: id, Kind: check.Open, Amount: 10, Tag: e.tag("probe")}, ""); err != nil {
+			return time.Since(began), err
+		}
+	}
+	err := e.persist(ctx, rng, check.Op{Account: account, Kind: check.Withdraw, Amount: 1, Tag: e.tag("probe")}, account+"-to")
+	if err != nil {
+		return time.Since(began), err
+	}
+	err = rig.Until(ctx, e.Patience, "the payment did not arrive", func(ctx context.Context) error {
+		for _, follower := range []string{reactorName, gatewayName} {
+			if !e.receiver.has(follower, account+"-to", 2) {
+				return fmt.Errorf("%s has not handled it", follower)
+			}
+		}
+		v, err := e.reader.Get(ctx, account+"-to")
+		if err == nil && v.Value.Events < 2 {
+			err = errors.New("the view does not show it")
+		}
+		return err
+	})
+	return time.Since(began), err
+}
+
+// persist repeats an operation over the wire until it is done.
+func (e *env) persist(ctx context.Context, rng *rand.Rand, o check.Op, to string) error {
+	o.Path, o.ID = pathWire, jetstream.NewCommandID()
+	for {
+		done := e.execute(ctx, rng, o, to)
+		if done.Outcome == check.OK {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("%s %s: %s", o.Kind, o.Account, done.Error)
+		}
+		pause(ctx, 20*time.Millisecond)
+	}
+}
+
+// caughtUp waits until the followers and views have seen everything.
+func (e *env) caughtUp(ctx context.Context) error {
+	store := e.stores[pathB]
+	return rig.Until(ctx, e.Patience, "followers do not catch up", func(ctx context.Context) error {
+		head, err := store.LastPosition(ctx)
+		if err != nil {
+			return err
+		}
+		seq, err := store.Sequence(head)
+		if err != nil {
+			return err
+		}
+		for _, name := range []string{reactorName, gatewayName} {
+			if err := e.follows(ctx, store, name, seq); err != nil {
+				return err
+			}
+		}
+		for _, view := range []string{accountsView, totalsView} {
+			s, err := projection.ReadStatus(ctx, e.conns[1], storeName, view)
+			if err != nil {
+				return err
+			}
+			if at, err := store.Sequence(s.Position); err != nil || at < seq {
+				return fmt.Errorf("view %s is %s at %d of %d: %s", view, s.State, at, seq, s.Error)
+			}
+		}
+		again, err := store.LastPosition(ctx)
+		if err == nil && again != head {
+			err = errors.New("the store still grows")
+		}
+		return err
+	})
+}

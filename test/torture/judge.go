@@ -1,0 +1,297 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/rossby-go/rossby/aggregate"
+	"github.com/rossby-go/rossby/internal/wire"
+	"github.com/rossby-go/rossby/jetstream"
+	"github.com/rossby-go/rossby/projection"
+	"github.com/rossby-go/rossby/test/torture/check"
+	"github.com/rossby-go/rossby/test/torture/rig"
+)
+
+const (
+	// decideFor bounds the check of one account's history.
+	decideFor = 20 * time.Second
+)
+
+// follows tells whether a follower has done everything up to a sequence.
+func (e *env) follows(ctx context.Context, store *jetstream.Store, name string, seq uint64) error {
+	s, err := aggregate.ReadStatus(ctx, store, name)
+	if err != nil {
+		return err
+	}
+	if s.Floor < seq {
+		return fmt.Errorf("%s is %s at %d of %d: %w", name, s.State, s.Floor, seq, s.LastError)
+	}
+	return nil
+}
+
+// log is what the store holds in the end.
+type log struct {
+	stored   []check.Stored
+	versions map[string]uint64
+	rows     map[string]check.Row
+	cents    map[string]int64 // of purses
+	debits   []string         // tags of payments that were begun
+	messages uint64
+}
+
+// readLog reads the whole store from its leader.
+func (e *env) readLog(ctx context.Context) (*log, error) {
+	l := &log{versions: map[string]uint64{}, rows: map[string]check.Row{}, cents: map[string]int64{}}
+	store := e.stores[pathB]
+	decoder, err := jetstream.NewDecoder(jetstream.StopOnUnknown, accountEvents, elementEvents, purseEvents)
+	if err != nil {
+		return nil, err
+	}
+	total := check.Row{}
+	for commit, err := range store.Scan(ctx, "", jetstream.Range{}) {
+		if err != nil {
+			return nil, err
+		}
+		l.messages = commit.Sequence
+		events, err := decoder.Events(store, commit)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range events {
+			l.stored = append(l.stored, check.Stored{Tag: tagOf(r.Event), Sequence: commit.Sequence})
+			switch ev := r.Event.(type) {
+			case added:
+				l.cents[commit.Type] += ev.Cents
+				continue
+			case debited:
+				if ev.To != "" {
+					l.debits = append(l.debits, ev.Tag)
+				}
+			}
+			row := l.rows[r.ID]
+			fold(&row, r.Event, r.Version)
+			fold(&total, r.Event, r.Version)
+			l.rows[r.ID], l.versions[r.ID] = row, r.Version
+		}
+	}
+	l.rows[totalKey] = total
+	return l, nil
+}
+
+// judge reads everything that there is in the end, and compares.
+func (e *env) judge(ctx context.Context, r *result, took time.Duration) error {
+	r.Took = took
+	var found []string
+	if err := e.cluster.Settled(ctx, e.Patience, storeName); err != nil {
+		found = append(found, err.Error())
+	}
+	for i, m := range e.modules {
+		m.Thaw()
+		select {
+		case <-m.Done():
+			found = append(found, fmt.Sprintf("modules m%d ended by themselves", i))
+		default:
+		}
+	}
+	if err := e.caughtUp(ctx); err != nil {
+		found = append(found, err.Error())
+	}
+	l, err := e.readLog(ctx)
+	if err != nil {
+		found = append(found, "the store cannot be read: "+err.Error())
+		l = &log{}
+	}
+	e.finalReads(ctx)
+	handled := e.receiver.all("")
+	e.history.mu.Lock()
+	elements := slices.Clone(e.elements)
+	for _, tag := range l.debits {
+		elements = append(elements, check.Element{Tag: effectTag(tag), Outcome: check.OK, Times: 1})
+	}
+	found = append(found, e.alarms...)
+	lin, checked, out := check.Linearizable(e.ops, e.windows, decideFor)
+	r.Checked, r.LeftOut, r.Operations, r.Outcomes = checked, out, len(elements)+r.reads(e.ops), outcomes(e.ops)
+	r.Faults, r.Views = slices.Clone(e.faults), e.views
+	e.history.mu.Unlock()
+
+	found = append(found, lin...)
+	found = append(found, check.Set(elements, l.stored)...)
+	found = append(found, check.Order(handled)...)
+	found = append(found, check.Complete(handled, []string{reactorName, gatewayName}, l.versions)...)
+	calls := e.receiver.all(gatewayName)
+	keys, repeats := check.Keys(calls)
+	found = append(found, keys...)
+	if most := e.mayRepeat(); most >= 0 && repeats > most {
+		found = append(found, fmt.Sprintf("%d deliveries were repeated, want %d at most", repeats, most))
+	}
+	if sum := l.cents[purseEvents.Type()]; sum != 0 {
+		found = append(found, fmt.Sprintf("the purses hold %d cents, want 0", sum))
+	}
+	found = append(found, e.books(l)...)
+	found = append(found, e.compareViews(ctx, l)...)
+	found = append(found, e.replicas(ctx)...)
+	found = append(found, e.verified(ctx)...)
+	r.Events, r.Messages, r.Handled, r.Repeats = len(l.stored), l.messages, len(calls), repeats
+	r.Violations = found
+	return e.save(e.dir, handled, l.stored)
+}
+
+// mayRepeat is how many deliveries may have been repeated: those that got no answer,
+// and those that were under way when a process was killed. Below 0 there is no bound:
+// what a server does not keep for the ledger cannot be known.
+func (e *env) mayRepeat() int {
+	most := e.receiver.droppedOf(gatewayName)
+	for _, f := range e.faults {
+		if f.Name != "kill-modules" && f.Name != "none" {
+			return -1
+		}
+	}
+	return most + e.ownerKills*gatewayConcurrency
+}
+
+func (r *result) reads(ops []check.Op) int {
+	n := 0
+	for i := range ops {
+		if ops[i].Kind == check.Read {
+			n++
+		}
+	}
+	return n
+}
+
+func outcomes(ops []check.Op) map[string]int {
+	n := map[string]int{}
+	for i := range ops {
+		n[string(ops[i].Outcome)]++
+	}
+	return n
+}
+
+// finalReads loads every register once more, by a client that has not seen it.
+func (e *env) finalReads(ctx context.Context) {
+	e.history.mu.Lock()
+	met := map[string]bool{}
+	for i := range e.ops {
+		met[e.ops[i].Account] = true
+	}
+	e.history.mu.Unlock()
+	for account := range met {
+		e.op(e.read(ctx, check.Op{Account: account, Kind: check.Read, Path: pathB}))
+	}
+}
+
+// books checks that the bank's accounts hold what was paid in.
+func (e *env) books(l *log) []string {
+	var sum, want int64
+	for id, row := range l.rows {
+		if strings.HasPrefix(id, "bank-") {
+			sum += row.Balance
+			want += bankOpening
+		}
+	}
+	if sum != want {
+		return []string{fmt.Sprintf("the bank's accounts hold %d cents, %d were paid in", sum, want)}
+	}
+	return nil
+}
+
+// compareViews compares the views with the fold of the log.
+func (e *env) compareViews(ctx context.Context, l *log) []string {
+	var found []string
+	for _, view := range []string{accountsView, totalsView} {
+		want := map[string]check.Row{}
+		for key, row := range l.rows {
+			if key != totalKey || view == totalsView {
+				want[key] = row
+			}
+		}
+		got := map[string]check.Row{}
+		reader, err := projection.NewReader[check.Row](ctx, e.conns[1], storeName, view, projection.ReaderConfig{})
+		if err != nil {
+			found = append(found, err.Error())
+			continue
+		}
+		for entry, err := range reader.List(ctx, projection.ListOptions{}) {
+			if err != nil {
+				found = append(found, err.Error())
+				break
+			}
+			got[entry.Key] = entry.Value
+		}
+		found = append(found, check.Equal(view, got, want)...)
+	}
+	return found
+}
+
+// replicas compares what each server has of the store: a server answers direct gets
+// of its own clients from its own copy.
+func (e *env) replicas(ctx context.Context) []string {
+	streams := []string{storeName}
+	var found []string
+	for _, stream := range streams {
+		var all []check.Replica
+		for _, n := range e.cluster.Nodes {
+			r, err := replica(ctx, n, stream)
+			if err != nil {
+				found = append(found, fmt.Sprintf("read %s of %s: %v", stream, n.Name, err))
+				continue
+			}
+			all = append(all, r)
+		}
+		found = append(found, check.Agree(all)...)
+	}
+	return found
+}
+
+func replica(ctx context.Context, n *rig.Node, stream string) (check.Replica, error) {
+	r := check.Replica{Name: n.Name, Digests: map[uint64]string{}}
+	nc, err := nats.Connect("nats://"+n.Addr, nats.IgnoreDiscoveredServers(), nats.NoReconnect())
+	if err != nil {
+		return r, err
+	}
+	defer nc.Close()
+	for next := uint64(1); ; {
+		once, cancel := context.WithTimeout(ctx, 5*time.Second)
+		page, err := wire.Batch(once, nc, stream, wire.Everything, next, 500, 4<<20)
+		cancel()
+		if errors.Is(err, wire.ErrNotFound) || err == nil && len(page.Messages) == 0 {
+			return r, nil
+		}
+		if err != nil {
+			return r, err
+		}
+		for i := range page.Messages {
+			m := &page.Messages[i]
+			sum := sha256.New()
+			sum.Write([]byte(m.Subject + "\n" + m.Header.Get("Rossby-Commit") + "\n"))
+			sum.Write(m.Data)
+			r.Digests[m.Sequence] = hex.EncodeToString(sum.Sum(nil)[:8])
+			next = m.Sequence + 1
+		}
+		if page.Pending == 0 {
+			return r, nil
+		}
+	}
+}
+
+// verified is what the toolkit's own check of the store finds.
+func (e *env) verified(ctx context.Context) []string {
+	var found []string
+	for damage, err := range e.stores[pathB].Verify(ctx, jetstream.Verification{
+		Schemas: []*jetstream.Schema{accountEvents, elementEvents, purseEvents},
+	}) {
+		if err != nil {
+			return append(found, "verify: "+err.Error())
+		}
+		found = append(found, "verify: "+damage.Error())
+	}
+	return found
+}

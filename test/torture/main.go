@@ -1,0 +1,118 @@
+// Command torture runs the toolkit against servers, a network and processes that
+// fail, and checks what clients, followers and the outside world saw.
+//
+//	go run ./test/torture -short                        what CI runs
+//	go run ./test/torture -for 8h -report docs/reliability.md
+//	go run ./test/torture -servers 3 -fsync -nemesis kill-leader,lose-acks -seed 7
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rossby-go/rossby/test/torture/rig"
+)
+
+func main() {
+	if kind, config := rig.Child(os.Args[1:]); kind != "" {
+		if err := runChild(kind, config); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "torture:", err)
+		os.Exit(1)
+	}
+}
+
+func runChild(kind, config string) error {
+	switch kind {
+	case rig.NodeKind:
+		return rig.RunNode(config)
+	case modulesKind:
+		return runModules(config)
+	}
+	return fmt.Errorf("no child %q", kind)
+}
+
+func run(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("torture", flag.ContinueOnError)
+	servers := flags.Int("servers", 3, "number of servers: 1 or 3")
+	fsync := flags.Bool("fsync", true, "servers sync every write")
+	workloads := flags.String("workload", "all", "registers, bank, set, or all, comma separated")
+	nemesis := flags.String("nemesis", "kill-leader", "disturbances one after the other, comma separated; a+b at once")
+	seed := flags.Uint64("seed", 1, "seed of the schedule and of the load")
+	hold := flags.Duration("hold", 2*time.Second, "how long a disturbance lasts")
+	calm := flags.Duration("calm", 500*time.Millisecond, "time between disturbances")
+	dir := flags.String("dir", "", "where histories are kept (default: a new temporary directory)")
+	isShort := flags.Bool("short", false, "run the short matrix and every mutant")
+	oneCell := flags.String("cell", "", "a cell as JSON: run it and print its result as JSON")
+	huntOnly := flags.String("mutant", "", "hunt deliberate defects only: all, or one's name")
+	verbose := flags.Bool("v", false, "say what happens")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *verbose {
+		slog.SetLogLoggerLevel(slog.LevelDebug)
+	}
+	home := *dir
+	if home == "" {
+		var err error
+		if home, err = os.MkdirTemp("", "torture-"); err != nil {
+			return err
+		}
+	}
+	if *oneCell != "" {
+		return runOne(ctx, *oneCell, home)
+	}
+	if *isShort {
+		return short(ctx, home, *seed)
+	}
+	if *huntOnly != "" {
+		found, clean, err := hunt(ctx, home, *seed, strings.TrimPrefix(*huntOnly, "all"))
+		return errors.Join(err, reportMutants(found, clean))
+	}
+	c := cell{
+		Servers: *servers, Fsync: *fsync, Workloads: strings.Split(*workloads, ","), Nemeses: strings.Split(*nemesis, ","),
+		Seed: *seed, Hold: *hold, Calm: *calm,
+	}
+	if *workloads == "all" {
+		c.Workloads = workloadNames()
+	}
+	r, err := runCell(ctx, c, home)
+	if err != nil {
+		return err
+	}
+	fmt.Println(r.line())
+	if len(r.Violations) > 0 {
+		return r.failure()
+	}
+	return os.RemoveAll(r.Dir)
+}
+
+// runOne runs a cell for another process.
+func runOne(ctx context.Context, config, home string) error {
+	var c cell
+	if err := json.Unmarshal([]byte(config), &c); err != nil {
+		return err
+	}
+	r, err := runCell(ctx, c, home)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(r)
+}
