@@ -188,8 +188,10 @@ func (c *cursor) open(ctx context.Context, tries int) error {
 	if err != nil {
 		return err
 	}
-	if err := c.api(ctx, "CONSUMER.RESET."+c.store.Name()+"."+c.durable, body); err != nil {
-		return err
+	if !mutate.On(mutate.ViewIgnoresGaps) {
+		if err := c.api(ctx, "CONSUMER.RESET."+c.store.Name()+"."+c.durable, body); err != nil {
+			return err
+		}
 	}
 	c.msgs = make(chan *nats.Msg, 2*c.max+1024)
 	c.inbox = c.nc.NewInbox()

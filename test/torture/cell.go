@@ -76,6 +76,7 @@ type env struct {
 	*writers
 
 	dir      string
+	log      *slog.Logger
 	cluster  *rig.Cluster
 	receiver *receiver
 	modules  [2]*rig.Process
@@ -86,11 +87,11 @@ type env struct {
 
 // runCell runs a cell. What it finds are violations; an error is a rig that does
 // not work.
-func runCell(ctx context.Context, c cell, home string) (r result, err error) {
+func runCell(ctx context.Context, c cell, home string, log *slog.Logger) (r result, err error) {
 	if c.Patience == 0 {
 		c.Patience = patienceDefault
 	}
-	e := &env{cell: c}
+	e := &env{cell: c, log: log}
 	began := time.Now()
 	r = result{Cell: c}
 	if e.dir, err = os.MkdirTemp(home, "cell-"+strconv.FormatUint(c.Seed, 10)+"-"); err != nil {
@@ -116,7 +117,7 @@ func runCell(ctx context.Context, c cell, home string) (r result, err error) {
 	if e.writers, err = newWriters(ctx, h, e.cluster.Writers, storeName, c.Servers); err != nil {
 		return r, err
 	}
-	defer e.writers.close()
+	defer e.close()
 	defer func() {
 		for _, m := range e.modules {
 			if m != nil {
@@ -180,14 +181,14 @@ func (e *env) disturb(ctx context.Context) error {
 // works again.
 func (e *env) inflict(ctx context.Context, n nemesis, rng *rand.Rand) error {
 	f := fault{Name: n.name, From: e.now()}
-	slog.Debug("fault", "name", n.name)
+	e.log.DebugContext(ctx, "fault", "name", n.name)
 	var err error
 	f.Count, err = n.run(ctx, e, rng, e.Hold)
 	f.To = e.now()
 	if err != nil {
 		return fmt.Errorf("%s: %w", n.name, err)
 	}
-	if n.name != "none" {
+	if n.name != nemNone {
 		var late error
 		f.Recovered, late = e.recovered(ctx)
 		if late != nil {
@@ -195,7 +196,7 @@ func (e *env) inflict(ctx context.Context, n nemesis, rng *rand.Rand) error {
 			e.alarm(fmt.Sprintf("after %s: not everything works again: %v", n.name, late))
 		}
 	}
-	slog.Debug("recovered", "name", n.name, "after", f.Recovered)
+	e.log.DebugContext(ctx, "recovered", "name", n.name, "after", f.Recovered)
 	e.history.mu.Lock()
 	defer e.history.mu.Unlock()
 	e.faults = append(e.faults, f)
@@ -215,15 +216,16 @@ func (e *env) recovered(ctx context.Context) (time.Duration, error) {
 	account := fmt.Sprintf("probe-%d", e.probes)
 	rng := rand.New(rand.NewPCG(0, 0))
 	for _, id := range []string{account, account + "-to"} {
-		if err := e.persist(ctx, rng, check.Op{Account: id, Kind: check.Open, Amount: 10, Tag: e.tag("probe")}, ""); err != nil {
+		o := check.Op{Account: id, Kind: check.Open, Amount: 10, Tag: e.tag("probe")}
+		if err := e.persist(ctx, rng, o, ""); err != nil {
 			return time.Since(began), err
 		}
 	}
-	err := e.persist(ctx, rng, check.Op{Account: account, Kind: check.Withdraw, Amount: 1, Tag: e.tag("probe")}, account+"-to")
-	if err != nil {
+	o := check.Op{Account: account, Kind: check.Withdraw, Amount: 1, Tag: e.tag("probe")}
+	if err := e.persist(ctx, rng, o, account+"-to"); err != nil {
 		return time.Since(began), err
 	}
-	err = rig.Until(ctx, e.Patience, "the payment did not arrive", func(ctx context.Context) error {
+	err := rig.Until(ctx, e.Patience, "the payment did not arrive", func(ctx context.Context) error {
 		for _, follower := range []string{reactorName, gatewayName} {
 			if !e.receiver.has(follower, account+"-to", 2) {
 				return fmt.Errorf("%s has not handled it", follower)

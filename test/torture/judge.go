@@ -150,7 +150,7 @@ func (e *env) judge(ctx context.Context, r *result, took time.Duration) error {
 func (e *env) mayRepeat() int {
 	most := e.receiver.droppedOf(gatewayName)
 	for _, f := range e.faults {
-		if f.Name != "kill-modules" && f.Name != "none" {
+		if f.Name != nemKillModules && f.Name != nemNone {
 			return -1
 		}
 	}

@@ -66,8 +66,9 @@ func run(ctx context.Context, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	log := slog.New(slog.DiscardHandler)
 	if *verbose {
-		slog.SetLogLoggerLevel(slog.LevelDebug)
+		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	home := *dir
 	if home == "" {
@@ -77,7 +78,7 @@ func run(ctx context.Context, args []string) error {
 		}
 	}
 	if *oneCell != "" {
-		return runOne(ctx, *oneCell, home)
+		return runOne(ctx, *oneCell, home, log)
 	}
 	if *isShort {
 		return short(ctx, home, *seed)
@@ -93,7 +94,7 @@ func run(ctx context.Context, args []string) error {
 	if *workloads == "all" {
 		c.Workloads = workloadNames()
 	}
-	r, err := runCell(ctx, c, home)
+	r, err := runCell(ctx, c, home, log)
 	if err != nil {
 		return err
 	}
@@ -105,12 +106,12 @@ func run(ctx context.Context, args []string) error {
 }
 
 // runOne runs a cell for another process.
-func runOne(ctx context.Context, config, home string) error {
+func runOne(ctx context.Context, config, home string, log *slog.Logger) error {
 	var c cell
 	if err := json.Unmarshal([]byte(config), &c); err != nil {
 		return err
 	}
-	r, err := runCell(ctx, c, home)
+	r, err := runCell(ctx, c, home, log)
 	if err != nil {
 		return err
 	}

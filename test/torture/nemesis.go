@@ -29,9 +29,17 @@ type nemesis struct {
 	run   func(ctx context.Context, e *env, rng *rand.Rand, hold time.Duration) (int, error)
 }
 
+// Names that stand in several places.
+const (
+	nemNone        = "none"
+	nemCut         = "cut"
+	nemLoseAcks    = "lose-acks"
+	nemKillModules = "kill-modules"
+)
+
 func nemeses() []nemesis {
 	return []nemesis{
-		{name: "none", run: func(ctx context.Context, _ *env, _ *rand.Rand, hold time.Duration) (int, error) {
+		{name: nemNone, run: func(ctx context.Context, _ *env, _ *rand.Rand, hold time.Duration) (int, error) {
 			pause(ctx, hold)
 			return 0, nil
 		}},
@@ -43,15 +51,15 @@ func nemeses() []nemesis {
 		{name: "freeze-leader", blind: true, run: freezing(leader)},
 		{name: "freeze-any", cluster: true, blind: true, run: freezing(anyone)},
 		{name: "step-down", cluster: true, run: stepDown},
-		{name: "cut", run: cut},
+		{name: nemCut, run: cut},
 		{name: "hold", run: holdClients},
 		{name: "delay", run: delay},
-		{name: "lose-acks", run: loseAcks},
+		{name: nemLoseAcks, run: loseAcks},
 		{name: "lose-requests", run: loseRequests},
 		{name: "split-leader", cluster: true, blind: true, run: splitting(leader)},
 		{name: "split-any", cluster: true, blind: true, run: splitting(anyone)},
 		{name: "slow-routes", cluster: true, run: slowRoutes},
-		{name: "kill-modules", run: killModules},
+		{name: nemKillModules, run: killModules},
 		{name: "freeze-modules", run: freezeModules},
 		{name: "disk-full", cluster: true, images: true, run: diskFull(leader)},
 		{name: "disk-full-all", images: true, run: diskFull(everyone)},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -25,8 +26,7 @@ const (
 // shortCells are what CI runs: every nemesis against all workloads on three servers
 // that sync, and some of them on the others.
 func shortCells(seed uint64) []cell {
-	var cells []cell
-	for _, c := range []struct {
+	kinds := []struct {
 		servers int
 		fsync   bool
 		nemeses string
@@ -40,7 +40,9 @@ func shortCells(seed uint64) []cell {
 		{1, true, "kill-leader,lose-acks+kill-modules"},
 		{1, true, "disk-full-all,power-all"},
 		{1, false, "restart,cut,lose-requests"},
-	} {
+	}
+	cells := make([]cell, 0, len(kinds))
+	for _, c := range kinds {
 		cells = append(cells, cell{
 			Servers: c.servers, Fsync: c.fsync, Workloads: workloadNames(), Nemeses: strings.Split(c.nemeses, ","),
 			Seed: seed + uint64(len(cells)), Hold: shortHold, Calm: shortCalm,
@@ -93,7 +95,7 @@ func runAll(ctx context.Context, home string, cells []cell) ([]result, error) {
 	g.SetLimit(cellsAtOnce)
 	for i, c := range cells {
 		g.Go(func() error {
-			r, err := runCell(ctx, c, home)
+			r, err := runCell(ctx, c, home, slog.New(slog.DiscardHandler))
 			results[i] = r
 			mu.Lock()
 			defer mu.Unlock()
@@ -131,7 +133,7 @@ func (r *result) line() string {
 		sync = "fsync"
 	}
 	var worst time.Duration
-	var names []string
+	names := make([]string, 0, len(r.Faults))
 	for _, f := range r.Faults {
 		worst = max(worst, f.Recovered)
 		names = append(names, fmt.Sprintf("%s %.1fs", f.Name, f.Recovered.Seconds()))
@@ -140,7 +142,8 @@ func (r *result) line() string {
 	if len(r.Violations) > 0 {
 		verdict = fmt.Sprintf("%d VIOLATIONS", len(r.Violations))
 	}
-	return fmt.Sprintf("  R%d %s seed %-3d %4.0fs %5d operations (%d linearizable, %d left out) %5d events %5d deliveries; "+
-		"recovery: %s: %s", r.Cell.Servers, sync, r.Cell.Seed, r.Took.Seconds(), r.Operations, r.Checked, r.LeftOut, r.Events,
+	return fmt.Sprintf("  R%d %s seed %-3d %4.0fs %5d operations (%d linearizable, %d left out) "+
+		"%5d events %5d deliveries; recovery: %s: %s", r.Cell.Servers, sync, r.Cell.Seed,
+		r.Took.Seconds(), r.Operations, r.Checked, r.LeftOut, r.Events,
 		r.Handled, strings.Join(names, ", "), verdict)
 }

@@ -40,7 +40,7 @@ const (
 func (w *writers) load(ctx context.Context, workload string, seed uint64, run func(func() error)) {
 	client := func(n int, f func(ctx context.Context, rng *rand.Rand, client int)) {
 		for i := range n {
-			rng := rand.New(rand.NewPCG(seed, uint64(len(workload)*1000+i))) //nolint:gosec // a small number
+			rng := rand.New(rand.NewPCG(seed, uint64(len(workload)*1000+i)))
 			run(func() error {
 				for ctx.Err() == nil {
 					f(ctx, rng, i)

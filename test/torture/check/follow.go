@@ -29,7 +29,7 @@ func Order(handled []Handled) []string {
 	for _, h := range handled {
 		l := lane{h.Follower, h.Aggregate}
 		if h.Version > reached[l]+1 {
-			jumps.add("%s handled event %d of %s after %d", h.Follower, h.Version, h.Aggregate, reached[l])
+			jumps.addf("%s handled event %d of %s after %d", h.Follower, h.Version, h.Aggregate, reached[l])
 		}
 		reached[l] = max(reached[l], h.Version)
 	}
@@ -52,11 +52,11 @@ func Complete(handled []Handled, followers []string, versions map[string]uint64)
 		for _, f := range followers {
 			for v := uint64(1); v <= versions[aggregate]; v++ {
 				if !seen[lane{f, aggregate}][v] {
-					missing.add("%s has not handled event %d of %s", f, v, aggregate)
+					missing.addf("%s has not handled event %d of %s", f, v, aggregate)
 				}
 			}
 			if n := uint64(len(seen[lane{f, aggregate}])); n > versions[aggregate] {
-				missing.add("%s handled %d events of %s, which has %d", f, n, aggregate, versions[aggregate])
+				missing.addf("%s handled %d events of %s, which has %d", f, n, aggregate, versions[aggregate])
 			}
 		}
 	}
@@ -73,9 +73,9 @@ func Keys(handled []Handled) (violations []string, repeats int) {
 		event, used := eventOf[h.Key]
 		switch {
 		case known && key != h.Key:
-			doubled.add("event %s was delivered under the keys %s and %s", h.EventID, key, h.Key)
+			doubled.addf("event %s was delivered under the keys %s and %s", h.EventID, key, h.Key)
 		case used && event != h.EventID:
-			doubled.add("key %s was used for the events %s and %s", h.Key, event, h.EventID)
+			doubled.addf("key %s was used for the events %s and %s", h.Key, event, h.EventID)
 		case known:
 			repeats++
 		}
@@ -97,14 +97,14 @@ func Equal(view string, got, want map[string]Row) []string {
 	var differ findings
 	for _, key := range sorted(want) {
 		if g, ok := got[key]; !ok {
-			differ.add("view %s lacks %s: want %+v", view, key, want[key])
+			differ.addf("view %s lacks %s: want %+v", view, key, want[key])
 		} else if g != want[key] {
-			differ.add("view %s says of %s %+v, its log says %+v", view, key, g, want[key])
+			differ.addf("view %s says of %s %+v, its log says %+v", view, key, g, want[key])
 		}
 	}
 	for _, key := range sorted(got) {
 		if _, ok := want[key]; !ok {
-			differ.add("view %s has %s, which the log lacks", view, key)
+			differ.addf("view %s has %s, which the log lacks", view, key)
 		}
 	}
 	return differ.all("rows that differ")

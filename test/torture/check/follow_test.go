@@ -7,7 +7,7 @@ import (
 )
 
 func handled(versions ...uint64) []check.Handled {
-	list := []check.Handled{}
+	list := make([]check.Handled, 0, len(versions))
 	for _, v := range versions {
 		list = append(list, check.Handled{Follower: "f", Aggregate: "a", Version: v})
 	}

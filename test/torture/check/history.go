@@ -114,7 +114,8 @@ func Linearizable(ops []Op, blind []Window, limit time.Duration) (violations []s
 		switch porcupine.CheckOperationsTimeout(Model(), history, limit) {
 		case porcupine.Ok:
 		case porcupine.Unknown:
-			violations = append(violations, fmt.Sprintf("account %s: %d operations not decided within %v", account, len(history), limit))
+			violations = append(violations,
+				fmt.Sprintf("account %s: %d operations not decided within %v", account, len(history), limit))
 		default:
 			violations = append(violations, fmt.Sprintf("account %s: %d operations are not linearizable", account, len(history)))
 		}

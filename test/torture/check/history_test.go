@@ -19,8 +19,8 @@ func at(ops ...check.Op) []check.Op {
 	return ops
 }
 
-func opened(version uint64) check.Op {
-	return check.Op{Kind: check.Open, Amount: 100, Outcome: check.OK, Version: version}
+func opened() check.Op {
+	return check.Op{Kind: check.Open, Amount: 100, Outcome: check.OK, Version: 1}
 }
 
 func read(version uint64, balance int64) check.Op {
@@ -38,26 +38,26 @@ func TestLinearizable(t *testing.T) {
 		ops  []check.Op
 		fine bool
 	}{
-		"InOrder":             {at(opened(1), deposit, read(2, 105)), true},
-		"Twice":               {at(opened(1), check.Op{Kind: check.Twice, Amount: 5, Outcome: check.OK, Version: 3}, read(3, 105)), true},
-		"StaleRead":           {at(opened(1), deposit, read(1, 100)), false},
-		"WrongBalance":        {at(opened(1), deposit, read(2, 100)), false},
-		"AppliedTwice":        {at(opened(1), deposit, read(3, 110)), false},
-		"VersionTaken":        {at(opened(1), deposit, deposit), false},
-		"UnknownHappened":     {at(opened(1), unknown, read(2, 105)), true},
-		"UnknownDidNot":       {at(opened(1), unknown, read(1, 100)), true},
-		"UnknownLater":        {at(opened(1), unknown, read(1, 100), read(2, 105)), true},
-		"UnknownUndone":       {at(opened(1), unknown, read(2, 105), read(1, 100)), false},
-		"FailedHappened":      {at(opened(1), failed, read(2, 105)), false},
-		"Rejected":            {at(opened(1), rejected, read(1, 100)), true},
-		"RejectedThoughRich":  {at(opened(1), check.Op{Kind: check.Withdraw, Amount: 50, Outcome: check.Rejected}), false},
-		"AcceptedThoughPoor":  {at(opened(1), check.Op{Kind: check.Withdraw, Amount: 200, Outcome: check.OK, Version: 2}), false},
-		"NotFoundThoughThere": {at(opened(1), check.Op{Kind: check.Read, Outcome: check.NotFound}), false},
+		"InOrder":             {at(opened(), deposit, read(2, 105)), true},
+		"Twice":               {at(opened(), check.Op{Kind: check.Twice, Amount: 5, Outcome: check.OK, Version: 3}, read(3, 105)), true},
+		"StaleRead":           {at(opened(), deposit, read(1, 100)), false},
+		"WrongBalance":        {at(opened(), deposit, read(2, 100)), false},
+		"AppliedTwice":        {at(opened(), deposit, read(3, 110)), false},
+		"VersionTaken":        {at(opened(), deposit, deposit), false},
+		"UnknownHappened":     {at(opened(), unknown, read(2, 105)), true},
+		"UnknownDidNot":       {at(opened(), unknown, read(1, 100)), true},
+		"UnknownLater":        {at(opened(), unknown, read(1, 100), read(2, 105)), true},
+		"UnknownUndone":       {at(opened(), unknown, read(2, 105), read(1, 100)), false},
+		"FailedHappened":      {at(opened(), failed, read(2, 105)), false},
+		"Rejected":            {at(opened(), rejected, read(1, 100)), true},
+		"RejectedThoughRich":  {at(opened(), check.Op{Kind: check.Withdraw, Amount: 50, Outcome: check.Rejected}), false},
+		"AcceptedThoughPoor":  {at(opened(), check.Op{Kind: check.Withdraw, Amount: 200, Outcome: check.OK, Version: 2}), false},
+		"NotFoundThoughThere": {at(opened(), check.Op{Kind: check.Read, Outcome: check.NotFound}), false},
 		"ExistsThoughNot":     {at(check.Op{Kind: check.Open, Outcome: check.Exists}), false},
-		"OpenedTwice":         {at(opened(1), opened(1)), false},
-		"ConflictThoughNone":  {at(opened(1), deposit, check.Op{Kind: check.Deposit, Outcome: check.Conflict, Expect: &deposit.Version}), false},
-		"Conflict":            {at(opened(1), deposit, check.Op{Kind: check.Deposit, Outcome: check.Conflict, Expect: &three}), true},
-		"TouchAtOldVersion":   {at(opened(1), deposit, check.Op{Kind: check.Touch, Outcome: check.OK, Version: 1}), false},
+		"OpenedTwice":         {at(opened(), opened()), false},
+		"ConflictThoughNone":  {at(opened(), deposit, check.Op{Kind: check.Deposit, Outcome: check.Conflict, Expect: &deposit.Version}), false},
+		"Conflict":            {at(opened(), deposit, check.Op{Kind: check.Deposit, Outcome: check.Conflict, Expect: &three}), true},
+		"TouchAtOldVersion":   {at(opened(), deposit, check.Op{Kind: check.Touch, Outcome: check.OK, Version: 1}), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -84,11 +84,11 @@ func TestBlind(t *testing.T) {
 		ops  []check.Op
 		fine bool
 	}{
-		"StaleRead":      {at(opened(1), deposit, read(1, 100)), true},
-		"Later":          {at(opened(1), deposit, read(2, 105), read(1, 100)), false},
-		"StaleRejection": {at(opened(1), deposit, rejected), true},
-		"Recorded":       {at(opened(1), deposit, exact), false},
-		"Write":          {at(opened(1), deposit, deposit), false},
+		"StaleRead":      {at(opened(), deposit, read(1, 100)), true},
+		"Later":          {at(opened(), deposit, read(2, 105), read(1, 100)), false},
+		"StaleRejection": {at(opened(), deposit, rejected), true},
+		"Recorded":       {at(opened(), deposit, exact), false},
+		"Write":          {at(opened(), deposit, deposit), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -14,7 +14,7 @@ type findings struct {
 	count int
 }
 
-func (f *findings) add(format string, args ...any) {
+func (f *findings) addf(format string, args ...any) {
 	if f.count++; f.count <= most {
 		f.list = append(f.list, fmt.Sprintf(format, args...))
 	}
@@ -59,19 +59,19 @@ func Set(elements []Element, stored []Stored) []string {
 		delete(found, e.Tag)
 		switch {
 		case len(at) > e.Times:
-			twice.add("%s is stored %d times, at %v, want %d", e.Tag, len(at), at, e.Times)
+			twice.addf("%s is stored %d times, at %v, want %d", e.Tag, len(at), at, e.Times)
 		case len(at) > 0 && len(at) < e.Times:
-			lost.add("%s is stored in part: %d of %d events", e.Tag, len(at), e.Times)
+			lost.addf("%s is stored in part: %d of %d events", e.Tag, len(at), e.Times)
 		case e.Outcome == OK && len(at) == 0:
-			lost.add("%s was acknowledged at %d (%s) and is lost", e.Tag, e.Sequence, part(e.Sequence, last))
+			lost.addf("%s was acknowledged at %d (%s) and is lost", e.Tag, e.Sequence, part(e.Sequence, last))
 		case e.Outcome == OK && e.Sequence > 0 && !slices.Contains(at, e.Sequence):
-			moved.add("%s was acknowledged at %d and stands at %v", e.Tag, e.Sequence, at)
+			moved.addf("%s was acknowledged at %d and stands at %v", e.Tag, e.Sequence, at)
 		case e.Outcome != OK && e.Outcome != Unknown && len(at) > 0:
-			undead.add("%s did not happen (%s) and stands at %v", e.Tag, e.Outcome, at)
+			undead.addf("%s did not happen (%s) and stands at %v", e.Tag, e.Outcome, at)
 		}
 	}
 	for tag, at := range found {
-		foreign.add("nobody wanted %s, which stands at %v", tag, at)
+		foreign.addf("nobody wanted %s, which stands at %v", tag, at)
 	}
 	return slices.Concat(lost.all("acknowledged and lost"), twice.all("stored too often"), undead.all("failed and stored"),
 		moved.all("stored elsewhere"), foreign.all("wanted by nobody"))
@@ -103,14 +103,14 @@ func Agree(replicas []Replica) []string {
 		first := replicas[0]
 		for seq, digest := range first.Digests {
 			if other, ok := r.Digests[seq]; !ok {
-				differ.add("%s has the message at %d, %s has not", first.Name, seq, r.Name)
+				differ.addf("%s has the message at %d, %s has not", first.Name, seq, r.Name)
 			} else if other != digest {
-				differ.add("%s and %s have different messages at %d", first.Name, r.Name, seq)
+				differ.addf("%s and %s have different messages at %d", first.Name, r.Name, seq)
 			}
 		}
 		for seq := range r.Digests {
 			if _, ok := first.Digests[seq]; !ok {
-				differ.add("%s has the message at %d, %s has not", r.Name, seq, first.Name)
+				differ.addf("%s has the message at %d, %s has not", r.Name, seq, first.Name)
 			}
 		}
 	}

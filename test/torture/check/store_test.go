@@ -12,7 +12,7 @@ func TestSet(t *testing.T) {
 		return []check.Element{{Tag: "x", Outcome: o, Sequence: sequence, Times: times}}
 	}
 	stored := func(at ...uint64) []check.Stored {
-		list := []check.Stored{}
+		list := make([]check.Stored, 0, len(at))
 		for _, s := range at {
 			list = append(list, check.Stored{Tag: "x", Sequence: s})
 		}

@@ -74,7 +74,7 @@ func Up(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 			Log: filepath.Join(cfg.Dir, n.Name+".log"),
 		}
 		for _, list := range []*[]*Proxy{&c.Writers, &c.Modules} {
-			p, err := NewProxy(n.Addr)
+			p, err := NewProxy(ctx, n.Addr)
 			if err != nil {
 				return nil, err
 			}
@@ -82,15 +82,16 @@ func Up(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 		}
 	}
 	if cfg.Servers > 1 {
-		if err := c.route(addresses[cfg.Servers:]); err != nil {
+		if err := c.route(ctx, addresses[cfg.Servers:]); err != nil {
 			return nil, err
 		}
 	}
 	if err := c.startAll(ctx); err != nil {
 		return nil, err
 	}
-	c.admin, err = nats.Connect(c.direct(), nats.Name("torture-admin"), nats.MaxReconnects(-1), nats.IgnoreDiscoveredServers(),
-		nats.ReconnectWait(50*time.Millisecond), nats.ReconnectBufSize(-1), nats.PingInterval(time.Second),
+	c.admin, err = nats.Connect(c.direct(), nats.Name("torture-admin"), nats.MaxReconnects(-1),
+		nats.IgnoreDiscoveredServers(), nats.ReconnectWait(50*time.Millisecond), nats.ReconnectBufSize(-1),
+		nats.PingInterval(time.Second),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err != nil {
 		return nil, err
@@ -100,14 +101,14 @@ func Up(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 
 // route puts a proxy between each two servers, for each direction that they may
 // connect in.
-func (c *Cluster) route(addresses []string) error {
+func (c *Cluster) route(ctx context.Context, addresses []string) error {
 	for i, n := range c.Nodes {
 		n.cfg.Cluster = addresses[i]
 		for j := range c.Nodes {
 			if i == j {
 				continue
 			}
-			p, err := NewProxy(addresses[j])
+			p, err := NewProxy(ctx, addresses[j])
 			if err != nil {
 				return err
 			}

@@ -49,7 +49,7 @@ func payload(line []byte) int {
 	return -1
 }
 
-// losable tells an acknowledgement of JetStream, or a publish with anything but a
+// losable tells an acknowledgement of JetStream or a command service, or a publish with anything but a
 // request of its API.
 func losable(frame []byte, down bool) bool {
 	line, rest, _ := bytes.Cut(frame, []byte("\r\n"))
@@ -58,7 +58,10 @@ func losable(frame []byte, down bool) bool {
 		return false
 	}
 	if down {
-		return bytes.HasPrefix(rest, []byte(`{"stream":"`)) && bytes.Contains(rest, []byte(`"seq":`))
+		ack := bytes.HasPrefix(rest, []byte(`{"stream":"`)) && bytes.Contains(rest, []byte(`"seq":`))
+		// A service's reply has a type like a commit, but is none.
+		reply := bytes.Contains(rest, []byte("\r\nContent-Type:")) && !bytes.Contains(rest, []byte("\r\nRossby-Commit:"))
+		return ack || reply
 	}
 	publish := bytes.EqualFold(fields[0], []byte("PUB")) || bytes.EqualFold(fields[0], []byte("HPUB"))
 	return publish && !bytes.HasPrefix(fields[1], []byte("$JS.")) && !bytes.HasPrefix(fields[1], []byte("_INBOX."))

@@ -41,8 +41,8 @@ type pair struct {
 func (c *pair) close() { _, _ = c.client.Close(), c.server.Close() }
 
 // NewProxy listens on a free port of 127.0.0.1.
-func NewProxy(target string) (*Proxy, error) {
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
+func NewProxy(ctx context.Context, target string) (*Proxy, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,7 @@ func echo(t *testing.T) (*rig.Proxy, func() (net.Conn, *bufio.Reader)) {
 			})
 		}
 	})
-	p, err := rig.NewProxy(l.Addr().String())
+	p, err := rig.NewProxy(t.Context(), l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func TestProxyDelay(t *testing.T) {
 func TestProxyLose(t *testing.T) {
 	t.Parallel()
 	srv := natstest.Run(t)
-	p, err := rig.NewProxy(strings.TrimPrefix(srv.URL(), "nats://"))
+	p, err := rig.NewProxy(t.Context(), strings.TrimPrefix(srv.URL(), "nats://"))
 	if err != nil {
 		t.Fatal(err)
 	}

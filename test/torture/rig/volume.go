@@ -113,6 +113,7 @@ func (v *volume) remove(ctx context.Context) error {
 }
 
 func run(ctx context.Context, name string, args ...string) error {
+	//nolint:gosec // fixed programs
 	out, err := exec.CommandContext(context.WithoutCancel(ctx), name, args...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(string(out)))
