@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -76,19 +77,19 @@ func newWorld(t *testing.T, change func(*console.Config)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	schema := events()
-	repo, err := aggregate.NewRepository(store, accountType(schema), aggregate.RepositoryConfig{})
+	schema, quiet := events(), slog.New(slog.DiscardHandler)
+	repo, err := aggregate.NewRepository(store, accountType(schema), aggregate.RepositoryConfig{Logger: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
-	svc, err := aggregate.NewService(repo, aggregate.ServiceConfig{})
+	svc, err := aggregate.NewService(repo, aggregate.ServiceConfig{Logger: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
 	updater, err := projection.NewUpdater(store, projection.NewKeyed(view,
 		projection.On(schema, func(v *account, e opened, _ jetstream.Meta) { v.Cents = e.Cents }),
 		projection.On(schema, func(v *account, e credited, _ jetstream.Meta) { v.Cents += e.Cents }),
-	), projection.UpdaterConfig{})
+	), projection.UpdaterConfig{Logger: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +100,7 @@ func newWorld(t *testing.T, change func(*console.Config)) *world {
 	case <-time.After(natstest.Patience):
 		t.Fatal("no service")
 	}
-	cfg := console.Config{Store: store, Actions: true}
+	cfg := console.Config{Store: store, Actions: true, Logger: quiet}
 	if change != nil {
 		change(&cfg)
 	}

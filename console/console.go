@@ -39,6 +39,7 @@ type Console struct {
 	hub       *hub
 	services  services
 	buckets   cached[[]string]
+	typeNames cached[[]string]
 	durable   cached[jetstream.Durability]
 }
 

@@ -4,11 +4,15 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"iter"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -146,13 +150,22 @@ func (c *Console) eventsBefore(ctx context.Context, before uint64, most int, f e
 	}
 	page := &eventPage{Events: []event{}, Head: head}
 	rg := jetstream.Range{Backwards: true}
+	commits := c.cfg.Store.Scan
+	if f.typ != "" && f.id != "" { // its commits are found without a search
+		commits = func(ctx context.Context, _ string, r jetstream.Range) iter.Seq2[*jetstream.Commit, error] {
+			return c.cfg.Store.History(ctx, f.typ, f.id, r)
+		}
+	}
 	if before > 0 && before <= head {
 		if rg.To = before - 1; rg.To == 0 {
 			return page, nil
 		}
 	}
 	size := 0
-	for commit, err := range c.cfg.Store.Scan(ctx, "", rg) {
+	for commit, err := range commits(ctx, "", rg) {
+		if errors.Is(err, jetstream.ErrIncomplete) && f.id != "" {
+			return nil, malformed("before", "%d is not one that a page of this list gave out", before)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -173,18 +186,20 @@ func (c *Console) eventsBefore(ctx context.Context, before uint64, most int, f e
 	return page, nil
 }
 
-// commitAt is the commit at a sequence.
+// commitAt is the commit at a sequence. That there is none only the leader can tell.
 func (c *Console) commitAt(ctx context.Context, sequence uint64) (*jetstream.Commit, error) {
-	head, err := c.cfg.Store.LastSequence(ctx)
-	if err != nil {
-		return nil, err
+	nc, stream := c.cfg.Store.Conn(), c.cfg.Store.Name()
+	m, err := wire.DirectAt(ctx, nc, stream, max(sequence, 1))
+	if errors.Is(err, wire.ErrNotFound) {
+		m, err = wire.LeaderAt(ctx, nc, stream, max(sequence, 1))
 	}
-	if sequence > 0 && sequence <= head {
-		for commit, err := range c.cfg.Store.Scan(ctx, "", jetstream.Range{After: sequence - 1, To: sequence}) {
-			return commit, err
-		}
+	switch {
+	case err == nil && !strings.HasPrefix(m.Subject, stream+".event._"): // what is Rossby's own is no commit
+		return jetstream.Decode(&m)
+	case err == nil, errors.Is(err, wire.ErrNotFound):
+		return nil, missing("no commit has sequence %d", sequence)
 	}
-	return nil, missing("no commit has sequence %d", sequence)
+	return nil, err
 }
 
 func (c *Console) getEvent(r *http.Request) (any, error) {

@@ -63,6 +63,16 @@ func TestEventsArePaged(t *testing.T) {
 	if page := get[listed](w, "api/events?name=opened&id=a1"); len(page.Events) != 1 || page.Events[0].ID != "a1" {
 		t.Errorf("%+v", page)
 	}
+	// One aggregate's are found without a search, and paged, too.
+	page := get[listed](w, "api/events?type=account&id=a0&limit=3")
+	if len(page.Events) != 3 || page.Events[0].Version != 4 || page.Searched != 3 {
+		t.Errorf("%+v", page)
+	}
+	w.problem(http.StatusBadRequest, "invalid", http.MethodGet, "api/events?type=account&id=a0&before=13", nil, nil)
+	page = get[listed](w, fmt.Sprintf("api/events?type=account&id=a0&limit=3&before=%d", page.Before))
+	if len(page.Events) != 1 || page.Events[0].Version != 1 || page.Before != 0 {
+		t.Errorf("%+v", page)
+	}
 	for _, bad := range []string{"limit=0", "limit=201", "limit=x", "before=-1"} {
 		w.problem(http.StatusBadRequest, "invalid", http.MethodGet, "api/events?"+bad, nil, nil)
 	}

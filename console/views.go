@@ -264,7 +264,7 @@ func (c *Console) entry(e *projection.Entry[json.RawMessage], most int) entry {
 func (c *Console) reader(r *http.Request) (*projection.Reader[json.RawMessage], error) {
 	store := c.cfg.Store
 	return projection.NewReader[json.RawMessage](r.Context(), store.Conn(), store.Name(), r.PathValue("view"),
-		projection.ReaderConfig{})
+		projection.ReaderConfig{OpenWait: time.Millisecond}) // what is not there is told at once
 }
 
 func (c *Console) getEntries(r *http.Request) (any, error) {
@@ -335,6 +335,10 @@ func (c *Console) getEntry(r *http.Request) (any, error) {
 // types are the aggregate types that are known: by their services, and by what was
 // written last.
 func (c *Console) types(ctx context.Context) ([]string, error) {
+	return c.typeNames.get(ctx, bucketsFor, c.findTypes)
+}
+
+func (c *Console) findTypes(ctx context.Context) ([]string, error) {
 	var names []string
 	services, err := c.commands(ctx)
 	if err != nil {

@@ -52,7 +52,7 @@ export const deadlines = {
       h("section", { class: "card" }, h("header", {}, h("h2", {}, "Deadlines")), h("div", { class: "stack", id: "deadlines" })),
       h("section", { class: "card" }, h("header", {}, h("h2", {}, "Sagas in flight")), h("div", { class: "stack", id: "sagas" })),
       snippets(() => ({
-        nats: `nats --server ${live.info.nats} stream view ${live.info.store}__timers\nnats --server ${live.info.nats} kv ls ${live.info.store}__sagas`,
+        nats: `nats --server ${live.info.nats} stream view ${live.info.store}__timers  # in a terminal\nnats --server ${live.info.nats} kv ls ${live.info.store}__sagas`,
         curl: `${curl("deadlines")}\n\n${curl("sagas")}`,
         Go: `// in a reactor's handler\nerr := do.After(ctx, time.Hour, orders, id, Expire{})\nerr = do.Cancel(ctx, orders, id, "expire")`,
       })));
