@@ -15,7 +15,9 @@ import (
 const queryKeys = 1000
 
 // readView lets a view of the rows below catch up, ends its updater, and opens it.
-func readView(ctx context.Context, e *env, read func(r *projection.Reader[accountView], keys int) (*result, error)) (*result, error) {
+func readView(
+	ctx context.Context, e *env, read func(r *projection.Reader[accountView], keys int) (*result, error),
+) (*result, error) {
 	keys := e.scaled(queryKeys)
 	if _, err := e.fill(ctx, 5*keys, keys); err != nil {
 		return nil, err
@@ -33,7 +35,8 @@ func readView(ctx context.Context, e *env, read func(r *projection.Reader[accoun
 	uctx, stop := context.WithCancel(ctx)
 	ran := make(chan error, 1)
 	go func() { ran <- updater.Run(uctx) }()
-	reader, err := projection.NewReader[accountView](ctx, e.nc, storeName, "query", projection.ReaderConfig{Wait: time.Minute})
+	cfg := projection.ReaderConfig{Wait: time.Minute}
+	reader, err := projection.NewReader[accountView](ctx, e.nc, storeName, "query", cfg)
 	if err == nil {
 		_, err = reader.Position(ctx, projection.AtLeast(last))
 	}
