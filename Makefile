@@ -12,7 +12,7 @@ test: ## Run all tests
 	go test ./...
 
 .PHONY: examples
-examples: ## Test the examples, which are modules of their own
+examples: ## Test the examples that are modules of their own
 	.ci/run examples
 
 .PHONY: race

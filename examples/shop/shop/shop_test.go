@@ -1,0 +1,226 @@
+package shop_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/rossby-go/rossby/aggregate"
+	"github.com/rossby-go/rossby/aggregate/aggregatetest"
+	"github.com/rossby-go/rossby/aggregate/saga"
+	"github.com/rossby-go/rossby/examples/shop/shop"
+	"github.com/rossby-go/rossby/internal/natstest"
+	"github.com/rossby-go/rossby/jetstream"
+	"github.com/rossby-go/rossby/projection"
+	"github.com/rossby-go/rossby/projection/projectiontest"
+)
+
+func TestMain(m *testing.M) { natstest.VerifyTestMain(m) }
+
+func TestDecisions(t *testing.T) {
+	t.Parallel()
+	aggregatetest.Given(t, shop.Stocks, shop.Stocked{Pieces: 3}).
+		When(shop.Reserve{Order: "o1", Pieces: 2}).Then(shop.Reserved{Order: "o1", Pieces: 2}).
+		When(shop.Reserve{Order: "o2", Pieces: 2}).Rejected("sold-out").
+		When(shop.Release{Order: "o1", Pieces: 2}).Then(shop.Released{Order: "o1", Pieces: 2}).
+		State(shop.Stock{Pieces: 3})
+	aggregatetest.Given(t, shop.Wallets, shop.Opened{Cents: 100}).
+		When(shop.Charge{Order: "o1", Cents: 70}).Then(shop.Charged{Order: "o1", Cents: 70}).
+		When(shop.Charge{Order: "o2", Cents: 70}).Rejected("no-money").
+		When(shop.Refund{Order: "o1", Cents: 70}).Then(shop.Refunded{Order: "o1", Cents: 70}).
+		State(shop.Wallet{Cents: 100})
+	aggregatetest.Given(t, shop.Orders).
+		When(shop.Place{Customer: "ann"}).Rejected("invalid").
+		When(shop.Place{Customer: "ann", Pieces: 1}).Then(shop.Placed{Customer: "ann", Pieces: 1}).
+		When(shop.Pack{}).Then(shop.Packed{Customer: "ann"}).
+		When(shop.Report{Tracking: "1"}).Then(shop.Shipped{Tracking: "1"}).
+		When(shop.Report{Problem: "lost"}).Then(shop.Undelivered{Reason: "lost"})
+}
+
+func TestOrdersView(t *testing.T) {
+	t.Parallel()
+	placed := shop.Placed{Customer: "ann", Product: "tea", Pieces: 1, Cents: 5}
+	projectiontest.New(t, shop.OrdersView).
+		Given(shop.OrderEvents, "o1", placed, shop.Packed{}, shop.Shipped{Tracking: "T1"}).
+		Given(shop.OrderEvents, "o2", placed, shop.Cancelled{Reason: "sold out"}).
+		Given(shop.OrderEvents, "o3", placed, shop.Packed{}).
+		Then(map[string]shop.OrderView{
+			"o1": {Customer: "ann", Product: "tea", Cents: 5, State: "shipped", Tracking: "T1"},
+			"o2": {Customer: "ann", Product: "tea", Cents: 5, State: "cancelled", Reason: "sold out"},
+			"o3": {Customer: "ann", Product: "tea", Cents: 5, State: "packed"},
+		}).
+		Finds("customer", "ann", "o1", "o2", "o3").
+		Finds("state", "packed", "o3")
+}
+
+// TestCheckout: every way through the saga, without a server; each event is handled
+// twice, as after a crash.
+func TestCheckout(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		wallet, stock int64
+		report        shop.Report
+		want          saga.Phase
+		code          string
+	}{
+		"shipped":     {100, 5, shop.Report{Tracking: "T1"}, saga.Completed, ""},
+		"sold out":    {100, 1, shop.Report{}, saga.Compensated, "sold-out"},
+		"no money":    {10, 5, shop.Report{}, saga.Compensated, "no-money"},
+		"undelivered": {100, 5, shop.Report{Problem: "no such street"}, saga.Compensated, "undelivered"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store := aggregatetest.NewStore(t)
+			orders := aggregatetest.NewRepository(store, shop.Orders)
+			stocks := aggregatetest.NewRepository(store, shop.Stocks)
+			wallets := aggregatetest.NewRepository(store, shop.Wallets)
+			checkout := shop.Checkout(orders, stocks, wallets)
+			instances := aggregatetest.NewRepository(store, checkout.Type())
+			store.Run("checkout", checkout.Handlers(instances, shop.Reports()...)...)
+			store.Run("carrier", aggregate.On(shop.OrderEvents, func(
+				ctx context.Context, _ shop.Packed, m jetstream.Meta, do *aggregate.Do,
+			) error {
+				_, err := do.Update(ctx, orders, m.ID, c.report)
+				return err
+			}))
+			store.Append(shop.StockEvents, "tea", shop.Stocked{Pieces: c.stock})
+			store.Append(shop.WalletEvents, "ann", shop.Opened{Cents: c.wallet})
+			details := shop.Details{Customer: "ann", Product: "tea", Pieces: 2, Cents: 50}
+			if _, err := instances.Create(t.Context(), "o1", saga.Start[shop.Details]{Data: details}); err != nil {
+				t.Fatal(err)
+			}
+			store.Settle()
+			o1, err := instances.Load(t.Context(), "o1")
+			if err != nil || o1.State.Phase != c.want || o1.State.Failure.Code != c.code {
+				t.Fatalf("%+v, %v; want %s %q", o1.State, err, c.want, c.code)
+			}
+			if c.want == saga.Completed {
+				c.stock, c.wallet = c.stock-2, c.wallet-50
+			}
+			tea, err := stocks.Load(t.Context(), "tea")
+			if err != nil || tea.State.Pieces != c.stock {
+				t.Errorf("%d pieces are left, %v; want %d", tea.State.Pieces, err, c.stock)
+			}
+			ann, err := wallets.Load(t.Context(), "ann")
+			if err != nil || ann.State.Cents != c.wallet {
+				t.Errorf("%d cents are left, %v; want %d", ann.State.Cents, err, c.wallet)
+			}
+		})
+	}
+}
+
+// TestShop is the shop as a whole, in two instances with a carrier that fails at
+// first: every order comes to its end, nothing is lost and nothing sold twice.
+func TestShop(t *testing.T) {
+	t.Parallel()
+	url, name := natstest.Run(t).URL(), natstest.Name(t)
+	var calls atomic.Int64
+	carrier := func(_ context.Context, key string, parcel shop.Packed) (string, error) {
+		switch {
+		case calls.Add(1)%2 == 1:
+			return "", errors.New("try again")
+		case parcel.Customer == "nemo":
+			return "", shop.ErrUndeliverable
+		}
+		return key, nil
+	}
+	s := open(t, url, name, carrier)
+	open(t, url, name, carrier)
+	// Tea is enough for six orders, ann has money for four.
+	wallets := map[string]int64{"ann": 40, "bob": 500, "nemo": 500}
+	for customer, cents := range wallets {
+		if _, err := s.Wallets.Create(t.Context(), customer, shop.Open{Cents: cents}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Stocks.Create(t.Context(), "tea", shop.Fill{Pieces: 6}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 6 {
+		for customer := range wallets {
+			details := shop.Details{Customer: customer, Product: "tea", Pieces: 1, Cents: 10}
+			if _, err := s.Checkout.Start(t.Context(), fmt.Sprint(customer, i), details); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	nc := natstest.Conn(t, url)
+	var reader *projection.Reader[shop.OrderView]
+	natstest.Eventually(t, "the view", func() (err error) {
+		reader, err = projection.NewReader[shop.OrderView](t.Context(), nc, name, "orders", projection.ReaderConfig{})
+		return err
+	})
+	count := func(state string) (n int64) {
+		for order, err := range reader.Find(t.Context(), "state", projection.FindOptions{Value: state}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if order.Value.State != state || (state == "cancelled") != (order.Value.Reason != "") {
+				t.Errorf("%+v is found as %s", order.Value, state)
+			}
+			n++
+		}
+		return n
+	}
+	natstest.Eventually(t, "all orders", func() error {
+		if n := count("shipped") + count("cancelled"); n != 18 {
+			return fmt.Errorf("%d of 18 have ended", n)
+		}
+		for instance, err := range s.Checkout.InFlight(t.Context(), saga.Filter{}) {
+			return errors.Join(err, fmt.Errorf("%s is at %s", instance.ID, instance.Step))
+		}
+		return nil
+	})
+	// What is gone from the stock and from the wallets is what was shipped.
+	shipped := count("shipped")
+	if shipped == 0 || shipped > 6 {
+		t.Errorf("%d of 6 pieces were shipped", shipped)
+	}
+	tea, err := s.Stocks.Load(t.Context(), "tea")
+	if err != nil || tea.State.Pieces != 6-shipped {
+		t.Errorf("%d pieces are left of 6, %v; %d were shipped", tea.State.Pieces, err, shipped)
+	}
+	left := int64(0)
+	for customer := range maps.Keys(wallets) {
+		wallet, err := s.Wallets.Load(t.Context(), customer)
+		if err != nil || (customer == "nemo" && wallet.State.Cents != 500) {
+			t.Errorf("%s has %d, %v", customer, wallet.State.Cents, err)
+		}
+		left += wallet.State.Cents
+	}
+	if left != 1040-10*shipped {
+		t.Errorf("%d cents are left of 1040; %d orders for 10 were shipped", left, shipped)
+	}
+	for order, err := range reader.Find(t.Context(), "customer", projection.FindOptions{Value: "nemo"}) {
+		if err != nil || order.Value.State != "cancelled" || !strings.HasPrefix(order.Key, "nemo") {
+			t.Errorf("%s: %+v, %v", order.Key, order.Value, err)
+		}
+	}
+}
+
+// open runs a shop until the test ends.
+func open(t *testing.T, url, name string, carrier shop.Carrier) *shop.Shop {
+	t.Helper()
+	store, err := jetstream.Open(t.Context(), natstest.Conn(t, url), jetstream.Config{Name: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := shop.New(t.Context(), store, carrier)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
