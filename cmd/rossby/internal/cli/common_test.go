@@ -77,6 +77,8 @@ type bank struct {
 	// in is what a person types, inTerminal whether there is one.
 	in         string
 	inTerminal bool
+	// errTerminal tells that somebody watches the error output.
+	errTerminal bool
 	// notes gets what is written for a person, unless nil.
 	notes func(text string)
 }
@@ -183,7 +185,7 @@ func (b *bank) rossbyIn(ctx context.Context, args ...string) result {
 	var out bytes.Buffer
 	errOut := noting{notes: b.notes}
 	all := append([]string{"--server", b.url, "--no-context", "--timeout", natstest.Patience.String()}, args...)
-	code := cli.Run(ctx, all, cli.Env{In: strings.NewReader(b.in), Out: &out, Err: &errOut, InTerminal: b.inTerminal})
+	code := cli.Run(ctx, all, cli.Env{In: strings.NewReader(b.in), Out: &out, Err: &errOut, InTerminal: b.inTerminal, ErrTerminal: b.errTerminal})
 	return result{b.t, args, out.String(), errOut.String(), code}
 }
 

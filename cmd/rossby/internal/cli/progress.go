@@ -22,8 +22,9 @@ type progress struct {
 	what     string
 	began    time.Time
 	last     time.Time
-	drawn    bool
-	now      func() time.Time
+	// drawn tells that a bar is there now, shown that there ever was one.
+	drawn, shown bool
+	now          func() time.Time
 }
 
 func (a *app) progress(what string) *progress {
@@ -38,9 +39,10 @@ func (p *progress) at(done, total uint64) {
 	if p.terminal {
 		every = progressTerminal
 	}
-	if now.Sub(p.last) < every {
+	if now.Sub(p.last) < every && (!p.terminal || p.shown) {
 		return
 	}
+	p.shown = true
 	p.last = now
 	text := progressText(p.what, done, total, now.Sub(p.began))
 	if p.terminal {

@@ -317,3 +317,32 @@ func TestReadable(t *testing.T) {
 		}
 	}
 }
+
+// TestLongWork: long work shows how far it is, to whoever watches, and to nobody else.
+func TestLongWork(t *testing.T) {
+	t.Parallel()
+	b := newBank(t)
+	b.account("a1", 700, 1, 2, 3)
+	b.view()
+	file := filepath.Join(t.TempDir(), "f")
+	for _, work := range []struct{ line, shows string }{
+		{"store verify bank", "\rverify ["}, {"store export " + file + " --store bank", "\rexport ["},
+		{"store import " + file + " --store copy --compare", "\rimport "},
+		{"store import " + file + " --store copy2 --compare", "\rcompare ["},
+		{"view rebuild accounts --store bank", "\rrebuild ["}, {"events show none --store bank", "\rsearch ["},
+		{"bench -n 3", "\rbench ["},
+	} {
+		b.errTerminal = true
+		r := b.rossby(words(work.line)...)
+		text := strings.ReplaceAll(r.err, "\x1b[K", "")
+		if !strings.Contains(text, work.shows) {
+			t.Errorf("%s: %q is not in %q", work.line, work.shows, text)
+		}
+		if work.shows[1] == 'v' || work.shows[1] == 's' { // those that can be repeated
+			b.errTerminal = false
+			if r := b.rossby(words(work.line)...); strings.ContainsAny(r.err, "\r\x1b") {
+				t.Errorf("%s draws where nobody watches: %q", work.line, r.err)
+			}
+		}
+	}
+}
