@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -112,7 +113,7 @@ func (b *bank) watched(args []string) result {
 		select {
 		case line := <-w.seen:
 			out += line + "\n"
-		case <-ctx.Done():
+		case <-time.After(natstest.Patience):
 		}
 	}
 	cancel()

@@ -298,7 +298,9 @@ func TestReadable(t *testing.T) {
 		secret := data
 		secret.KeyRef = "key-7"
 		_, err = b.store.Append(t.Context(), jetstream.Write{
-			Type: "thing", ID: "t1", Decisions: []jetstream.Decision{{Events: []jetstream.EventData{data, secret}}},
+			Type: "thing", ID: "t1", Decisions: []jetstream.Decision{{
+				Events: []jetstream.EventData{data, secret}, Metadata: map[string]string{"by": "\x1b[2Jada"},
+			}},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -312,8 +314,9 @@ func TestReadable(t *testing.T) {
 		}
 		r.says(`"keyRef":"key-7"`)
 		r = b.rossby("events", "tail", "--no-follow", "--store", codec.String()).ends(0).says("encrypted under key-7")
-		if strings.Contains(r.out, "\x1b") {
-			t.Errorf("%v: an event moves the terminal's cursor: %q", codec, r.out)
+		shown := b.rossby("events", "show", "2", "--store", codec.String()).ends(0).says("by= [2Jada")
+		if strings.Contains(r.out+shown.out, "\x1b") {
+			t.Errorf("%v: an event moves the terminal's cursor: %q", codec, r.out+shown.out)
 		}
 	}
 }

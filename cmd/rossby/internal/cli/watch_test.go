@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rossby-go/rossby/cmd/rossby/internal/cli"
 	"github.com/rossby-go/rossby/internal/natstest"
@@ -50,7 +51,7 @@ func (w *watcher) await(t testing.TB, text string) {
 		if !strings.Contains(line, text) {
 			t.Errorf("%q is not in %q", text, line)
 		}
-	case <-t.Context().Done():
-		t.Errorf("no line with %q", text)
+	case <-time.After(natstest.Patience):
+		t.Fatalf("no line with %q", text)
 	}
 }
