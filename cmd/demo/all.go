@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rossby-go/rossby/cmd/demo/internal/app"
@@ -29,6 +28,8 @@ func runAll(ctx context.Context, args []string, out, errOut io.Writer) error {
 	notifyURL := fs.String("notify", "", "URL of another notification service (default: a small one in this process)")
 	deadline := fs.Duration("deadline", commands.DeadlineDefault, "how long a transfer may wait for its debit")
 	lazy := fs.Bool("lazy-sync", false, "let the server fsync every two minutes instead of at every write")
+	secure := fs.Bool("secure", false,
+		"let each module log in as a user of its own, over TLS, that may do what the module needs and nothing else")
 	verbose := fs.Bool("v", false, "log what the modules do")
 	rest, err := parse(fs, args)
 	if err != nil {
@@ -44,7 +45,11 @@ func runAll(ctx context.Context, args []string, out, errOut io.Writer) error {
 		return err
 	}
 	defer func() { _ = listener.Close() }()
-	srv, err := embedded.Start(embedded.Config{Listen: *natsAddr, StoreDir: *store, LazySync: *lazy})
+	serverConfig := embedded.Config{Listen: *natsAddr, StoreDir: *store, LazySync: *lazy}
+	if *secure {
+		serverConfig.Users = secureUsers()
+	}
+	srv, err := embedded.Start(serverConfig)
 	if err != nil {
 		return fmt.Errorf("--nats-listen %s: %w", *natsAddr, err)
 	}
@@ -53,35 +58,27 @@ func runAll(ctx context.Context, args []string, out, errOut io.Writer) error {
 			log.Error("the server did not stop cleanly", "error", err)
 		}
 	}()
-	nc, err := jetstream.Connect(ctx, jetstream.ConnectConfig{
-		URL: srv.URL(), Name: "rossby-demo", Logger: log, Options: []nats.Option{srv.Option()},
-	})
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-
 	g, ctx := errgroup.WithContext(ctx)
-	cfg := app.Config{
-		Conn: nc, Modules: app.Modules(), Listener: listener, Logger: log, NotifyURL: *notifyURL,
-		Deadline: *deadline,
-	}
+	cfg := app.Config{Listener: listener, Logger: log, NotifyURL: *notifyURL, Deadline: *deadline}
 	fsync := jetstream.FsyncAlways
 	if *lazy {
 		fsync = jetstream.FsyncEvery(embedded.LazySyncInterval)
 	}
-	cfg.DurabilitySources.Known = map[string]jetstream.Fsync{nc.ConnectedServerName(): fsync}
 	if cfg.NotifyURL == "" {
 		cfg.Service = notify.NewService()
 		if cfg.NotifyURL, err = serveNotifications(ctx, g, "127.0.0.1:0", cfg.Service); err != nil {
 			return err
 		}
 	}
-	bank, err := app.New(ctx, cfg)
+	banks, end, err := openBank(ctx, srv, *secure, fsync, cfg)
+	defer end()
 	if err != nil {
 		return err
 	}
-	g.Go(func() error { return bank.Run(ctx) })
+	for _, bank := range banks {
+		g.Go(func() error { return bank.Run(ctx) })
+	}
+	bank := banks[len(banks)-1]
 	if *seed {
 		if err := bank.Seed(ctx); err != nil && ctx.Err() == nil {
 			return err
@@ -91,12 +88,21 @@ func runAll(ctx context.Context, args []string, out, errOut io.Writer) error {
 			return nil
 		})
 	}
-	g.Go(func() error { return greet(ctx, out, bank, listener.Addr().String(), srv.URL(), *seed) })
+	nats := "--server " + srv.URL()
+	if *secure {
+		cc, err := srv.ConnectConfig(string(app.HTTP))
+		if err != nil {
+			return err
+		}
+		nats = fmt.Sprintf("--server %s --tlsca %s --tlscert %s --tlskey %s --inbox-prefix %s",
+			cc.URL, cc.TLSCA, cc.TLSCert, cc.TLSKey, cc.InboxPrefix)
+	}
+	g.Go(func() error { return greet(ctx, out, bank, listener.Addr().String(), srv.URL(), nats, *seed) })
 	return g.Wait()
 }
 
 // greet waits until the page answers and says what to do with it.
-func greet(ctx context.Context, out io.Writer, bank *app.App, httpAddr, natsURL string, seeded bool) error {
+func greet(ctx context.Context, out io.Writer, bank *app.App, httpAddr, natsURL, nats string, seeded bool) error {
 	base := "http://" + httpAddr
 	if err := awaitReady(ctx, base+"/readyz"); err != nil {
 		return nil //nolint:nilerr // ended before it was ready
@@ -121,11 +127,11 @@ Durability: %s
 
 Try:
   curl -s -X POST %s -d '%s'
-  nats --server %s kv get bank_accounts 1.%s
-  nats --server %s req bank.command.account.open.mine '{"title":"mine","initialCents":5000}'
+  nats %s kv get bank_accounts 1.%s
+  nats %s req bank.command.account.open.mine '{"title":"mine","initialCents":5000}'
 
 Ctrl-C closes it.
-`, base, natsURL, durability, post, body, natsURL, account, natsURL)
+`, base, natsURL, durability, post, body, nats, account, nats)
 	return err
 }
 

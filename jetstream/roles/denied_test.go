@@ -93,6 +93,7 @@ func (w *world) subjects() {
 		},
 		"watcher":       {event, "bank.follower.mailer.pause", "bank.follower.mailer.discard", "$KV.bank__followers.mailer"},
 		"keeper":        {event, "$KV.bank__followers.mailer", "bank.action.mailer"},
+		"console":       {event, "bank.follower.mailer.pause", "$KV.bank_orders._rossby.control", "bank.command.order.mark.o1"},
 		"archive":       {event, "$JS.API.STREAM.DELETE.bank", "$JS.API.DIRECT.GET.shop"},
 		"copy":          {event, "$JS.API.DIRECT.GET.bank", "$JS.API.STREAM.DELETE.copy"},
 		"operator":      {event, "$JS.API.STREAM.DELETE.bank", "$JS.API.STREAM.PURGE.bank"},

@@ -46,6 +46,8 @@ func (g *grants) role(r Role) {
 		g.timers(s, r.Types, r.Makes)
 	case FollowersAdmin, FollowersWatcher:
 		g.followers(s, r.Name, r.Kind == FollowersAdmin)
+	case Console:
+		g.console(s, r.Views)
 	case Archive:
 		g.attach(s)
 		g.history(s)
@@ -187,6 +189,19 @@ func (g *grants) followers(s, name string, admin bool) {
 		g.publish(s + ".follower." + all + ".*")
 	} else {
 		g.publish(s + ".follower." + all + ".status")
+	}
+}
+
+// console reads everything. It finds views by the names of the account's streams.
+func (g *grants) console(s string, views []string) {
+	g.followers(s, "", false)
+	g.scan(s)
+	g.publish("$JS.API.STREAM.NAMES")
+	for _, stream := range []string{s + "__timers", "KV_" + s + "__sagas"} {
+		g.publish("$JS.API.STREAM.INFO."+stream, "$JS.API.STREAM.MSG.GET."+stream, "$JS.API.DIRECT.GET."+stream)
+	}
+	for _, v := range views {
+		g.view(s, v)
 	}
 }
 

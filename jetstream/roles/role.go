@@ -46,6 +46,10 @@ const (
 	FollowersAdmin Kind = "followers-admin"
 	// FollowersWatcher sees what they do. Name is the follower's, empty for all.
 	FollowersWatcher Kind = "followers-watcher"
+	// Console shows a store with all that happens in it, and the Views: package
+	// console. One with actions has FollowersAdmin, ProjectionAdmin and Client, too.
+	// Name is not used.
+	Console Kind = "console"
 	// Archive reads a whole store: export, verify, the source of a copy. Name is not
 	// used.
 	Archive Kind = "archive"
@@ -60,7 +64,7 @@ const (
 var kindNames = map[Kind]nameRule{ //nolint:gochecknoglobals // constant
 	Command: nameOptional, Client: nameUnused, Projection: nameRequired, ProjectionAdmin: nameRequired,
 	Query: nameRequired, Gateway: nameRequired, Reactor: nameRequired, Saga: nameRequired, Timers: nameUnused,
-	FollowersAdmin: nameOptional, FollowersWatcher: nameOptional, Archive: nameUnused, Import: nameUnused,
+	FollowersAdmin: nameOptional, FollowersWatcher: nameOptional, Console: nameUnused, Archive: nameUnused, Import: nameUnused,
 	Operator: nameUnused,
 }
 
@@ -76,7 +80,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		Command, Client, Projection, ProjectionAdmin, Query, Gateway, Reactor, Saga, Timers, FollowersAdmin,
-		FollowersWatcher, Archive, Import, Operator,
+		FollowersWatcher, Console, Archive, Import, Operator,
 	}
 }
 
@@ -90,7 +94,7 @@ type Role struct {
 	// Types are the aggregate types that commands go to, of a client, gateway,
 	// reactor, saga, or of timers.
 	Types []string
-	// Views are those that a client asks.
+	// Views are those that a client asks, or a console shows.
 	Views []string
 	// Makes lets the module make the streams and buckets that are its own. Without
 	// it they must be there: start the module once with it.
@@ -124,7 +128,7 @@ func (r Role) Validate() error {
 			Field: "Types", Value: strings.Join(r.Types, ","), Reason: fmt.Sprintf("are not used by kind %s", r.Kind),
 		})
 	}
-	if len(r.Views) > 0 && r.Kind != Client {
+	if len(r.Views) > 0 && r.Kind != Client && r.Kind != Console {
 		errs = append(errs, &jetstream.InvalidError{
 			Field: "Views", Value: strings.Join(r.Views, ","), Reason: fmt.Sprintf("are not used by kind %s", r.Kind),
 		})

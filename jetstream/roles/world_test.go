@@ -109,6 +109,7 @@ func users() []roles.User {
 		one("mailer-later", roles.Role{Kind: roles.Gateway, Name: "mailer", Types: []string{"order"}}),
 		one("keeper", roles.Role{Kind: roles.FollowersAdmin}),
 		one("watcher", roles.Role{Kind: roles.FollowersWatcher}),
+		one("console", roles.Role{Kind: roles.Console, Views: []string{"orders"}}),
 		one("archive", roles.Role{Kind: roles.Archive}),
 		one("copy", roles.Role{Kind: roles.Import, Store: "copy", Makes: true}),
 		one("copy-operator", roles.Role{Kind: roles.Operator, Store: "copy"}),

@@ -52,6 +52,9 @@ type Config struct {
 	RequireDurability jetstream.DurabilityLevel
 	// Service is the notification service in this process, if there is one.
 	Service *notify.Service
+	// ViewsOnly tells that the process may read the views, and not the store: it can
+	// run nothing but [Queries].
+	ViewsOnly bool
 	// TTL is how long a dead instance keeps its place. Defaults to 3 s.
 	TTL time.Duration
 }
@@ -64,6 +67,9 @@ func (c Config) Validate() error {
 	}
 	if len(c.Modules) == 0 {
 		errs = append(errs, errors.New("app: no modules"))
+	}
+	if c.ViewsOnly && slices.ContainsFunc(c.Modules, func(m Module) bool { return m != Queries }) {
+		errs = append(errs, fmt.Errorf("app: modules %v need the store", c.Modules))
 	}
 	if slices.Contains(c.Modules, HTTP) && c.Listener == nil {
 		errs = append(errs, fmt.Errorf("app: module %q has no address to listen on", HTTP))
@@ -96,18 +102,10 @@ func New(ctx context.Context, cfg Config) (*App, error) {
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	cfg.Deadline = cmp.Or(cfg.Deadline, commands.DeadlineDefault)
 	a := &App{cfg: cfg}
-	var err error
-	if slices.ContainsFunc(cfg.Modules, Module.commandSide) {
-		a.store, err = jetstream.Open(ctx, cfg.Conn, jetstream.Config{Name: StoreName, Replicas: cfg.Replicas})
-	} else {
-		a.store, err = jetstream.Attach(ctx, cfg.Conn, StoreName)
-	}
-	if err != nil {
+	if err := a.openStore(ctx); err != nil {
 		return nil, err
 	}
-	if err := a.checkDurability(ctx); err != nil {
-		return nil, fmt.Errorf("store %q: %w", StoreName, err)
-	}
+	var err error
 	if a.Accounts, err = target(a, AccountCommands, commands.AccountType()); err != nil {
 		return nil, err
 	}
@@ -123,6 +121,25 @@ func New(ctx context.Context, cfg Config) (*App, error) {
 		}
 	}
 	return a, nil
+}
+
+// openStore opens the bank's store, which who only reads views may not see.
+func (a *App) openStore(ctx context.Context) (err error) {
+	switch {
+	case a.cfg.ViewsOnly:
+		return nil
+	case slices.ContainsFunc(a.cfg.Modules, Module.commandSide):
+		a.store, err = jetstream.Open(ctx, a.cfg.Conn, jetstream.Config{Name: StoreName, Replicas: a.cfg.Replicas})
+	default:
+		a.store, err = jetstream.Attach(ctx, a.cfg.Conn, StoreName)
+	}
+	if err != nil {
+		return err
+	}
+	if err := a.checkDurability(ctx); err != nil {
+		return fmt.Errorf("store %q: %w", StoreName, err)
+	}
+	return nil
 }
 
 // target is where the commands of a type go. Where the module runs here, its

@@ -1,0 +1,45 @@
+package acceptance_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+)
+
+// TestSecure: the whole bank works with each module under a role of its own, and
+// the server denies none of them anything; others do not get in.
+func TestSecure(t *testing.T) { //nolint:tparallel // the group ends before the process does
+	t.Parallel()
+	p, base, natsURL := monolith(t, "--secure")
+	if !strings.HasPrefix(natsURL, "tls://") {
+		t.Errorf("clients join at %s", natsURL)
+	}
+	c := newClient(base)
+	t.Run("Suite", func(t *testing.T) { suite(t, c) })
+	books(t, c)
+	for _, path := range []string{
+		"/console/", "/console/api/status", "/console/api/commits", "/console/api/aggregates", "/console/api/events",
+		"/console/api/deadlines", "/console/api/sagas", "/console/api/followers/notifications", "/console/api/views/accounts",
+		"/console/api/views/accounts/entries",
+	} {
+		if a, err := c.do(t.Context(), "GET", path, "", nil); err != nil || a.status >= 500 {
+			t.Errorf("%s: %d, %v", path, a.status, err)
+		}
+	}
+	for name, opts := range map[string][]nats.Option{
+		"anybody": nil, "without a certificate": {nats.Secure(nil)},
+		"with a password": {nats.UserInfo("http", "http")},
+	} {
+		if nc, err := nats.Connect(natsURL, opts...); err == nil {
+			nc.Close()
+			t.Errorf("%s gets in", name)
+		}
+	}
+	if err := p.stop(t); err != nil {
+		t.Fatalf("SIGTERM: %v", err)
+	}
+	if out := p.output(); strings.Contains(strings.ToLower(out), "permission") {
+		t.Errorf("something was denied:\n%s", out)
+	}
+}
