@@ -21,7 +21,7 @@ func secureUsers() []roles.User {
 	const account, customer, transfer = "account", "customer", "transfer"
 	all := []string{account, customer, transfer}
 	allViews := []string{views.AccountsName, views.CustomersName, views.TransfersName, views.LedgerName}
-	var queries, admins []roles.Role
+	queries, admins := make([]roles.Role, 0, len(allViews)), make([]roles.Role, 0, len(allViews))
 	for _, v := range allViews {
 		queries = append(queries, roles.Role{Kind: roles.Query, Name: v})
 		admins = append(admins, roles.Role{Kind: roles.ProjectionAdmin, Name: v})

@@ -64,8 +64,8 @@ const (
 var kindNames = map[Kind]nameRule{ //nolint:gochecknoglobals // constant
 	Command: nameOptional, Client: nameUnused, Projection: nameRequired, ProjectionAdmin: nameRequired,
 	Query: nameRequired, Gateway: nameRequired, Reactor: nameRequired, Saga: nameRequired, Timers: nameUnused,
-	FollowersAdmin: nameOptional, FollowersWatcher: nameOptional, Console: nameUnused, Archive: nameUnused, Import: nameUnused,
-	Operator: nameUnused,
+	FollowersAdmin: nameOptional, FollowersWatcher: nameOptional, Console: nameUnused, Archive: nameUnused,
+	Import: nameUnused, Operator: nameUnused,
 }
 
 type nameRule uint8
