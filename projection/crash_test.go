@@ -237,7 +237,11 @@ func crashes(
 			default:
 			}
 			if s := up.Status(); s.Position == f.last && s.CaughtUp {
-				return nil
+				if step != "key" {
+					return nil
+				}
+				// On a busy machine all that was appended may have come at once.
+				r.append(id(0), credited{Cents: 1})
 			}
 			return fmt.Errorf("%+v", up.Status())
 		})
