@@ -40,6 +40,11 @@ bench: ## Measure against raw nats.go; ROW=load-10k for one row
 torture-short: ## Run against faults and deliberate defects, as CI does (minutes)
 	go run ./test/torture -short
 
+.PHONY: torture
+torture: ## Run the whole matrix of faults for FOR=8h and write docs/reliability.md's tables
+	mkdir -p bin/torture
+	go run ./test/torture -dir bin/torture -for $(or $(FOR),8h) -report docs/reliability.md
+
 .PHONY: demo
 demo: ## Run the money-transfer demo
 	go run ./cmd/demo

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -40,6 +42,9 @@ type cell struct {
 	Calm time.Duration `json:"calm"`
 	// Patience bounds waits for what must come: recovery, followers that catch up.
 	Patience time.Duration `json:"patience"`
+	// Soak goes on for so long with the disturbances, again and again, and samples what
+	// the processes use.
+	Soak time.Duration `json:"soak,omitempty"`
 }
 
 func (c *cell) String() string {
@@ -67,7 +72,9 @@ type result struct {
 	Views      int            `json:"views"`
 	Faults     []fault        `json:"faults"`
 	Violations []string       `json:"violations"`
-	Dir        string         `json:"dir"`
+	// Lost are the acknowledged events that are gone, where they may be.
+	Lost int    `json:"lost"`
+	Dir  string `json:"dir"`
 }
 
 // env is what a cell works with.
@@ -134,6 +141,12 @@ func runCell(ctx context.Context, c cell, home string, log *slog.Logger) (r resu
 	if err := errors.Join(e.openReader(ctx, storeName), e.openBank(ctx)); err != nil {
 		return r, err
 	}
+	if images {
+		// What is lost is what came after.
+		if err := e.cluster.SyncDisks(ctx); err != nil {
+			return r, err
+		}
+	}
 	if err := e.disturb(ctx); err != nil {
 		return r, err
 	}
@@ -160,8 +173,13 @@ func (e *env) disturb(ctx context.Context) error {
 		e.load(loaded, w, e.Seed, g.Go)
 	}
 	rng := rand.New(rand.NewPCG(e.Seed, 0))
+	names := slices.Values(e.Nemeses)
+	if e.Soak > 0 {
+		g.Go(func() error { return e.soak(loaded, e.Soak) })
+		names = e.forever(e.Soak)
+	}
 	var failed error
-	for _, name := range e.Nemeses {
+	for name := range names {
 		n, err := nemesisOf(name)
 		if err != nil {
 			return err
@@ -177,6 +195,18 @@ func (e *env) disturb(ctx context.Context) error {
 	return errors.Join(failed, mended, g.Wait(), ctx.Err())
 }
 
+// forever yields the disturbances in turn until the time is over.
+func (e *env) forever(limit time.Duration) iter.Seq[string] {
+	end := time.Now().Add(limit)
+	return func(yield func(string) bool) {
+		for i := 0; time.Now().Before(end); i++ {
+			if !yield(e.Nemeses[i%len(e.Nemeses)]) {
+				return
+			}
+		}
+	}
+}
+
 // inflict makes one disturbance and measures how long it takes until everything
 // works again.
 func (e *env) inflict(ctx context.Context, n nemesis, rng *rand.Rand) error {
@@ -190,7 +220,10 @@ func (e *env) inflict(ctx context.Context, n nemesis, rng *rand.Rand) error {
 	}
 	if n.name != nemNone {
 		var late error
+		elected := make(chan time.Duration, 1)
+		go func() { elected <- e.elected(ctx) }()
 		f.Recovered, late = e.recovered(ctx)
+		f.Leaders = <-elected
 		if late != nil {
 			f.Error = late.Error()
 			e.alarm(fmt.Sprintf("after %s: not everything works again: %v", n.name, late))
@@ -204,6 +237,35 @@ func (e *env) inflict(ctx context.Context, n nemesis, rng *rand.Rand) error {
 		e.windows = append(e.windows, check.Window{From: f.From, To: f.To + blindFor.Nanoseconds()})
 	}
 	return nil
+}
+
+// elected measures how long it takes until JetStream, the streams that a payment
+// needs and the consumers of the followers have leaders that answer: the servers'
+// part of a recovery.
+func (e *env) elected(ctx context.Context) time.Duration {
+	began := time.Now()
+	answers := func(subject string, request any) {
+		_ = rig.Until(ctx, e.Patience, subject, func(ctx context.Context) error {
+			var answer struct{}
+			return e.cluster.API(ctx, subject, request, &answer)
+		})
+	}
+	answers("INFO", nil)
+	for _, stream := range e.streams() {
+		answers("STREAM.MSG.GET."+stream, map[string]string{"last_by_subj": ">"})
+	}
+	for _, name := range []string{reactorName, gatewayName, accountsView, totalsView} {
+		answers("CONSUMER.INFO."+storeName+"."+name, nil)
+	}
+	return time.Since(began)
+}
+
+// streams are those that a payment needs.
+func (e *env) streams() []string {
+	return []string{
+		storeName, "KV_" + storeName + "__followers", "KV_" + storeName + "_" + accountsView,
+		"KV_" + storeName + "_" + totalsView,
+	}
 }
 
 // recovered measures how long it takes until a payment goes all the way: by the

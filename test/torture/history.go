@@ -34,6 +34,8 @@ type fault struct {
 	From      int64         `json:"from"`
 	To        int64         `json:"to"`
 	Recovered time.Duration `json:"recovered"`
+	// Leaders is how much of that it took until the servers had elected leaders.
+	Leaders time.Duration `json:"leaders"`
 	// Count is how many times something was done: kills, cuts.
 	Count int    `json:"count"`
 	Error string `json:"error,omitempty"`

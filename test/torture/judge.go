@@ -141,6 +141,13 @@ func (e *env) judge(ctx context.Context, r *result, took time.Duration) error {
 	found = append(found, e.verified(ctx)...)
 	r.Events, r.Messages, r.Handled, r.Repeats = len(l.stored), l.messages, len(calls), repeats
 	r.Violations = found
+	lost := check.Lost(elements, l.stored)
+	damaged := slices.Contains(e.Nemeses, nemDamage) && slices.ContainsFunc(found, func(text string) bool {
+		return strings.HasPrefix(text, verifyFound)
+	})
+	if e.mayLose() || lost > 0 && damaged {
+		r.Lost, r.Violations = lost, nil
+	}
 	return e.save(e.dir, handled, l.stored)
 }
 
@@ -282,6 +289,10 @@ func replica(ctx context.Context, n *rig.Node, stream string) (check.Replica, er
 	}
 }
 
+// verifyFound begins what the toolkit's own check finds. What damaged disks lose must
+// be among it.
+const verifyFound = "verify: "
+
 // verified is what the toolkit's own check of the store finds.
 func (e *env) verified(ctx context.Context) []string {
 	var found []string
@@ -289,9 +300,9 @@ func (e *env) verified(ctx context.Context) []string {
 		Schemas: []*jetstream.Schema{accountEvents, elementEvents, purseEvents},
 	}) {
 		if err != nil {
-			return append(found, "verify: "+err.Error())
+			return append(found, verifyFound+err.Error())
 		}
-		found = append(found, "verify: "+damage.Error())
+		found = append(found, verifyFound+damage.Error())
 	}
 	return found
 }

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -60,6 +61,10 @@ func run(ctx context.Context, args []string) error {
 	calm := flags.Duration("calm", 500*time.Millisecond, "time between disturbances")
 	dir := flags.String("dir", "", "where histories are kept (default: a new temporary directory)")
 	isShort := flags.Bool("short", false, "run the short matrix and every mutant")
+	limit := flags.Duration("for", 0, "run the whole matrix, again and again, for so long")
+	soak := flags.Duration("soak", 0, "go on for so long, and sample what the processes use into soak.csv")
+	keep := flags.Bool("keep", false, "keep the history of a run that found nothing, too")
+	report := flags.String("report", "", "with -dir: write the results there into this document")
 	oneCell := flags.String("cell", "", "a cell as JSON: run it and print its result as JSON")
 	huntOnly := flags.String("mutant", "", "hunt deliberate defects only: all, or one's name")
 	verbose := flags.Bool("v", false, "say what happens")
@@ -80,19 +85,35 @@ func run(ctx context.Context, args []string) error {
 	if *oneCell != "" {
 		return runOne(ctx, *oneCell, home, log)
 	}
+	c := cell{
+		Servers: *servers, Fsync: *fsync, Workloads: strings.Split(*workloads, ","), Nemeses: strings.Split(*nemesis, ","),
+		Seed: *seed, Hold: *hold, Calm: *calm, Soak: *soak,
+	}
+	if *workloads == "all" {
+		c.Workloads = workloadNames()
+	}
+	if *limit > 0 {
+		var names []string
+		flags.Visit(func(f *flag.Flag) {
+			if f.Name == "nemesis" {
+				names = c.Nemeses
+			}
+		})
+		err := long(ctx, home, *seed, *limit, log, names)
+		if *report != "" {
+			err = errors.Join(err, writeReport(*report, filepath.Join(home, resultsFile)))
+		}
+		return err
+	}
+	if *report != "" {
+		return writeReport(*report, filepath.Join(home, resultsFile))
+	}
 	if *isShort {
 		return short(ctx, home, *seed)
 	}
 	if *huntOnly != "" {
 		found, clean, err := hunt(ctx, home, *seed, strings.TrimPrefix(*huntOnly, "all"))
 		return errors.Join(err, reportMutants(found, clean))
-	}
-	c := cell{
-		Servers: *servers, Fsync: *fsync, Workloads: strings.Split(*workloads, ","), Nemeses: strings.Split(*nemesis, ","),
-		Seed: *seed, Hold: *hold, Calm: *calm,
-	}
-	if *workloads == "all" {
-		c.Workloads = workloadNames()
 	}
 	r, err := runCell(ctx, c, home, log)
 	if err != nil {
@@ -101,6 +122,10 @@ func run(ctx context.Context, args []string) error {
 	fmt.Println(r.line())
 	if len(r.Violations) > 0 {
 		return r.failure()
+	}
+	if *keep || *soak > 0 {
+		fmt.Println("history in", r.Dir)
+		return nil
 	}
 	return os.RemoveAll(r.Dir)
 }

@@ -122,9 +122,9 @@ func mutants() []mutant {
 }
 
 const (
-	mutantHold     = 2500 * time.Millisecond
+	mutantHold     = 2 * time.Second
 	mutantPatience = 6 * time.Second
-	mutantsAtOnce  = 2
+	mutantsAtOnce  = 3
 	// mutantSeeds is how many seeds a mutant is tried with until it is caught: in a few
 	// seconds, not every one of them meets what it needs to show.
 	mutantSeeds = 4

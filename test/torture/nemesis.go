@@ -35,6 +35,7 @@ const (
 	nemCut         = "cut"
 	nemLoseAcks    = "lose-acks"
 	nemKillModules = "kill-modules"
+	nemDamage      = "damage"
 )
 
 func nemeses() []nemesis {
@@ -65,6 +66,7 @@ func nemeses() []nemesis {
 		{name: "disk-full-all", images: true, run: diskFull(everyone)},
 		{name: "power-leader", images: true, run: power(leader)},
 		{name: "power-all", images: true, run: power(everyone)},
+		{name: nemDamage, cluster: true, run: damage},
 	}
 }
 
@@ -390,4 +392,13 @@ func power(who victims) func(context.Context, *env, *rand.Rand, time.Duration) (
 		pause(ctx, hold/2)
 		return len(nodes), errors.Join(err, each(nodes, func(n *rig.Node) error { return n.Start(ctx) }))
 	}
+}
+
+// damage flips bits in what one server, which is down then, has on its disk.
+func damage(ctx context.Context, e *env, rng *rand.Rand, hold time.Duration) (int, error) {
+	n := anyone(ctx, e, rng)[0]
+	n.Kill()
+	count, err := n.Damage()
+	pause(ctx, hold)
+	return count, errors.Join(err, n.Start(ctx))
 }

@@ -20,7 +20,7 @@ const (
 	shortHold = 1500 * time.Millisecond
 	shortCalm = 300 * time.Millisecond
 	// cellsAtOnce share the machine: most of a cell's time it waits.
-	cellsAtOnce = 2
+	cellsAtOnce = 3
 )
 
 // shortCells are what CI runs: every nemesis against all workloads on three servers
@@ -55,10 +55,7 @@ func shortCells(seed uint64) []cell {
 func short(ctx context.Context, home string, seed uint64) error {
 	began := time.Now()
 	cells, left := possible(ctx, home, shortCells(seed))
-	results, failed := runAll(ctx, home, cells)
-	for i := range results {
-		fmt.Println(results[i].line())
-	}
+	results, failed := runAll(ctx, home, cells, func(r *result) { fmt.Println(r.line()) })
 	for _, text := range left {
 		fmt.Println("  not done:", text)
 	}
@@ -87,7 +84,7 @@ func possible(ctx context.Context, home string, cells []cell) (some []cell, left
 
 // runAll runs cells, some at a time. The error tells of every violation, with the
 // seed and where the history is kept.
-func runAll(ctx context.Context, home string, cells []cell) ([]result, error) {
+func runAll(ctx context.Context, home string, cells []cell, done func(*result)) ([]result, error) {
 	var mu sync.Mutex
 	var errs []error
 	results := make([]result, len(cells))
@@ -95,11 +92,19 @@ func runAll(ctx context.Context, home string, cells []cell) ([]result, error) {
 	g.SetLimit(cellsAtOnce)
 	for i, c := range cells {
 		g.Go(func() error {
+			if ctx.Err() != nil {
+				return nil
+			}
 			r, err := runCell(ctx, c, home, slog.New(slog.DiscardHandler))
 			results[i] = r
 			mu.Lock()
 			defer mu.Unlock()
+			if err == nil {
+				done(&r)
+			}
 			switch {
+			case ctx.Err() != nil:
+				errs = append(errs, os.RemoveAll(r.Dir))
 			case err != nil:
 				errs = append(errs, fmt.Errorf("%s: %w (%s)", c.String(), err, r.Dir))
 			case len(r.Violations) > 0:
@@ -136,9 +141,12 @@ func (r *result) line() string {
 	names := make([]string, 0, len(r.Faults))
 	for _, f := range r.Faults {
 		worst = max(worst, f.Recovered)
-		names = append(names, fmt.Sprintf("%s %.1fs", f.Name, f.Recovered.Seconds()))
+		names = append(names, fmt.Sprintf("%s %.1f-%.1fs", f.Name, f.Leaders.Seconds(), f.Recovered.Seconds()))
 	}
 	verdict := "ok"
+	if r.Lost > 0 {
+		verdict = fmt.Sprintf("lost %d, as it may", r.Lost)
+	}
 	if len(r.Violations) > 0 {
 		verdict = fmt.Sprintf("%d VIOLATIONS", len(r.Violations))
 	}

@@ -77,6 +77,21 @@ func Set(elements []Element, stored []Stored) []string {
 		moved.all("stored elsewhere"), foreign.all("wanted by nobody"))
 }
 
+// Lost counts the acknowledged elements that are not stored.
+func Lost(elements []Element, stored []Stored) int {
+	there := map[string]bool{}
+	for _, s := range stored {
+		there[s.Tag] = true
+	}
+	n := 0
+	for _, e := range elements {
+		if e.Outcome == OK && !there[e.Tag] {
+			n++
+		}
+	}
+	return n
+}
+
 // part tells where in the store something was.
 func part(sequence, last uint64) string {
 	switch {

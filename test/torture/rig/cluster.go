@@ -389,9 +389,50 @@ func (n *Node) LosePower(ctx context.Context) error {
 	return n.volume.losePower(ctx)
 }
 
+// SyncDisks writes everything to the servers' file systems.
+func (c *Cluster) SyncDisks(ctx context.Context) error {
+	for _, n := range c.Nodes {
+		if err := run(ctx, "sync", "-f", n.volume.dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // FillDisk takes all room of the server's file system, EmptyDisk gives it back. They
 // need [Config.Images].
 func (n *Node) FillDisk() error { return n.volume.fill() }
+
+// Damage flips a bit in the middle of the newest block of each stream's messages, of
+// the account that has them all; it returns how many. The server must be down.
+func (n *Node) Damage() (int, error) {
+	streams, err := filepath.Glob(filepath.Join(n.volume.store(), "jetstream", "$G", "streams", "*", "msgs"))
+	if err != nil {
+		return 0, err
+	}
+	count := 0
+	for _, dir := range streams {
+		blocks, err := filepath.Glob(filepath.Join(dir, "*.blk"))
+		if err != nil {
+			return count, err
+		}
+		for _, path := range blocks {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return count, err
+			}
+			if len(data) == 0 {
+				continue
+			}
+			data[len(data)/2] ^= 1
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				return count, err
+			}
+			count++
+		}
+	}
+	return count, nil
+}
 
 // EmptyDisk is described at FillDisk.
 func (n *Node) EmptyDisk() error { return n.volume.empty() }
