@@ -68,7 +68,11 @@ type asked struct {
 	subject string
 	msgs    []*nats.Msg
 	match   func(subject string) bool
-	end     context.CancelCauseFunc
+
+	nc     *nats.Conn
+	before error           // the connection's last one before the request
+	ctx    context.Context //nolint:containedctx // the request's own, nil when nobody listens
+	end    context.CancelCauseFunc
 }
 
 func (a *asked) about(subject string) bool {
@@ -148,27 +152,17 @@ func inboxPrefix(nc *nats.Conn) string {
 	return nats.InboxPrefix
 }
 
-// watch returns a context that ends when the server denies what is asked, and a
-// function that gives up watching and says so in the request's error.
-func watch(ctx context.Context, nc *nats.Conn, a *asked) (context.Context, func(error) error) {
-	before := nc.LastError()
-	// What was said beside the request, when nobody was listening to it.
-	late := func(err error) error {
-		last := nc.LastError()
-		if err == nil || last == nil || last == before { //nolint:errorlint // the same one, not one like it
-			return err
-		}
-		if denied := permission(last); denied != nil && a.about(denied.Subject) {
-			return denied
-		}
-		return err
-	}
+// watch returns a context that ends when the server denies what is asked, until
+// told is called.
+func (a *asked) watch(ctx context.Context, nc *nats.Conn) context.Context {
+	a.nc, a.before = nc, nc.LastError()
 	d, ok := nc.Opts.CustomDialer.(*denials)
 	if !ok {
-		return ctx, late
+		return ctx
 	}
-	ctx, a.end = context.WithCancelCause(ctx)
+	a.ctx, a.end = context.WithCancelCause(ctx)
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.inbox != nil && d.reconnects != nc.Stats().Reconnects {
 		d.inbox = nil
 	}
@@ -177,36 +171,46 @@ func watch(ctx context.Context, nc *nats.Conn, a *asked) (context.Context, func(
 	} else {
 		d.open[a] = struct{}{}
 	}
-	d.mu.Unlock()
-	return ctx, func(err error) error {
+	return a.ctx
+}
+
+// told gives up watching, and puts a denial in the place of the request's error.
+func (a *asked) told(err error) error {
+	if a.ctx != nil {
+		d, _ := a.nc.Opts.CustomDialer.(*denials)
 		d.mu.Lock()
 		delete(d.open, a)
 		d.mu.Unlock()
-		cause := context.Cause(ctx)
+		cause := context.Cause(a.ctx)
 		a.end(nil)
-		if err == nil {
-			return nil
-		}
-		if denied, ok := errors.AsType[*PermissionError](cause); ok {
+		if denied, ok := errors.AsType[*PermissionError](cause); ok && err != nil {
 			return denied
 		}
-		return late(err)
 	}
+	// What was said beside the request, when nobody was listening to it.
+	last := a.nc.LastError()
+	if err == nil || last == nil || last == a.before { //nolint:errorlint // the same one, not one like it
+		return err
+	}
+	if denied := permission(last); denied != nil && a.about(denied.Subject) {
+		return denied
+	}
+	return err
 }
 
 // Request sends a request and waits for its answer. Errors are those of nats.go,
 // and a [*PermissionError].
 func Request(ctx context.Context, nc *nats.Conn, msg *nats.Msg) (*nats.Msg, error) {
-	ctx, told := watch(ctx, nc, &asked{subject: msg.Subject})
-	resp, err := nc.RequestMsgWithContext(ctx, msg)
-	return resp, told(err)
+	a := &asked{subject: msg.Subject}
+	resp, err := nc.RequestMsgWithContext(a.watch(ctx, nc), msg)
+	return resp, a.told(err)
 }
 
 // Ask is [Request] without headers.
 func Ask(ctx context.Context, nc *nats.Conn, subject string, body []byte) (*nats.Msg, error) {
-	ctx, told := watch(ctx, nc, &asked{subject: subject})
-	resp, err := nc.RequestWithContext(ctx, subject, body)
-	return resp, told(err)
+	a := &asked{subject: subject}
+	resp, err := nc.RequestWithContext(a.watch(ctx, nc), subject, body)
+	return resp, a.told(err)
 }
 
 // Watched runs what makes requests by itself, such as nats.go's jetstream, about
@@ -214,8 +218,8 @@ func Ask(ctx context.Context, nc *nats.Conn, subject string, body []byte) (*nats
 func Watched(
 	ctx context.Context, nc *nats.Conn, match func(subject string) bool, do func(context.Context) error,
 ) error {
-	ctx, told := watch(ctx, nc, &asked{match: match})
-	return told(do(ctx))
+	a := &asked{match: match}
+	return a.told(do(a.watch(ctx, nc)))
 }
 
 // API is [Watched] for requests to JetStream's API about a stream or its consumers.

@@ -22,11 +22,11 @@ func PublishEach(
 ) error {
 	var bucket atomic.Value // what all subjects begin with, once there is one
 	bucket.Store("")
-	ctx, told := watch(ctx, nc, &asked{match: func(subject string) bool {
+	a := &asked{match: func(subject string) bool {
 		begin, _ := bucket.Load().(string)
 		return begin != "" && strings.HasPrefix(subject, begin)
-	}})
-	return told(publishEach(ctx, nc, count, window, func(i int) (*nats.Msg, error) {
+	}}
+	return a.told(publishEach(a.watch(ctx, nc), nc, count, window, func(i int) (*nats.Msg, error) {
 		m, err := message(i)
 		if err == nil && i == 0 {
 			bucket.Store(firstTokens(m.Subject))

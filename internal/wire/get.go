@@ -255,9 +255,9 @@ func pages(ctx context.Context, nc *nats.Conn, stream string, most int, req getR
 		return Page{}, err
 	}
 	subject := "$JS.API.DIRECT.GET." + stream
-	ctx, told := watch(ctx, nc, &asked{subject: subject})
-	page, err := gather(ctx, nc, subject, body, most)
-	return page, told(err)
+	a := &asked{subject: subject}
+	page, err := gather(a.watch(ctx, nc), nc, subject, body, most)
+	return page, a.told(err)
 }
 
 // gather listens with a channel that can hold all messages and the end. That of a

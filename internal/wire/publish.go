@@ -52,9 +52,9 @@ func PublishBatch(ctx context.Context, nc *nats.Conn, msgs []*nats.Msg) (Ack, er
 	if err := stamp(msgs); err != nil {
 		return Ack{}, err
 	}
-	ctx, told := watch(ctx, nc, &asked{msgs: msgs})
-	ack, err := publishBatch(ctx, nc, msgs)
-	return ack, told(err)
+	a := &asked{msgs: msgs}
+	ack, err := publishBatch(a.watch(ctx, nc), nc, msgs)
+	return ack, a.told(err)
 }
 
 func publishBatch(ctx context.Context, nc *nats.Conn, msgs []*nats.Msg) (Ack, error) {
@@ -77,9 +77,9 @@ func PublishBatchAsking(ctx context.Context, nc *nats.Conn, msgs []*nats.Msg) (A
 	if err := stamp(msgs); err != nil {
 		return Ack{}, err
 	}
-	ctx, told := watch(ctx, nc, &asked{msgs: msgs})
-	ack, err := publishBatchAsking(ctx, nc, msgs)
-	return ack, told(err)
+	a := &asked{msgs: msgs}
+	ack, err := publishBatchAsking(a.watch(ctx, nc), nc, msgs)
+	return ack, a.told(err)
 }
 
 func publishBatchAsking(ctx context.Context, nc *nats.Conn, msgs []*nats.Msg) (Ack, error) {
