@@ -59,7 +59,10 @@ func runAll(ctx context.Context, args []string, out, errOut io.Writer) error {
 		}
 	}()
 	g, ctx := errgroup.WithContext(ctx)
-	cfg := app.Config{Listener: listener, Logger: log, NotifyURL: *notifyURL, Deadline: *deadline}
+	cfg := app.Config{
+		Listener: listener, Logger: log, NotifyURL: *notifyURL, Deadline: *deadline,
+		Crashes: !*secure, // where each is a process of its own, kill that
+	}
 	fsync := jetstream.FsyncAlways
 	if *lazy {
 		fsync = jetstream.FsyncEvery(embedded.LazySyncInterval)

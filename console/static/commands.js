@@ -117,6 +117,8 @@ async function send(button, times, together) {
   const list = answers.querySelector("#answers");
   list.prepend(answerCard(q, r));
   while (list.children.length > 8) list.lastChild.remove();
+  // On a narrow page the answer stands below the form.
+  if (list.getBoundingClientRect().top > innerHeight - 120) list.scrollIntoView({ block: "center" });
 }
 
 function build() {

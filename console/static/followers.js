@@ -101,7 +101,7 @@ function makeCard(first, isView) {
           error && !healthy.has(f.state) ? h("p", { class: "note bad" }, error) : null,
           f.parked || f.waiting ? h("p", { class: "note warn" }, h("a", { href: route("gateways") }, `${number(f.waiting + f.parked)} aggregates wait here`)) : null);
       }
-      set(owner, f.owner ? `owner ${f.owner}${f.epoch ? `, the ${number(f.epoch)}. so far` : ""}` : "nobody runs it");
+      set(owner, f.owner ? `owner ${f.owner}${f.epoch ? `, epoch ${number(f.epoch)}` : ""}` : "nobody runs it");
       if (isView && (f.building || generations.childElementCount || !shown)) look();
     },
   };

@@ -172,7 +172,7 @@ func open(browser context.Context, t *testing.T, width, height int64, dark bool)
 	if dark {
 		colours = "dark"
 	}
-	p.do(emulate(width, height, colours))
+	p.do(emulate(width, height, 1, colours))
 	return p
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
@@ -15,14 +16,14 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-func emulate(width, height int64, colours string) chromedp.Action[chromedp.Void] {
+func emulate(width, height int64, scale float64, colours string) chromedp.Action[chromedp.Void] {
 	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 		for _, enable := range []func() error{
 			func() error { _, err := cdp.Call(ctx, t, log.Enable, cdp.Empty{}); return err },
 			func() error { _, err := cdp.Call(ctx, t, network.Enable, network.EnableParams{}); return err },
 			func() error {
 				_, err := cdp.Call(ctx, t, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
-					Width: width, Height: height, DeviceScaleFactor: 1, Mobile: width < 600,
+					Width: width, Height: height, DeviceScaleFactor: scale, Mobile: width < 600,
 				})
 				return err
 			},
@@ -76,8 +77,12 @@ func TestConsole(t *testing.T) { //nolint:paralleltest // one browser and one ba
 			} {
 				p.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf("location.hash = '#/%s'", panel.name)))
 				p.until(panel.name+" is shown", fmt.Sprintf("document.querySelector('[data-panel=%s]')", panel.name))
+				began := time.Now()
 				panel.run(p)
+				t.Logf("%s took %v", panel.name, time.Since(began).Round(time.Millisecond))
 				p.fits(panel.name)
+				p.named(panel.name)
+				p.readable(panel.name)
 				p.shot(panel.name)
 				p.clean()
 			}
@@ -241,6 +246,11 @@ func chaosPanel(p *page) {
 	p.shot("chaos-stopped")
 	p.click("[data-switch=transfer-process] [data-option=runs]")
 	p.until("it runs", `document.querySelector("[data-switch=transfer-process] [data-option=runs][aria-pressed=true]")`)
+	// A view that dies leaves its lease behind; whoever comes next goes on where it was.
+	p.click("[data-switch=account-view] [data-option=killed]")
+	p.text("[data-switch=account-view] p", "its connection was cut")
+	p.click("[data-switch=account-view] [data-option=runs]")
+	p.until("it runs", `document.querySelector("[data-switch=account-view] [data-option=runs][aria-pressed=true]")`)
 	p.text("[data-invariant=money]", "broken 0 times")
 }
 
@@ -255,6 +265,48 @@ func (p *page) keyboard() {
 	p.until("the first field has the focus", `document.activeElement.id === "type"`)
 }
 
+// named checks that everything that people work with has a name that a screen reader
+// reads, and that no id stands twice.
+func (p *page) named(panel string) {
+	p.t.Helper()
+	nameless, err := chromedp.Run(p.ctx, chromedp.Evaluate[string](`[...document.querySelectorAll("a, button, input, select, textarea, img, svg[role=img]")]
+		.filter((e) => !(e.textContent.trim() || e.getAttribute("aria-label") || e.closest("label") || e.labels?.length || e.hasAttribute("alt")))
+		.map((e) => e.outerHTML.slice(0, 120))
+		.concat([...document.querySelectorAll("[id]")].map((e) => e.id).filter((id, i, all) => all.indexOf(id) !== i).map((id) => "twice: " + id))
+		.join("\n")`))
+	if err != nil || nameless != "" {
+		p.t.Errorf("%s px, %s: without a name: %s (%v)", p.name, panel, nameless, err)
+	}
+}
+
+// readable checks that text stands out from what is behind it, 4.5 to 1 at least.
+func (p *page) readable(panel string) {
+	p.t.Helper()
+	pale, err := chromedp.Run(p.ctx, chromedp.Evaluate[string](`(() => {
+		const rgb = (text) => text.match(/[\d.]+/g).map(Number);
+		const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+			.reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+		const behind = (e) => {
+			for (; e; e = e.parentElement) {
+				const c = rgb(getComputedStyle(e).backgroundColor);
+				if (c.length === 3 || c[3] === 1) return c;
+			}
+			return [255, 255, 255];
+		};
+		const out = new Set();
+		for (const e of document.querySelectorAll("body *")) {
+			if (![...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()) || !e.checkVisibility() || e.closest(":disabled, svg, .toast")) continue;
+			const [a, b] = [light(rgb(getComputedStyle(e).color)), light(behind(e))];
+			const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+			if (ratio < 4.5) out.add(e.tagName + "." + e.className + " " + ratio.toFixed(2));
+		}
+		return [...out].join(", ");
+	})()`))
+	if err != nil || pale != "" {
+		p.t.Errorf("%s px, %s: hard to read: %s (%v)", p.name, panel, pale, err)
+	}
+}
+
 // colours switches between them, which is kept.
 func (p *page) colours() {
 	p.do(chromedp.Evaluate[chromedp.Void](`document.getElementById("theme").click()`))
@@ -264,5 +316,12 @@ func (p *page) colours() {
 	p.do(chromedp.Reload())
 	p.until("still dark", `document.documentElement.dataset.theme === "dark" && document.querySelector("[data-panel]")`)
 	p.shot("dark")
+	if w := os.Getenv(shotsEnv); w != "" && p.name == "1600" { // a small one, for people who read about it
+		p.do(chromedp.Evaluate[chromedp.Void](`location.hash = "#/followers"`), emulate(1280, 800, .6, "light"))
+		p.until("a minute's line", `[...document.querySelectorAll(".spark polyline")].some((e) => e.getAttribute("points").split(" ").length > 12)`)
+		p.do(chromedp.Evaluate[chromedp.Void](`document.documentElement.dataset.theme = "light"`))
+		p.shot("small")
+		p.do(emulate(1600, 1000, 1, "light"))
+	}
 	p.do(chromedp.Evaluate[chromedp.Void](`localStorage.removeItem("rossby-theme")`))
 }

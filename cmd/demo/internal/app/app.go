@@ -31,6 +31,9 @@ const StoreName = "bank"
 type Config struct {
 	// Conn is the connection to NATS, which the process shares.
 	Conn *nats.Conn
+	// Crashes gives each follower a connection of its own, so that the page can let it
+	// die as if it were a process of its own.
+	Crashes bool
 	// Modules are what the process runs.
 	Modules []Module
 	// Deadline is how long a transfer may wait for its debit. Defaults to
@@ -170,18 +173,18 @@ func (a *App) prepare(ctx context.Context, m Module) error {
 	case TransferProcess:
 		return a.prepareProcess(ctx)
 	case AccountView:
-		return a.updater(m, views.Accounts())
+		return a.updater(ctx, m, views.Accounts())
 	case CustomerView:
-		return a.updater(m, views.Customers())
+		return a.updater(ctx, m, views.Customers())
 	case TransferView:
-		return a.updater(m, views.Transfers())
+		return a.updater(ctx, m, views.Transfers())
 	case LedgerView:
-		return a.updater(m, views.LedgerView())
+		return a.updater(ctx, m, views.LedgerView())
 	case Queries:
 		return a.add(string(m), func() (runner, error) { return a.serveQueries, nil })
 	case Notifications:
-		return a.add(string(m), func() (runner, error) {
-			g, err := notify.NewGateway(a.store, a.cfg.NotifyURL, &http.Client{Timeout: 10 * time.Second}, gateway.Config{
+		return a.follower(ctx, string(m), func(_ context.Context, store *jetstream.Store) (runner, error) {
+			g, err := notify.NewGateway(store, a.cfg.NotifyURL, &http.Client{Timeout: 10 * time.Second}, gateway.Config{
 				Start: jetstream.FromBeginning(), Logger: a.cfg.Logger, TTL: a.cfg.TTL, Timeout: 15 * time.Second,
 				MaxBackoff: 5 * time.Second, Concurrency: 8,
 			})
@@ -197,28 +200,29 @@ func (a *App) prepare(ctx context.Context, m Module) error {
 }
 
 func (a *App) prepareProcess(ctx context.Context) error {
-	err := a.add("timers", func() (runner, error) {
-		timers, err := aggregate.NewTimers(ctx, a.store, aggregate.TimersConfig{Logger: a.cfg.Logger, TTL: a.cfg.TTL},
+	err := a.follower(ctx, "timers", func(ctx context.Context, store *jetstream.Store) (runner, error) {
+		timers, err := aggregate.NewTimers(ctx, store, aggregate.TimersConfig{Logger: a.cfg.Logger, TTL: a.cfg.TTL},
 			a.Transfers)
 		if err != nil {
 			return nil, err
 		}
 		return timers.Run, nil
 	})
-	return errors.Join(err, a.add(string(TransferProcess), func() (runner, error) {
-		reactor, err := commands.NewReactor(a.store, a.Accounts, a.Transfers, a.cfg.Deadline, aggregate.ReactorConfig{
+	process := func(_ context.Context, store *jetstream.Store) (runner, error) {
+		reactor, err := commands.NewReactor(store, a.Accounts, a.Transfers, a.cfg.Deadline, aggregate.ReactorConfig{
 			Start: jetstream.FromBeginning(), Logger: a.cfg.Logger, TTL: a.cfg.TTL, MaxBackoff: 2 * time.Second,
 		})
 		if err != nil {
 			return nil, err
 		}
 		return reactor.Run, nil
-	}))
+	}
+	return errors.Join(err, a.follower(ctx, string(TransferProcess), process))
 }
 
-func (a *App) updater(m Module, def projection.AnyDefinition) error {
-	return a.add(string(m), func() (runner, error) {
-		u, err := projection.NewUpdater(a.store, def, projection.UpdaterConfig{Logger: a.cfg.Logger, LeaseTTL: a.cfg.TTL})
+func (a *App) updater(ctx context.Context, m Module, def projection.AnyDefinition) error {
+	return a.follower(ctx, string(m), func(_ context.Context, store *jetstream.Store) (runner, error) {
+		u, err := projection.NewUpdater(store, def, projection.UpdaterConfig{Logger: a.cfg.Logger, LeaseTTL: a.cfg.TTL})
 		if err != nil {
 			return nil, err
 		}

@@ -74,6 +74,7 @@ func check(ctx context.Context, bank *api.API) (console.Result, error) {
 const (
 	runs    = "runs"
 	stopped = "stopped"
+	killed  = "killed"
 )
 
 // switches are what can be broken: the service that the gateway notifies, and the
@@ -110,19 +111,29 @@ func (a *App) switches() []console.Switch {
 }
 
 func (p *part) asSwitch() console.Switch {
-	return console.Switch{
+	s := console.Switch{
 		Name: p.name, Title: p.name, Options: []string{runs, stopped},
 		State: func() (string, string) {
-			if p.running() {
+			switch running, dead := p.state(); {
+			case running:
 				return runs, ""
+			case dead:
+				return killed, "its connection was cut in the middle of what it did; the rest waits in the store"
 			}
 			return stopped, "what it would do waits in the store"
 		},
 		Set: func(ctx context.Context, option string) error {
-			if option == runs {
+			switch option {
+			case runs:
 				return p.start(ctx)
+			case killed:
+				return p.kill(ctx)
 			}
 			return p.stop(ctx)
 		},
 	}
+	if p.crashes {
+		s.Options = append(s.Options, killed)
+	}
+	return s
 }

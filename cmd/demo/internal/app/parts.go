@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/nats-io/nats.go"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/rossby-go/rossby/jetstream"
 )
 
 // runner runs until its context ends.
@@ -15,27 +18,74 @@ type runner = func(context.Context) error
 type part struct {
 	name string
 	// prepare makes what runs, each time that it is started.
-	prepare func() (runner, error)
+	prepare func(context.Context) (runner, error)
+	// crashes tells that it has a connection of its own, which kill cuts.
+	crashes bool
 
 	mu      sync.Mutex
 	next    runner
+	conn    *nats.Conn
 	stopped bool
+	killed  bool
 	// changed is closed when stopped changes, ended when what ran has ended, which
 	// over tells.
 	changed, ended chan struct{}
 	over           bool
 }
 
-// add adds a part. What cannot be made is told at once.
+// add adds a part that lives on the process's connection. What cannot be made is
+// told at once.
 func (a *App) add(name string, prepare func() (runner, error)) error {
 	run, err := prepare()
 	if err != nil {
 		return err
 	}
-	a.parts = append(a.parts, &part{
-		name: name, prepare: prepare, next: run, changed: make(chan struct{}), ended: make(chan struct{}),
-	})
+	a.addPart(&part{name: name, prepare: func(context.Context) (runner, error) { return prepare() }}, run)
 	return nil
+}
+
+// follower adds a part that follows the store, on a connection of its own where
+// parts are to crash.
+func (a *App) follower(
+	ctx context.Context, name string, prepare func(context.Context, *jetstream.Store) (runner, error),
+) error {
+	p := &part{name: name, crashes: a.cfg.Crashes}
+	p.prepare = func(ctx context.Context) (runner, error) {
+		if !p.crashes {
+			return prepare(ctx, a.store)
+		}
+		nc, err := a.cfg.Conn.Opts.Connect()
+		if err != nil {
+			return nil, err
+		}
+		store, err := jetstream.Attach(ctx, nc, StoreName)
+		var run runner
+		if err == nil {
+			run, err = prepare(ctx, store)
+		}
+		if err != nil {
+			nc.Close()
+			return nil, err
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.conn = nc
+		return func(ctx context.Context) error {
+			defer nc.Close()
+			return run(ctx)
+		}, nil
+	}
+	run, err := p.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	a.addPart(p, run)
+	return nil
+}
+
+func (a *App) addPart(p *part, run runner) {
+	p.next, p.changed, p.ended = run, make(chan struct{}), make(chan struct{})
+	a.parts = append(a.parts, p)
 }
 
 // Run runs every module until ctx ends, which drains them and returns nil, or
@@ -105,16 +155,30 @@ func once(ctx context.Context, run runner, changed <-chan struct{}) error {
 
 // running tells whether it runs, or is to.
 func (p *part) running() bool {
+	running, _ := p.state()
+	return running
+}
+
+func (p *part) state() (running, killed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.stopped
+	return !p.stopped, p.killed
 }
 
 // stop stops it, and waits until it has ended.
-func (p *part) stop(ctx context.Context) error {
+func (p *part) stop(ctx context.Context) error { return p.end(ctx, false) }
+
+// kill cuts its connection in the middle of what it does: to the servers, and to
+// whoever takes its place, it is a process that died.
+func (p *part) kill(ctx context.Context) error { return p.end(ctx, true) }
+
+func (p *part) end(ctx context.Context, kill bool) error {
 	p.mu.Lock()
 	if !p.stopped {
-		p.stopped, p.over, p.ended = true, false, make(chan struct{})
+		p.stopped, p.killed, p.over, p.ended = true, kill, false, make(chan struct{})
+		if kill && p.conn != nil {
+			p.conn.Close()
+		}
 		close(p.changed)
 		p.changed = make(chan struct{})
 	}
@@ -136,7 +200,7 @@ func (p *part) start(ctx context.Context) error {
 	if err := p.stop(ctx); err != nil { // it may still be ending
 		return err
 	}
-	run, err := p.prepare()
+	run, err := p.prepare(ctx)
 	if err != nil {
 		return err
 	}
