@@ -11,8 +11,10 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/rossby-go/rossby/internal/protocol"
+	"github.com/rossby-go/rossby/internal/tracing"
 	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -56,6 +58,9 @@ type ClientConfig struct {
 	// Timeout bounds commands whose context has no deadline. Defaults to
 	// [ClientTimeoutDefault].
 	Timeout time.Duration
+	// TracerProvider makes the spans of the commands that are sent; see
+	// docs/signals.md. Defaults to none.
+	TracerProvider trace.TracerProvider
 }
 
 // Validate reports every field that [NewClient] would refuse, joined.
@@ -75,6 +80,8 @@ type Client struct {
 	store string
 	def   *definition
 	name  string
+	// tracer is nil without tracing.
+	tracer *tracing.Tracer
 }
 
 // NewClient makes a client for the commands of a type. Returns the type's
@@ -88,7 +95,7 @@ func NewClient[S any](nc *nats.Conn, store string, typ *Type[S], cfg ClientConfi
 	}
 	cfg.AttemptTimeout = cmp.Or(cfg.AttemptTimeout, ClientAttemptTimeoutDefault)
 	cfg.Timeout = cmp.Or(cfg.Timeout, ClientTimeoutDefault)
-	return &Client{nc: nc, cfg: cfg, store: store, def: &typ.def, name: typ.Name()}, nil
+	return &Client{nc: nc, cfg: cfg, store: store, def: &typ.def, name: typ.Name(), tracer: tracing.New(cfg.TracerProvider)}, nil
 }
 
 // TypeName is the name of the aggregate type.
@@ -172,7 +179,14 @@ func (c *Client) send(ctx context.Context, id string, command any, call *call) (
 	if !ok {
 		deadline = time.Now().Add(c.cfg.Timeout)
 	}
-	return (&sending{Client: c, id: id, call: call, command: e, deadline: deadline}).send(ctx)
+	s := &sending{Client: c, id: id, call: call, command: e, deadline: deadline}
+	if c.tracer == nil {
+		return s.send(ctx)
+	}
+	ctx, span := c.traceSend(ctx, id, e.Name, call)
+	res, err := s.send(ctx)
+	endSend(span, res, err)
+	return res, err
 }
 
 // sending is a command on its way.

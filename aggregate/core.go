@@ -9,6 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/rossby-go/rossby/internal/tracing"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -26,6 +29,7 @@ type core struct {
 	copied   copied
 	lanes    lanes
 	counters counters
+	tracer   *tracing.Tracer // nil without tracing
 	newState func() any
 	zero     []byte
 	// now is the clock of decisions.
@@ -57,6 +61,7 @@ func newCore(
 		def: def, typeName: typeName, store: store, cfg: cfg, decoder: decoder, cache: cache,
 		receipts: newReceipts(store, cfg.ReceiptTTL), states: newStates(store, def.fingerprint, typeName, cfg),
 		newState: newState, zero: zero, now: time.Now,
+		tracer: tracing.New(cfg.TracerProvider),
 	}, nil
 }
 
@@ -69,6 +74,8 @@ type request struct {
 	// command is decided upon; compute, unless nil, makes it from the state.
 	command any
 	compute func(state any, d Decision) (any, error)
+	// span is nil without tracing.
+	span trace.Span
 }
 
 func (r *core) executeCommand(ctx context.Context, id string, command any, c *call) (Result, error) {
@@ -105,6 +112,9 @@ func (r *core) line(ctx context.Context, id string, req request) (*ticket, error
 		return nil, err
 	}
 	r.counters.commands.Add(1)
+	if r.tracer != nil {
+		ctx, req.span = r.traceCommand(ctx, id, req)
+	}
 	return r.lanes.enter(ctx, id, req), nil
 }
 
@@ -112,13 +122,21 @@ func (r *core) line(ctx context.Context, id string, req request) (*ticket, error
 func (r *core) wait(id string, t *ticket) (Result, error) {
 	if t.alone {
 		r.alone(id, t)
-		return t.res, r.counted(t.err)
+		return t.res, r.ended(t, t.res, t.err)
 	}
 	res, left, err := t.wait(r.typeName, id)
 	if left {
 		r.counters.withdrawn.Add(1)
 	}
-	return res, r.counted(err)
+	return res, r.ended(t, res, err)
+}
+
+// ended notes how a command ended.
+func (r *core) ended(t *ticket, res Result, err error) error {
+	if t.req.span != nil {
+		endCommand(t.req.span, r.store, res, err)
+	}
+	return r.counted(err)
 }
 
 // counted counts how a command ended.

@@ -91,7 +91,7 @@ func (d *Do) After(
 	if err := jetstream.ValidateID(id); err != nil {
 		return err
 	}
-	opts, e, err := d.options(target, id, h.key, timerStep, opts)
+	opts, e, err := d.options(ctx, target, id, h.key, timerStep, opts)
 	if err != nil {
 		return err
 	}

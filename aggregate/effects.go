@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/rossby-go/rossby/internal/memstore"
+	"github.com/rossby-go/rossby/internal/tracing"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -75,7 +76,7 @@ func UpdateFunc[S any](
 	ctx context.Context, do *Do, repo *Repository[S], id string,
 	command func(state S, d Decision) (any, error), opts ...CallOption,
 ) (Result, error) {
-	opts, e, err := do.options(repo, id, "func", "", opts)
+	opts, e, err := do.options(ctx, repo, id, "func", "", opts)
 	if err != nil {
 		return Result{}, err
 	}
@@ -109,7 +110,7 @@ func (d *Do) execute(
 	if err != nil {
 		return Result{}, err
 	}
-	opts, e, err := d.options(target, id, h.key, "", opts)
+	opts, e, err := d.options(ctx, target, id, h.key, "", opts)
 	if err != nil {
 		return Result{}, err
 	}
@@ -127,7 +128,7 @@ func (d *Do) execute(
 
 // options makes the effect's key, and the trace of what led to it.
 func (d *Do) options(
-	target Target, id, name, prefix string, opts []CallOption,
+	ctx context.Context, target Target, id, name, prefix string, opts []CallOption,
 ) ([]CallOption, memstore.Effect, error) {
 	c := newCall(opts)
 	step := prefix + cmp.Or(c.step, name)
@@ -139,7 +140,10 @@ func (d *Do) options(
 		d.steps = map[effect]bool{}
 	}
 	d.steps[e] = true
-	base := []CallOption{Correlation(d.meta.Correlation), Causation(d.meta.EventID), TraceParent(d.meta.TraceParent)}
+	base := []CallOption{
+		Correlation(d.meta.Correlation), Causation(d.meta.EventID),
+		TraceParent(cmp.Or(tracing.Parent(ctx), d.meta.TraceParent)),
+	}
 	return slices.Concat(base, opts, []CallOption{TriggeredBy(d.trigger(step))}),
 		memstore.Effect{Target: target.TypeName(), ID: id, Step: c.step}, nil
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/rossby-go/rossby/internal/mutate"
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -378,7 +380,14 @@ func (r *core) commit(ctx context.Context, id string, g *group) (jetstream.Head,
 		w.State = &jetstream.State{Fingerprint: r.def.fingerprint, Codec: r.store.Codec(), Data: g.work.state}
 	}
 	reconnects := r.reconnects()
+	var span trace.Span
+	if r.tracer != nil {
+		ctx, span = r.traceCommit(ctx, &w, g.events)
+	}
 	head, err := r.store.Append(ctx, w)
+	if span != nil {
+		endCommit(span, head, err)
+	}
 	switch {
 	case err == nil:
 		r.counters.committed(len(g.decisions))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/rossby-go/rossby/internal/codec"
 	"github.com/rossby-go/rossby/internal/protocol"
@@ -41,6 +42,8 @@ type incoming struct {
 	wait func() (Result, error)
 	res  Result
 	err  error
+	// span is nil without tracing.
+	span trace.Span
 }
 
 // take hands a request over to the workers: micro calls an endpoint's handler for
@@ -79,6 +82,9 @@ func (m *incoming) read() (wait func() (Result, error), err error) {
 	c, err := callOf(m.header)
 	if err != nil {
 		return nil, err
+	}
+	if m.service.core.tracer != nil {
+		m.ctx, m.span = m.service.core.traceHandle(m.ctx, m.id, m.handler.name, m.since, c)
 	}
 	left, err := protocol.Timeout(m.header.Get(protocol.HeaderDeadline), m.service.cfg.Timeout)
 	if err != nil {
@@ -134,6 +140,9 @@ func (m *incoming) answer() {
 		return
 	}
 	m.succeed(m.res)
+	if m.span != nil {
+		endSend(m.span, m.res, nil)
+	}
 }
 
 func (m *incoming) respond(body []byte, header nats.Header) error {
@@ -170,6 +179,9 @@ func (m *incoming) fail(err error) {
 		m.service.cfg.Logger.ErrorContext(m.ctx, "command failed", "subject", m.subject, "error", err)
 	}
 	m.service.counters.count(b.Kind)
+	if m.span != nil {
+		endHandle(m.span, b, err)
+	}
 	m.refuse(b)
 }
 

@@ -9,10 +9,13 @@ import (
 	"reflect"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/rossby-go/rossby/internal/control"
 	"github.com/rossby-go/rossby/internal/dispatch"
 	"github.com/rossby-go/rossby/internal/follow"
 	"github.com/rossby-go/rossby/internal/memstore"
+	"github.com/rossby-go/rossby/internal/tracing"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -50,6 +53,9 @@ type ReactorConfig struct {
 	Timeout time.Duration
 	// TTL is how long a dead instance keeps its place. Defaults to 3 s.
 	TTL time.Duration
+	// TracerProvider makes the spans of handled events; see docs/signals.md. Defaults
+	// to none, which costs nothing.
+	TracerProvider trace.TracerProvider
 	// Unknown is what happens to events that the schema lacks, before Policies are
 	// asked. Defaults to jetstream.StopOnUnknown.
 	Unknown jetstream.UnknownPolicy
@@ -99,6 +105,7 @@ type reactorDef struct {
 	// rehearse is for tests: see [Rehearsal].
 	rehearse *memstore.Store
 	table    *dispatch.Table
+	tracer   *tracing.Tracer // nil without tracing
 }
 
 // On declares what a reactor does about an event of the schema. The handler may
@@ -118,7 +125,12 @@ func On[E any](
 		}
 		return d.table.Add(schema, reflect.TypeFor[E](), func(ctx context.Context, e dispatch.Event) error {
 			do := &Do{reactor: d.name, timers: d.timers, rehearse: d.rehearse, meta: e.Meta, origin: e.Origin}
-			return handle(ctx, e.Event.(E), e.Meta, do) //nolint:forcetypeassert // looked up by this type
+			if d.tracer == nil {
+				return handle(ctx, e.Event.(E), e.Meta, do) //nolint:forcetypeassert // looked up by this type
+			}
+			return d.traced(ctx, e, func(ctx context.Context) error {
+				return handle(ctx, e.Event.(E), e.Meta, do) //nolint:forcetypeassert // looked up by this type
+			})
 		})
 	}
 }
@@ -131,7 +143,7 @@ func NewReactor(store *jetstream.Store, name string, cfg ReactorConfig, handlers
 		return nil, errors.New("reactor: the store is nil")
 	}
 	def := &reactorDef{name: name, timers: natsTimers{store}, table: dispatch.NewTable()}
-	def.table.Unknown = cfg.Unknown
+	def.table.Unknown, def.tracer = cfg.Unknown, tracing.New(cfg.TracerProvider)
 	if err := errors.Join(jetstream.ValidateName("reactor name", name), cfg.Validate(), def.build(handlers)); err != nil {
 		return nil, err
 	}

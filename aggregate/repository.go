@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -56,6 +58,10 @@ type RepositoryConfig struct {
 	// load replays. It matters to states above [StateLimit], and while programs of
 	// two fingerprints run. Negative: no bucket. Defaults to [StateEveryDefault].
 	StateEvery int
+	// TracerProvider makes the spans of commands and commits, and of the [Service]
+	// that answers for the repository; see docs/signals.md. Defaults to none, which
+	// costs nothing.
+	TracerProvider trace.TracerProvider
 }
 
 // Validate reports every field that [NewRepository] would refuse, joined.

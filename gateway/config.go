@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/rossby-go/rossby/internal/follow"
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -56,6 +58,9 @@ type Config struct {
 	// TTL is how long a dead instance keeps its place, at least 200 ms. Defaults
 	// to 3 s.
 	TTL time.Duration
+	// TracerProvider makes the spans of deliveries; see docs/signals.md. Defaults to
+	// none, which costs nothing.
+	TracerProvider trace.TracerProvider
 	// Timeout bounds the context of one delivery. Defaults to [TimeoutDefault].
 	Timeout time.Duration
 	// Unknown is what happens to events that the schema lacks, before Policies are

@@ -10,9 +10,12 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/rossby-go/rossby/internal/dispatch"
 	"github.com/rossby-go/rossby/internal/follow"
 	"github.com/rossby-go/rossby/internal/mutate"
+	"github.com/rossby-go/rossby/internal/tracing"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -23,7 +26,8 @@ type definition struct {
 	cfg      Config
 	policies []Policy
 	table    *dispatch.Table
-	ledger   *ledger // nil without one
+	ledger   *ledger         // nil without one
+	tracer   *tracing.Tracer // nil without tracing
 
 	mu           sync.Mutex
 	destinations map[string]*destination
@@ -45,7 +49,7 @@ func slotOf(e dispatch.Event) slot { return slot{e.Subject, e.Replay} }
 
 func newDefinition(store *jetstream.Store, name string, cfg Config) *definition {
 	def := &definition{
-		name: name, store: store, cfg: cfg, table: dispatch.NewTable(),
+		name: name, store: store, cfg: cfg, table: dispatch.NewTable(), tracer: tracing.New(cfg.TracerProvider),
 		destinations: map[string]*destination{}, made: map[slot]made{}, running: map[string]Overdue{},
 	}
 	def.policies = append(slices.Clone(cfg.Policies),
@@ -73,7 +77,7 @@ func (def *definition) decide(f follow.Failure) follow.Verdict {
 func (def *definition) deliver(ctx context.Context, h *handler, e dispatch.Event) error {
 	d := Delivery{
 		Meta: e.Meta, Store: def.store.Name(), IdempotencyKey: def.name + "-" + e.EventID, Attempt: e.Attempt,
-		Epoch: e.Epoch, Replay: e.Replay, origin: e.Origin, gateway: def, note: new(string),
+		Epoch: e.Epoch, Replay: e.Replay, origin: e.Origin, gateway: def, note: new(string), trace: new(string),
 	}
 	if mutate.On(mutate.KeyPerAttempt) {
 		d.IdempotencyKey += "-" + strconv.Itoa(e.Attempt)
@@ -131,6 +135,11 @@ func (def *definition) attempt(ctx context.Context, h *handler, e dispatch.Event
 	// Judged also when the handler ends its goroutine.
 	err = errEnded
 	defer func() { judge(err) }()
+	if def.tracer != nil {
+		var span trace.Span
+		ctx, span = def.traceAttempt(ctx, dest.name, e, d)
+		defer func() { tracing.End(span, err) }()
+	}
 	err = guard(func() error { return h.handle(ctx, e.Event, d) })
 	return err
 }

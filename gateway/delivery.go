@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rossby-go/rossby/internal/protocol"
+	"github.com/rossby-go/rossby/internal/tracing"
 	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -34,6 +35,17 @@ type Delivery struct {
 	origin  *jetstream.Origin
 	gateway *definition
 	note    *string
+	// trace is where the traceparent of the delivery's span is kept.
+	trace *string
+}
+
+// parent is the traceparent of what the delivery leads to.
+func (d Delivery) parent(ctx context.Context) string {
+	own := ""
+	if d.trace != nil {
+		own = *d.trace // a report comes after it
+	}
+	return cmp.Or(tracing.Parent(ctx), own, d.TraceParent)
 }
 
 // NoteMax is the longest note, in bytes.
@@ -79,7 +91,7 @@ func (d Delivery) Command(ctx context.Context, aggregateType, id, command string
 	set(protocol.HeaderDeadline, protocol.Deadline(ctx))
 	set(protocol.HeaderCorrelation, d.Correlation)
 	set(protocol.HeaderCausation, d.EventID)
-	set(protocol.HeaderTraceParent, d.TraceParent)
+	set(protocol.HeaderTraceParent, d.parent(ctx))
 	trigger := protocol.Trigger{
 		Subscriber: d.gateway.name, EventID: d.EventID, Step: command, Position: d.Position.String(), Time: d.StoredAt,
 	}

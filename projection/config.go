@@ -8,6 +8,8 @@ import (
 	"os"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -83,6 +85,9 @@ type UpdaterConfig struct {
 	PageBytes int
 	// PageEvents bounds the events of a page. Defaults to [PageEventsDefault].
 	PageEvents int
+	// TracerProvider makes a span for each decision that comes into the view; see
+	// docs/signals.md. Defaults to none, which costs nothing.
+	TracerProvider trace.TracerProvider
 	// Unknown is what happens to events that the schema lacks: stop or skip. A view
 	// cannot park events, since it reads all of them in order. Defaults to
 	// jetstream.StopOnUnknown.

@@ -73,6 +73,8 @@ type page struct {
 	heavy   bool
 	skipped uint64
 	opened  time.Time
+	// traced are the decisions that the page takes into the view.
+	traced []traced
 }
 
 func newPage(pos uint64) *page {
@@ -112,6 +114,8 @@ type folder struct {
 	only map[string]struct{}
 	dog  watchdog
 	step func(string)
+	// tracer is nil without tracing.
+	tracer *viewTracer
 }
 
 // leave tells whether an event is to be left out without a look at it. eventID is
@@ -200,7 +204,7 @@ func (f *folder) work(ctx context.Context) error {
 		if f.core.kind == kindLookup && !careful {
 			n = f.group(0)
 		}
-		items := f.items[:n]
+		items, began := f.items[:n], f.tracer.now()
 		err := f.fold(ctx, items, careful)
 		if errors.Is(err, errPageFull) {
 			f.force = true
@@ -210,6 +214,7 @@ func (f *folder) work(ctx context.Context) error {
 			return err
 		}
 		f.items = f.items[n:]
+		f.page.traced = f.tracer.note(f.page.traced, items, began)
 		if f.page.events == 0 {
 			f.page.opened = time.Now()
 		}
@@ -451,6 +456,7 @@ func (f *folder) place(s *slot) error {
 
 // landed remembers what a written page left in the bucket.
 func (f *folder) landed(p *page) {
+	f.tracer.landed(p.traced)
 	for _, s := range p.slots {
 		if s.seq == 0 {
 			f.cache.put(s.key, s.base)

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -42,6 +44,9 @@ type SinkConfig struct {
 	// PageEvents bounds the commits of one transaction of the database; a
 	// transaction of the store is never split. Defaults to [SinkPageEventsDefault].
 	PageEvents int
+	// TracerProvider makes a span for each decision that comes into the view; see
+	// docs/signals.md. Defaults to none, which costs nothing.
+	TracerProvider trace.TracerProvider
 	// Unknown is what happens to events that the schema lacks: stop or skip.
 	// Defaults to jetstream.StopOnUnknown.
 	Unknown jetstream.UnknownPolicy
@@ -58,6 +63,7 @@ func (c SinkConfig) updater() UpdaterConfig {
 	return UpdaterConfig{
 		FoldRetries: c.FoldRetries, FoldTimeout: c.FoldTimeout, Instance: c.Instance, LeaseTTL: c.LeaseTTL,
 		Logger: c.Logger, OnError: c.OnError, OnStop: c.OnStop, Unknown: c.Unknown, Window: c.Window,
-		PageBytes: cmp.Or(c.PageBytes, SinkPageBytesDefault), PageEvents: cmp.Or(c.PageEvents, SinkPageEventsDefault),
+		TracerProvider: c.TracerProvider,
+		PageBytes:      cmp.Or(c.PageBytes, SinkPageBytesDefault), PageEvents: cmp.Or(c.PageEvents, SinkPageEventsDefault),
 	}
 }

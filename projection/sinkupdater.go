@@ -233,6 +233,7 @@ func (u *SinkUpdater) own(ctx context.Context, o *sinkOwnership, bad *failing) e
 	w := &sinkWriter{
 		u: u, cp: *o.cp, rev: o.rev, told: o.told, barrier: bad.sequence, skip: bad.skip, left: bad.left,
 		wrote: time.Now(), queue: queue{until: o.cp.Position},
+		tracer: newViewTracer(u.cfg.TracerProvider, u.store.Name(), u.core.view),
 	}
 	err := u.session(ctx, o, w, bad)
 	cause := bad.judge(err, u.core.view, &u.cfg)

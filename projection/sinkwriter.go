@@ -33,6 +33,7 @@ type sinkWriter struct {
 	told    *control
 	passed  atomic.Bool // the event at the barrier did not fail this time
 	dog     watchdog
+	tracer  *viewTracer // nil without tracing
 }
 
 // sinkOp is one event to be written.
@@ -121,9 +122,10 @@ func (w *sinkWriter) write(ctx context.Context) error {
 			n, careful = w.group(0), true
 		}
 	}
-	for {
+	for began := w.tracer.now(); ; {
 		err := w.page(ctx, n, careful)
 		if err == nil {
+			w.tracer.landed(w.tracer.note(nil, w.items[:n], began))
 			break
 		}
 		if !errors.Is(err, errCommit) || n <= w.group(0) {

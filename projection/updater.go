@@ -388,6 +388,9 @@ func (u *Updater) session(ctx context.Context, o *ownership, fl *flusher, hint *
 	if o.building {
 		fl.idle = func(ctx context.Context) error { return u.flip(ctx, o, fl, cur) }
 	}
+	if !o.building {
+		fo.tracer = newViewTracer(u.cfg.TracerProvider, u.store.Name(), u.core.view)
+	}
 	cur.step, fo.step = u.done, u.done
 	var wg sync.WaitGroup
 	start := func(run func() error) {

@@ -26,6 +26,7 @@ import (
 
 	"github.com/rossby-go/rossby/gateway"
 	"github.com/rossby-go/rossby/gateway/cloudevent"
+	"github.com/rossby-go/rossby/internal/tracing"
 	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -84,7 +85,7 @@ func New(cfg Config) (*Publisher, error) {
 // [Send]. A subject that cannot be published to is a permanent failure, and so is
 // what a stream refuses for good; that nobody keeps the subject is not.
 func (p *Publisher) Deliver(ctx context.Context, event any, d gateway.Delivery) error {
-	msg, err := p.message(event, d)
+	msg, err := p.message(ctx, event, d)
 	if err != nil {
 		return gateway.Permanent(err)
 	}
@@ -122,7 +123,7 @@ func Send[E any](p *Publisher) func(ctx context.Context, event E, d gateway.Deli
 	return func(ctx context.Context, event E, d gateway.Delivery) error { return p.Deliver(ctx, event, d) }
 }
 
-func (p *Publisher) message(event any, d gateway.Delivery) (*nats.Msg, error) {
+func (p *Publisher) message(ctx context.Context, event any, d gateway.Delivery) (*nats.Msg, error) {
 	e, err := cloudevent.New(event, d, p.cfg.Source, p.cfg.TypePrefix)
 	if err != nil {
 		return nil, fmt.Errorf("publish: %w", err)
@@ -142,8 +143,8 @@ func (p *Publisher) message(event any, d gateway.Delivery) (*nats.Msg, error) {
 	}
 	set("Content-Type", e.DataContentType)
 	e.WriteHeaders(set)
-	if d.TraceParent != "" {
-		set("traceparent", cloudevent.Escape(d.TraceParent))
+	if parent := cmp.Or(tracing.Parent(ctx), d.TraceParent); parent != "" {
+		set("traceparent", cloudevent.Escape(parent))
 	}
 	set("Idempotency-Key", d.IdempotencyKey)
 	if !p.cfg.Core {

@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/rossby-go/rossby/gateway"
 	"github.com/rossby-go/rossby/gateway/cloudevent"
+	"github.com/rossby-go/rossby/internal/tracing"
 )
 
 // The headers of Standard Webhooks.
@@ -133,8 +135,9 @@ func (h *Hook) request(ctx context.Context, event any, d gateway.Delivery) (*htt
 		return nil, fmt.Errorf("webhook: %w", err)
 	}
 	req.Header = header
-	if d.TraceParent != "" {
-		header.Set("Traceparent", cloudevent.Escape(d.TraceParent))
+	// The body names the trace of the event, the header that of this attempt.
+	if parent := cmp.Or(tracing.Parent(ctx), d.TraceParent); parent != "" {
+		header.Set("Traceparent", cloudevent.Escape(parent))
 	}
 	// The signature's parts are separated by dots, so the id must not hold one.
 	id := strings.ReplaceAll(d.IdempotencyKey, ".", "~")

@@ -1,0 +1,3 @@
+// Package signals tests what the modules together tell of themselves: traces,
+// metrics, health. Everything is in its tests.
+package signals
