@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/rossby-go/rossby/internal/mutate"
 	"github.com/rossby-go/rossby/internal/wire"
 )
 
@@ -106,6 +107,9 @@ func (s *Store) plan(ctx context.Context, writes []Write) (*pending, error) {
 	keys, err := s.keyChanges(ctx, writes)
 	if err != nil {
 		return nil, err
+	}
+	if mutate.On(mutate.NoKeys) {
+		keys = nil
 	}
 	n := len(keys) + len(writes)
 	if n > MaxTransaction {

@@ -21,6 +21,8 @@ const (
 	NoResolver Defect = "no-resolver"
 	// SplitTransaction sends the commits of a transaction one by one.
 	SplitTransaction Defect = "split-transaction"
+	// NoKeys leaves the unique keys out of the transaction that takes them.
+	NoKeys Defect = "no-keys"
 )
 
 // The defects of the command side.

@@ -23,6 +23,11 @@ type (
 		// To is the account that gets the money, "" for a plain withdrawal.
 		To string `json:"to"`
 	}
+	// claimed is a name that no other account may have.
+	claimed struct {
+		Name string `json:"name"`
+		Tag  string `json:"tag"`
+	}
 	state struct {
 		Cents int64 `json:"cents"`
 	}
@@ -48,18 +53,24 @@ type (
 	touch struct {
 		Tag string `json:"tag"`
 	}
+	claim struct {
+		Name string `json:"name"`
+		Tag  string `json:"tag"`
+	}
 )
 
 var accountEvents = jetstream.NewSchema("account",
 	jetstream.Event[opened]("opened"),
 	jetstream.Event[credited]("credited"),
 	jetstream.Event[debited]("debited"),
+	jetstream.Event[claimed]("claimed"),
 )
 
 var accountType = aggregate.New[state](accountEvents,
 	aggregate.Apply(func(s *state, e opened, _ jetstream.Meta) { s.Cents = e.Cents }),
 	aggregate.Apply(func(s *state, e credited, _ jetstream.Meta) { s.Cents += e.Cents }),
 	aggregate.Apply(func(s *state, e debited, _ jetstream.Meta) { s.Cents -= e.Cents }),
+	aggregate.Ignore[claimed](),
 	aggregate.Create("open", func(c openAccount, _ aggregate.Decision) ([]any, error) {
 		return []any{opened(c)}, nil
 	}),
@@ -75,6 +86,9 @@ var accountType = aggregate.New[state](accountEvents,
 			return nil, aggregate.Reject("insufficient-funds", "the balance is %d", s.Cents)
 		}
 		return []any{debited(c)}, nil
+	}),
+	aggregate.Handle("claim", func(_ state, c claim, _ aggregate.Decision) ([]any, error) {
+		return []any{claimed(c), aggregate.Reserve("name", c.Name)}, nil
 	}),
 	aggregate.Handle("touch", func(state, touch, aggregate.Decision) ([]any, error) { return nil, nil }),
 )
@@ -100,6 +114,8 @@ func tagOf(event any) string {
 	case debited:
 		return e.Tag
 	case added:
+		return e.Tag
+	case claimed:
 		return e.Tag
 	}
 	return ""
@@ -130,7 +146,8 @@ func onAccount[E any]() projection.Handler[check.Row] {
 }
 
 func accounts() *projection.Definition[check.Row] {
-	return projection.NewKeyed(accountsView, onAccount[opened](), onAccount[credited](), onAccount[debited]())
+	return projection.NewKeyed(accountsView, onAccount[opened](), onAccount[credited](), onAccount[debited](),
+		onAccount[claimed]())
 }
 
 func onTotal[E any]() projection.TxHandler[check.Row] {
@@ -146,5 +163,6 @@ func onTotal[E any]() projection.TxHandler[check.Row] {
 
 // totals is a view whose every event changes a key that all share.
 func totals() *projection.Definition[check.Row] {
-	return projection.NewLookup(totalsView, onTotal[opened](), onTotal[credited](), onTotal[debited]())
+	return projection.NewLookup(totalsView, onTotal[opened](), onTotal[credited](), onTotal[debited](),
+		onTotal[claimed]())
 }

@@ -44,6 +44,7 @@ type log struct {
 	rows     map[string]check.Row
 	cents    map[string]int64 // of purses
 	debits   []string         // tags of payments that were begun
+	owners   []check.Owner
 	messages uint64
 }
 
@@ -71,6 +72,8 @@ func (e *env) readLog(ctx context.Context) (*log, error) {
 			case added:
 				l.cents[commit.Type] += ev.Cents
 				continue
+			case claimed:
+				l.owners = append(l.owners, check.Owner{Name: ev.Name, Account: r.ID})
 			case debited:
 				if ev.To != "" {
 					l.debits = append(l.debits, ev.Tag)
@@ -84,6 +87,18 @@ func (e *env) readLog(ctx context.Context) (*log, error) {
 	}
 	l.rows[totalKey] = total
 	return l, nil
+}
+
+// effects are what the payments must have led to, once each.
+func (l *log) effects() []check.Element {
+	var all []check.Element
+	for _, debit := range l.debits {
+		all = append(all, check.Element{Tag: effectTag(debit), Outcome: check.OK, Times: 1})
+		if tag := deadlineTag(debit); tag != "" {
+			all = append(all, check.Element{Tag: tag, Outcome: check.OK, Times: 1})
+		}
+	}
+	return all
 }
 
 // judge reads everything that there is in the end, and compares.
@@ -101,21 +116,29 @@ func (e *env) judge(ctx context.Context, r *result, took time.Duration) error {
 		default:
 		}
 	}
-	if err := e.caughtUp(ctx); err != nil {
-		found = append(found, err.Error())
-	}
-	l, err := e.readLog(ctx)
+	l := &log{}
+	err := rig.Until(ctx, e.Patience, "followers and timers do not come to an end", func(context.Context) error {
+		if err := e.caughtUp(ctx); err != nil {
+			return err
+		}
+		read, err := e.readLog(ctx)
+		if err != nil {
+			return fmt.Errorf("the store cannot be read: %w", err)
+		}
+		l = read
+		if n := check.Lost(l.effects(), l.stored); n > 0 {
+			return fmt.Errorf("%d payments or deadlines are missing", n)
+		}
+		return nil
+	})
 	if err != nil {
-		found = append(found, "the store cannot be read: "+err.Error())
-		l = &log{}
+		found = append(found, err.Error())
 	}
 	e.finalReads(ctx)
 	handled := e.receiver.all("")
 	e.history.mu.Lock()
 	elements := slices.Clone(e.elements)
-	for _, tag := range l.debits {
-		elements = append(elements, check.Element{Tag: effectTag(tag), Outcome: check.OK, Times: 1})
-	}
+	elements = append(elements, l.effects()...)
 	found = append(found, e.alarms...)
 	lin, checked, out := check.Linearizable(e.ops, e.windows, decideFor)
 	r.Checked, r.LeftOut, r.Operations, r.Outcomes = checked, out, len(elements)+r.reads(e.ops), outcomes(e.ops)
@@ -124,6 +147,7 @@ func (e *env) judge(ctx context.Context, r *result, took time.Duration) error {
 
 	found = append(found, lin...)
 	found = append(found, check.Set(elements, l.stored)...)
+	found = append(found, check.Unique(l.owners)...)
 	found = append(found, check.Order(handled)...)
 	found = append(found, check.Complete(handled, []string{reactorName, gatewayName}, l.versions)...)
 	calls := e.receiver.all(gatewayName)

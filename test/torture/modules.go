@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"net/http"
 	"os"
@@ -83,7 +84,7 @@ func runModules(config string) error {
 	if err != nil {
 		return err
 	}
-	runs, err := c.modules(store, repo, log)
+	runs, err := c.modules(ctx, store, repo, log)
 	if err != nil {
 		return err
 	}
@@ -100,7 +101,7 @@ func runModules(config string) error {
 type runner func(context.Context) error
 
 func (c *moduleConfig) modules(
-	store *jetstream.Store, repo *aggregate.Repository[state], log *slog.Logger,
+	ctx context.Context, store *jetstream.Store, repo *aggregate.Repository[state], log *slog.Logger,
 ) ([]runner, error) {
 	service, err := aggregate.NewService(repo, aggregate.ServiceConfig{Logger: log})
 	if err != nil {
@@ -110,7 +111,7 @@ func (c *moduleConfig) modules(
 	reactor, err := aggregate.NewReactor(store, reactorName, aggregate.ReactorConfig{
 		Start: jetstream.FromBeginning(), TTL: c.TTL, MinBackoff: 10 * time.Millisecond, MaxBackoff: 500 * time.Millisecond,
 		Timeout: 10 * time.Second, Logger: log,
-	}, on[opened](to, nil), on[credited](to, nil), on[debited](to, repo))
+	}, on[opened](to, nil), on[credited](to, nil), on[claimed](to, nil), on[debited](to, repo))
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +125,15 @@ func (c *moduleConfig) modules(
 	if err != nil {
 		return nil, err
 	}
-	runs := []runner{service.Run, reactor.Run, gate.Run}
+	var timers *aggregate.Timers
+	err = rig.Until(ctx, time.Minute, "timers", func(ctx context.Context) error {
+		timers, err = aggregate.NewTimers(ctx, store, aggregate.TimersConfig{Logger: log, TTL: c.TTL}, repo)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	runs := []runner{service.Run, reactor.Run, gate.Run, timers.Run}
 	for _, def := range []projection.AnyDefinition{accounts(), totals()} {
 		u, err := projection.NewUpdater(store, def, projection.UpdaterConfig{LeaseTTL: c.TTL, Instance: c.Name, Logger: log})
 		if err != nil {
@@ -160,7 +169,26 @@ func pay(ctx context.Context, do *aggregate.Do, repo *aggregate.Repository[state
 	if aggregate.IsRefusal(err) {
 		_, err = do.Update(ctx, repo, from, deposit{Cents: d.Cents, Tag: effectTag(d.Tag)}, aggregate.Step("refund"))
 	}
+	if tag := deadlineTag(d.Tag); err == nil && tag != "" {
+		err = do.After(ctx, deadline, repo, from, deposit{Tag: tag}, aggregate.Step("deadline"))
+	}
 	return err
+}
+
+// deadline is how long after a payment its timer fires. One payment in so many has one.
+const (
+	deadline      = time.Second
+	deadlineOneIn = 4
+)
+
+// deadlineTag is that of what a payment's timer does, "" for one without.
+func deadlineTag(debit string) string {
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(debit))
+	if sum.Sum32()%deadlineOneIn > 0 {
+		return ""
+	}
+	return "t-" + debit
 }
 
 // effectTag is that of what a debit leads to: one credit, wherever it goes.

@@ -59,6 +59,10 @@ func mutants() []mutant {
 			1, sets, nemNone, "want 2",
 		},
 		{
+			mutate.NoKeys, "the unique keys are left out of the transaction that takes them",
+			1, pay, nemNone, "has the owners",
+		},
+		{
 			mutate.NoCommandDedupe, "a repeated command is not looked for",
 			1, regs, nemLoseAcks, "want 1",
 		},

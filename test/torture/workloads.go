@@ -15,7 +15,7 @@ import (
 // The workloads.
 const (
 	registers = "registers" // commands and loads on accounts, checked for linearizability
-	bank      = "bank"      // payments that a reactor carries out
+	bank      = "bank"      // payments that a reactor carries out, deadlines, unique names
 	set       = "set"       // appends and transactions without a load
 )
 
@@ -31,8 +31,11 @@ const (
 	elementIDs    = 4
 	purses        = 6
 	registerCount = 5
-	bankCount     = 2
-	setCount      = 2
+	// claimFor is how long one name is wanted.
+	claimFor   = 400 * time.Millisecond
+	bankCount  = 2
+	claimCount = 2
+	setCount   = 2
 )
 
 // load runs a workload's clients until ctx ends. Operations under way are ended
@@ -55,6 +58,7 @@ func (w *writers) load(ctx context.Context, workload string, seed uint64, run fu
 		client(registerCount, w.register)
 	case bank:
 		client(bankCount, w.send)
+		client(claimCount, w.claim)
 	case set:
 		client(setCount, w.add)
 		client(setCount, w.move)
@@ -157,6 +161,19 @@ func (w *writers) send(ctx context.Context, rng *rand.Rand, client int) {
 		o.ID = jetstream.NewCommandID()
 	}
 	w.execute(context.WithoutCancel(ctx), rng, o, to)
+}
+
+// claim tries to get a name that others want at the same time.
+func (w *writers) claim(ctx context.Context, rng *rand.Rand, client int) {
+	o := check.Op{
+		Client: client, Account: bankAccount(rng.IntN(bankAccounts)), Kind: check.Claim, Tag: w.tag("claim"),
+		Path: []string{pathA, pathB, pathWire}[rng.IntN(3)], Exact: rng.IntN(2) == 0,
+	}
+	if rng.IntN(3) > 0 {
+		o.ID = jetstream.NewCommandID()
+	}
+	w.execute(context.WithoutCancel(ctx), rng, o, fmt.Sprintf("name-%d", time.Since(w.began)/claimFor))
+	pause(ctx, claimFor/8)
 }
 
 // add appends an element to the set.

@@ -134,7 +134,8 @@ func alarming(err error) bool {
 		errors.Is(err, jetstream.ErrFormat) || errors.Is(err, aggregate.ErrOtherPayload)
 }
 
-// command makes an operation's command.
+// command makes an operation's command. To is the account that is paid, or the name
+// that is claimed.
 func command(o *check.Op, to string) any {
 	switch o.Kind {
 	case check.Open:
@@ -145,6 +146,8 @@ func command(o *check.Op, to string) any {
 		return twice{o.Amount, o.Tag}
 	case check.Withdraw:
 		return withdraw{o.Amount, o.Tag, to}
+	case check.Claim:
+		return claim{to, o.Tag}
 	case check.Touch, check.Read:
 	}
 	return touch{o.Tag}
@@ -157,7 +160,7 @@ func times(k check.Kind) int {
 		return 2
 	case check.Touch, check.Read:
 		return 0
-	case check.Open, check.Deposit, check.Withdraw:
+	case check.Open, check.Deposit, check.Withdraw, check.Claim:
 	}
 	return 1
 }

@@ -16,6 +16,7 @@ const (
 	Deposit  Kind = "deposit"  // add Amount, one event
 	Twice    Kind = "twice"    // add Amount, in two events
 	Withdraw Kind = "withdraw" // take Amount, or be rejected
+	Claim    Kind = "claim"    // take a name that only one account may have
 	Touch    Kind = "touch"    // change nothing
 	Read     Kind = "read"
 )
@@ -193,6 +194,8 @@ func decide(a account, o *Op) (account, Outcome) {
 			return a, Rejected
 		}
 		return account{a.version + 1, a.balance - o.Amount}, ""
+	case Claim:
+		return account{a.version + 1, a.balance}, ""
 	case Touch, Read:
 	}
 	return a, ""

@@ -77,6 +77,26 @@ func Set(elements []Element, stored []Stored) []string {
 		moved.all("stored elsewhere"), foreign.all("wanted by nobody"))
 }
 
+// Owner is an account that claimed a name.
+type Owner struct {
+	Name    string
+	Account string
+}
+
+// Unique checks that no two accounts claimed one name.
+func Unique(owners []Owner) []string {
+	var shared findings
+	first := map[string]string{}
+	for _, o := range owners {
+		if other, taken := first[o.Name]; taken && other != o.Account {
+			shared.addf("%s has the owners %s and %s", o.Name, other, o.Account)
+			continue
+		}
+		first[o.Name] = o.Account
+	}
+	return shared.all("names with several owners")
+}
+
 // Lost counts the acknowledged elements that are not stored.
 func Lost(elements []Element, stored []Stored) int {
 	there := map[string]bool{}

@@ -74,3 +74,19 @@ func TestAgree(t *testing.T) {
 	one(t, check.Agree([]check.Replica{a, replica("b", "1", "2", "3")}), "a has not")
 	one(t, check.Agree([]check.Replica{a, replica("b", "1", "x")}), "different messages at 2")
 }
+
+func TestUnique(t *testing.T) {
+	t.Parallel()
+	one(t, check.Unique([]check.Owner{{"n", "a"}, {"m", "b"}, {"n", "a"}}), "")
+	one(t, check.Unique([]check.Owner{{"n", "a"}, {"n", "b"}}), "n has the owners a and b")
+}
+
+func TestLost(t *testing.T) {
+	t.Parallel()
+	elements := []check.Element{
+		{Tag: "a", Outcome: check.OK}, {Tag: "b", Outcome: check.OK}, {Tag: "c", Outcome: check.Unknown},
+	}
+	if n := check.Lost(elements, []check.Stored{{Tag: "a", Sequence: 1}}); n != 1 {
+		t.Errorf("%d lost, want 1", n)
+	}
+}
