@@ -178,14 +178,22 @@ func (s *search[V]) documents(gen int, hits []hit) []string {
 	return out
 }
 
+// has makes sure that the generation of a snapshot has the index.
+func (s *search[V]) has(gen int, snap *snapshot) error {
+	var has []string
+	if g := snap.pointer.find(gen); g != nil {
+		has = g.Indexes
+	}
+	if !slices.Contains(has, s.index) {
+		return fmt.Errorf("%w: generation %d has %q", ErrIndex, gen, has)
+	}
+	return nil
+}
+
 // hits are the entries in a snapshot that are looked for, sorted.
 func (s *search[V]) hits(gen int, snap *snapshot) ([]hit, error) {
-	if g := snap.pointer.find(gen); g == nil || !slices.Contains(g.Indexes, s.index) {
-		var has []string
-		if g != nil {
-			has = g.Indexes
-		}
-		return nil, fmt.Errorf("%w: generation %d has %q", ErrIndex, gen, has)
+	if err := s.has(gen, snap); err != nil {
+		return nil, err
 	}
 	prefix := s.r.b.indexPrefix(gen) + s.index + "."
 	var out []hit
@@ -237,7 +245,7 @@ func (s *search[V]) small(ctx context.Context) (all bool, err error) {
 			return false, err
 		}
 		page := s.page(hits)
-		if within(page, docs) {
+		if within(page, docs) && (len(page) == len(hits) || len(page) == s.o.Limit) {
 			s.r.served(snap, nil)
 			return true, s.emit(gen, snap, page)
 		}
@@ -363,6 +371,9 @@ func (s *search[V]) resolve(ctx context.Context, hits []hit) error {
 // emit yields entries with the values of a snapshot, unless a value has lost the
 // index value by then.
 func (s *search[V]) emit(gen int, snap *snapshot, hits []hit) error {
+	if err := s.has(gen, snap); err != nil {
+		return err // The view was switched to a generation without it meanwhile.
+	}
 	for _, h := range hits {
 		stored, err := encodeKey(h.key)
 		if err != nil {

@@ -46,10 +46,11 @@ const (
 // Error codes of the query service, in the header Nats-Service-Error-Code.
 const (
 	CodeInvalid     = "400" // malformed request, key or token
-	CodeNotFound    = "404" // the view does not hold the key
+	CodeNotFound    = "404" // the view does not hold the key, or has no such index
 	CodeForeign     = "409" // the position is one of another store
 	CodeExpired     = "410" // the list's token is one of another generation
 	CodeTooLarge    = "413" // the answer is larger than the server's payload
+	CodeTooMany     = "422" // the search of the index finds more than can be sorted
 	CodeInternal    = "500"
 	CodeUnavailable = "503" // NATS cannot be read, or the service is busy
 	CodeStale       = "504" // the view did not reach the position in time
@@ -94,15 +95,17 @@ type AnyReader interface {
 	Store() string
 	queryGet(ctx context.Context, key string, after jetstream.Position) (body []byte, h micro.Headers, err error)
 	queryList(ctx context.Context, o ListOptions, most int) (body []byte, err error)
+	queryFind(ctx context.Context, index string, o FindOptions, most int) (body []byte, err error)
 }
 
 // QueryService answers queries over NATS, as many instances as you like:
 //
 //	nats req bank.query.accounts.get.a1 ''
 //	nats req bank.query.accounts.list '{"prefix":"a","limit":10}'
+//	nats req bank.query.accounts.find '{"index":"owner","value":"ann"}'
 //
 // The answer to get is the value, plain JSON, with the entry's place in its
-// headers; that to list is {"entries":[…],"next":"<token>"}.
+// headers; those to list and find are {"entries":[…],"next":"<token>"}.
 type QueryService struct {
 	svc    micro.Service
 	nc     *nats.Conn
@@ -146,6 +149,9 @@ func NewQueryService(nc *nats.Conn, cfg QueryConfig, readers ...AnyReader) (*Que
 			group.AddEndpoint(r.View()+"-list", micro.HandlerFunc(func(req micro.Request) {
 				q.hand(req, func(ctx context.Context, m *query) { q.list(ctx, r, m) })
 			}), micro.WithEndpointSubject("list"), about),
+			group.AddEndpoint(r.View()+"-find", micro.HandlerFunc(func(req micro.Request) {
+				q.hand(req, func(ctx context.Context, m *query) { q.find(ctx, r, m) })
+			}), micro.WithEndpointSubject("find"), about),
 		)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("query service %q, view %q: %w", cfg.Name, r.View(), err), q.Stop())
@@ -254,32 +260,18 @@ type listRequest struct {
 	Limit  int    `json:"limit,omitempty"`
 }
 
-// maxListRequest bounds the body of a list query.
+// maxListRequest bounds the body of a list or find query.
 const maxListRequest = 16 << 10
 
 // parseList reads the body of a list query.
 func parseList(data []byte) (listRequest, error) {
 	var r listRequest
-	if len(data) > maxListRequest {
-		return r, &jetstream.InvalidError{
-			Field: "list request", Value: strconv.Itoa(len(data)),
-			Reason: fmt.Sprintf("is its size in bytes: at most %d are read", maxListRequest),
-		}
-	}
-	if len(data) > 0 {
-		if err := json.Unmarshal(data, &r); err != nil {
-			return r, &jetstream.InvalidError{
-				Field: "list request", Value: string(data), Reason: "is not JSON: " + err.Error(),
-			}
-		}
-	}
-	if r.Limit <= 0 || r.Limit > scanKeys {
-		r.Limit = QueryPageDefault
-	}
-	return r, nil
+	err := parseBody("list request", data, &r)
+	r.Limit = pageLimit(r.Limit)
+	return r, err
 }
 
-// listReply is the answer to a list query. Next is the token of the next page,
+// listReply is the answer to a list or find query. Next is the token of the next page,
 // "" on the last one.
 type listReply struct {
 	Entries []listEntry `json:"entries"`
@@ -295,6 +287,21 @@ type listEntry struct {
 	Generation int                `json:"generation"`
 	Time       time.Time          `json:"time"`
 	Token      string             `json:"token"`
+	// Indexed is the index value that a search has found it by.
+	Indexed string `json:"indexed,omitempty"`
+}
+
+func listEntryOf[V any](e *Entry[V]) (listEntry, error) {
+	value, err := codec.MarshalJSON(e.Value)
+	return listEntry{
+		Key: e.Key, Value: value, Position: e.Position, Sequence: e.Sequence, Revision: e.Revision,
+		Generation: e.Generation, Time: e.Time, Token: e.Token(), Indexed: e.Indexed,
+	}, err
+}
+
+// size is about what it takes in an answer.
+func (e *listEntry) size() int {
+	return len(e.Value) + len(e.Key) + len(e.Indexed) + len(e.Token) + 200
 }
 
 func (q *QueryService) list(ctx context.Context, r AnyReader, m *query) {
@@ -331,8 +338,10 @@ func respondError(m *query, err error) {
 			HeaderPosition: {stale.Position.String()}, HeaderBehind: {strconv.FormatUint(stale.Behind, 10)},
 			HeaderLag: {stale.Lag.String()}, HeaderState: {string(stale.State)}, HeaderCause: {oneLine(stale.Cause)},
 		}
-	case errors.Is(err, ErrNotFound):
+	case errors.Is(err, ErrNotFound), errors.Is(err, ErrIndex):
 		code = CodeNotFound
+	case errors.Is(err, ErrTooManyMatches):
+		code = CodeTooMany
 	case errors.As(err, &foreign):
 		code = CodeForeign
 	case errors.Is(err, ErrTokenExpired):
@@ -376,18 +385,15 @@ func (r *Reader[V]) queryList(ctx context.Context, o ListOptions, most int) ([]b
 	size := 0
 	for i := range entries {
 		e := &entries[i]
-		value, err := codec.MarshalJSON(e.Value)
+		told, err := listEntryOf(e)
 		if err != nil {
 			return nil, err
 		}
-		if size += len(value) + len(e.Key) + 200; size > most && i > 0 {
+		if size += told.size(); size > most && i > 0 {
 			reply.Next = entries[i-1].Token()
 			break
 		}
-		reply.Entries = append(reply.Entries, listEntry{
-			Key: e.Key, Value: value, Position: e.Position, Sequence: e.Sequence,
-			Revision: e.Revision, Generation: e.Generation, Time: e.Time, Token: e.Token(),
-		})
+		reply.Entries = append(reply.Entries, told)
 	}
 	return codec.MarshalJSON(reply)
 }

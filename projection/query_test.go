@@ -152,7 +152,7 @@ func TestQueryServiceFromAnyClient(t *testing.T) {
 
 	msg, err := nc.Request("$SRV.INFO.bank-query", nil, natstest.Patience)
 	var info micro.Info
-	if err != nil || json.Unmarshal(msg.Data, &info) != nil || len(info.Endpoints) != 2 || info.Endpoints[0].Subject != "bank.query.accounts.get.>" ||
+	if err != nil || json.Unmarshal(msg.Data, &info) != nil || len(info.Endpoints) != 3 || info.Endpoints[0].Subject != "bank.query.accounts.get.>" ||
 		info.Endpoints[1].Subject != "bank.query.accounts.list" || info.Endpoints[0].Metadata["view"] != "accounts" || info.Endpoints[1].Metadata["store"] != "bank" {
 		t.Errorf("%+v, %v", info, err)
 	}

@@ -59,48 +59,64 @@ func (c *QueryClient[V]) Get(ctx context.Context, key string, opts ...ReadOption
 // List yields entries as [Reader.List] does.
 func (c *QueryClient[V]) List(ctx context.Context, o ListOptions) iter.Seq2[Entry[V], error] {
 	return func(yield func(Entry[V], error) bool) {
-		left := o.Limit
-		for {
-			reply, err := c.page(ctx, o, left)
-			if err != nil {
-				yield(Entry[V]{}, err)
+		c.pages(o.Limit, yield, func(after string, limit int) (listReply, error) {
+			if after == "" {
+				after = o.After
+			}
+			return c.page(ctx, "list", listRequest{Prefix: o.Prefix, After: after, Limit: limit}, o.AtLeast)
+		})
+	}
+}
+
+// pages yields page after page, up to a limit, 0 for no bound.
+func (c *QueryClient[V]) pages(
+	left int, yield func(Entry[V], error) bool, ask func(after string, limit int) (listReply, error),
+) {
+	for after := ""; ; {
+		reply, err := ask(after, min(max(left, 0), scanKeys))
+		if err != nil {
+			yield(Entry[V]{}, err)
+			return
+		}
+		for i := range reply.Entries {
+			le := &reply.Entries[i]
+			e := Entry[V]{
+				Key: le.Key, Position: le.Position, Sequence: le.Sequence, Revision: le.Revision,
+				Generation: le.Generation, Time: le.Time, Indexed: le.Indexed,
+			}
+			if e.Indexed == "" {
+				_, e.place, err = parseToken(le.Token)
+			}
+			if err == nil {
+				err = codec.JSON.Decode(le.Value, &e.Value)
+			}
+			if !yield(e, err) || err != nil {
 				return
 			}
-			for _, le := range reply.Entries {
-				e := Entry[V]{
-					Key: le.Key, Position: le.Position, Sequence: le.Sequence,
-					Revision: le.Revision, Generation: le.Generation, Time: le.Time,
-				}
-				if _, e.place, err = parseToken(le.Token); err == nil {
-					err = codec.JSON.Decode(le.Value, &e.Value)
-				}
-				if !yield(e, err) || err != nil {
-					return
-				}
-				if left--; left == 0 {
-					return
-				}
-			}
-			if reply.Next == "" {
+			if left--; left == 0 {
 				return
 			}
-			o.After = reply.Next
+		}
+		if after = reply.Next; after == "" {
+			return
 		}
 	}
 }
 
-func (c *QueryClient[V]) page(ctx context.Context, o ListOptions, left int) (listReply, error) {
+func (c *QueryClient[V]) page(
+	ctx context.Context, what string, request any, after jetstream.Position,
+) (listReply, error) {
 	var reply listReply
-	body, err := json.Marshal(listRequest{Prefix: o.Prefix, After: o.After, Limit: min(max(left, 0), scanKeys)})
+	body, err := json.Marshal(request)
 	if err != nil {
 		return reply, err
 	}
-	msg, err := c.request(ctx, "list", body, o.AtLeast)
+	msg, err := c.request(ctx, what, body, after)
 	if err != nil {
 		return reply, err
 	}
 	if err := json.Unmarshal(msg.Data, &reply); err != nil {
-		return reply, fmt.Errorf("list of view %q: %w", c.view, err)
+		return reply, fmt.Errorf("%s of view %q: %w", what, c.view, err)
 	}
 	return reply, nil
 }
@@ -130,7 +146,7 @@ func (c *QueryClient[V]) request(
 	if code == "" {
 		return msg, nil
 	}
-	failed := &QueryError{View: c.view, Code: code, Description: msg.Header.Get(micro.ErrorHeader)}
+	failed := &QueryError{View: c.view, Code: code, Description: msg.Header.Get(micro.ErrorHeader), find: what == "find"}
 	switch code {
 	case CodeStale:
 		stale := &StaleError{
@@ -150,6 +166,8 @@ func (c *QueryClient[V]) request(
 type QueryError struct {
 	// Code is one of the package's error codes, Description says why.
 	View, Code, Description string
+
+	find bool // it was a search
 }
 
 // Error names the view and the reason.
@@ -157,11 +175,17 @@ func (e *QueryError) Error() string {
 	return fmt.Sprintf("query of view %q: %s (code %s)", e.View, e.Description, e.Code)
 }
 
-// Is matches [ErrNotFound], [ErrTokenExpired] and [ErrUnavailable] by the code.
+// Is matches [ErrNotFound], of a search [ErrIndex] and [ErrTooManyMatches],
+// [ErrTokenExpired] and [ErrUnavailable] by the code.
 func (e *QueryError) Is(target error) bool {
 	switch e.Code {
 	case CodeNotFound:
+		if e.find {
+			return errors.Is(target, ErrIndex)
+		}
 		return errors.Is(target, ErrNotFound)
+	case CodeTooMany:
+		return errors.Is(target, ErrTooManyMatches)
 	case CodeExpired:
 		return errors.Is(target, ErrTokenExpired)
 	case CodeUnavailable:

@@ -39,7 +39,7 @@ func balances(version int) *projection.Definition[balance] {
 			r.Delete()
 			return nil
 		}),
-	).Version(version)
+	).Index("cents", func(b balance) []string { return []string{projection.IntValue(b.Cents)} }).Version(version)
 }
 
 // fixture is a store with a view, and what appends to it.

@@ -3,6 +3,8 @@ package queryhttp
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"iter"
@@ -35,6 +37,7 @@ type Source[V any] interface {
 	Get(ctx context.Context, key string, opts ...projection.ReadOption) (projection.Entry[V], error)
 	GetMany(ctx context.Context, keys []string, opts ...projection.ReadOption) ([]projection.Entry[V], error)
 	List(ctx context.Context, o projection.ListOptions) iter.Seq2[projection.Entry[V], error]
+	Find(ctx context.Context, index string, o projection.FindOptions) iter.Seq2[projection.Entry[V], error]
 	Position(ctx context.Context, opts ...projection.ReadOption) (jetstream.Position, error)
 	Watch(ctx context.Context, o projection.WatchOptions) iter.Seq2[projection.Change[V], error]
 }
@@ -153,7 +156,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 	case q.key != "":
 		return h.one(ctx, w, r, q)
 	case len(q.keys) > 0:
-		return h.many(ctx, w, q)
+		return h.many(ctx, w, r, q)
 	}
 	return h.list(ctx, w, r, q)
 }
@@ -178,19 +181,27 @@ func (h *Handler) one(ctx context.Context, w http.ResponseWriter, r *http.Reques
 }
 
 // many answers with the entries of some keys, as they stood together.
-func (h *Handler) many(ctx context.Context, w http.ResponseWriter, q *query) error {
+func (h *Handler) many(ctx context.Context, w http.ResponseWriter, r *http.Request, q *query) error {
 	entries, err := h.view.getMany(ctx, q.keys, projection.AtLeast(q.after))
 	if err != nil {
 		return err
 	}
-	return h.entries(w, entries, "")
+	return h.entries(w, r, entries, "")
 }
 
-// list answers with a page.
+// list answers with a page, of all or of what an index leads to.
 func (h *Handler) list(ctx context.Context, w http.ResponseWriter, r *http.Request, q *query) error {
-	entries, next, err := h.view.list(ctx, projection.ListOptions{
-		Prefix: q.prefix, After: q.page, Limit: q.limit, AtLeast: q.after,
-	})
+	var entries []entry
+	var next string
+	var err error
+	if q.index != "" {
+		q.find.Prefix, q.find.After, q.find.Limit, q.find.AtLeast = q.prefix, q.page, q.limit, q.after
+		entries, next, err = h.view.find(ctx, q.index, q.find)
+	} else {
+		entries, next, err = h.view.list(ctx, projection.ListOptions{
+			Prefix: q.prefix, After: q.page, Limit: q.limit, AtLeast: q.after,
+		})
+	}
 	if err != nil {
 		return err
 	}
@@ -200,13 +211,19 @@ func (h *Handler) list(ctx context.Context, w http.ResponseWriter, r *http.Reque
 		// The address without its path is that of the page, wherever the handler stands.
 		w.Header().Set("Link", "<?"+values.Encode()+`>; rel="next"`)
 	}
-	return h.entries(w, entries, next)
+	return h.entries(w, r, entries, next)
 }
 
-func (h *Handler) entries(w http.ResponseWriter, entries []entry, next string) error {
+func (h *Handler) entries(w http.ResponseWriter, r *http.Request, entries []entry, next string) error {
 	if len(entries) > 0 && !entries[0].Position.IsZero() {
 		// Pages are read in order, so the first entry's is the lowest.
 		w.Header().Set(headerPosition, entries[0].Position.String())
+	}
+	etag := pageETag(entries, next)
+	w.Header().Set("ETag", etag)
+	if matches(r.Header.Values("If-None-Match"), etag) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
 	}
 	body, err := encode(page{Entries: entries, Next: next})
 	if err != nil {
@@ -214,6 +231,18 @@ func (h *Handler) entries(w http.ResponseWriter, entries []entry, next string) e
 	}
 	answer(w, body)
 	return nil
+}
+
+// pageETag changes with the entries of a page. It is weak, since it leaves out how
+// far the view was: that moves with every event, and the entries do not.
+func pageETag(entries []entry, next string) string {
+	sum := sha256.New()
+	for i := range entries {
+		e := &entries[i]
+		_, _ = fmt.Fprintf(sum, "%q %s %q\n", e.Key, e.ETag, e.Indexed)
+	}
+	_, _ = fmt.Fprintf(sum, "%q", next)
+	return `W/"` + base64.RawURLEncoding.EncodeToString(sum.Sum(nil)[:15]) + `"`
 }
 
 // answer sends JSON.
@@ -227,7 +256,7 @@ func matches(values []string, etag string) bool {
 	for _, value := range values {
 		for tag := range strings.SplitSeq(value, ",") {
 			tag = strings.TrimSpace(tag)
-			if tag == "*" || strings.TrimPrefix(tag, "W/") == etag {
+			if tag == "*" || strings.TrimPrefix(tag, "W/") == strings.TrimPrefix(etag, "W/") {
 				return true
 			}
 		}

@@ -24,7 +24,7 @@ func (h *Handler) Problem(w http.ResponseWriter, r *http.Request, err error) {
 		h.cfg.Logger.WarnContext(r.Context(), "request failed",
 			"method", r.Method, "path", r.URL.EscapedPath(), "status", p.Status, "error", err)
 	}
-	for _, name := range []string{"ETag", "Last-Modified"} {
+	for _, name := range []string{"ETag", "Last-Modified", "Link"} {
 		w.Header().Del(name)
 	}
 	p.Write(w, r, h.cfg.ProblemBase)
@@ -52,6 +52,10 @@ func describe(err error) *problem.Error {
 	switch {
 	case errors.Is(err, projection.ErrNotFound):
 		return problem.Of(http.StatusNotFound, "not-found", "the view does not hold the key")
+	case errors.Is(err, projection.ErrIndex):
+		return problem.Of(http.StatusNotFound, "no-such-index", "the view has no such index")
+	case errors.Is(err, projection.ErrTooManyMatches):
+		return problem.Of(http.StatusUnprocessableEntity, "too-many-matches", "the search finds too much: narrow it down")
 	case errors.Is(err, projection.ErrTokenExpired):
 		return problem.Of(http.StatusGone, "expired", "the view was rebuilt since: begin the list again")
 	case errors.Is(err, projection.ErrUnavailable), errors.Is(err, projection.ErrViewNotFound),

@@ -125,6 +125,7 @@ type listed struct {
 		Key      string             `json:"key"`
 		Value    balance            `json:"value"`
 		ETag     string             `json:"etag"`
+		Indexed  string             `json:"indexed"`
 		Position jetstream.Position `json:"position"`
 	} `json:"entries"`
 	Next string `json:"next"`

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rossby-go/rossby/internal/problem"
 	"github.com/rossby-go/rossby/jetstream"
+	"github.com/rossby-go/rossby/projection"
 )
 
 // The names of headers.
@@ -22,10 +23,13 @@ type query struct {
 	key    string
 	keys   []string
 	prefix string
-	page   string
-	limit  int
-	after  jetstream.Position
-	wait   time.Duration
+	// index is what find searches, "" for a list.
+	index string
+	find  projection.FindOptions
+	page  string
+	limit int
+	after jetstream.Position
+	wait  time.Duration
 	// events asks for a watch, after the event last.
 	events bool
 	last   string
@@ -51,9 +55,17 @@ func (h *Handler) read(r *http.Request) (*query, error) {
 			return nil, err
 		}
 	}
+	for _, name := range []string{"value", "from", "before", "reverse"} {
+		if all, ok := values[name]; ok && q.index == "" {
+			return nil, invalid(name, all[0], "is no parameter without an index")
+		}
+	}
+	if q.index != "" && len(q.keys) > 0 {
+		return nil, invalid("index", q.index, "and keys cannot both be asked for")
+	}
 	q.events = wantsEvents(r.Header.Values("Accept"))
 	q.last = r.Header.Get("Last-Event-ID")
-	if q.events && (len(q.keys) > 0 || q.page != "") {
+	if q.events && (len(q.keys) > 0 || q.page != "" || q.index != "") {
 		return nil, problem.Of(http.StatusBadRequest, "invalid", "an event stream is of one key, or of all under a prefix")
 	}
 	return q, q.prefer(r.Header.Values("Prefer"))
@@ -75,6 +87,22 @@ func (q *query) parameter(name string, all []string) (err error) {
 		q.prefix = value
 	case "page":
 		q.page = value
+	case "index":
+		if q.index = value; value == "" {
+			return invalid(name, value, "is empty")
+		}
+	case "value":
+		if q.find.Value = value; value == "" {
+			return invalid(name, value, "is empty, and no empty value is in an index")
+		}
+	case "from":
+		q.find.From = value
+	case "before":
+		q.find.Before = value
+	case "reverse":
+		if q.find.Reverse, err = strconv.ParseBool(value); err != nil {
+			return invalid(name, value, "is neither true nor false")
+		}
 	case "limit":
 		n, err := strconv.Atoi(value)
 		if err != nil || n < 1 || n > LimitMax {

@@ -19,6 +19,7 @@ type view interface {
 	get(ctx context.Context, key string, opts ...projection.ReadOption) (entry, error)
 	getMany(ctx context.Context, keys []string, opts ...projection.ReadOption) ([]entry, error)
 	list(ctx context.Context, o projection.ListOptions) (entries []entry, next string, err error)
+	find(ctx context.Context, index string, o projection.FindOptions) (entries []entry, next string, err error)
 	position(ctx context.Context, opts ...projection.ReadOption) (jetstream.Position, error)
 	watch(ctx context.Context, o projection.WatchOptions) iter.Seq2[change, error]
 }
@@ -33,6 +34,8 @@ type entry struct {
 	Generation int                `json:"generation"`
 	Time       time.Time          `json:"time"`
 	ETag       string             `json:"etag"`
+	// Indexed is the index value that a search has found it by.
+	Indexed string `json:"indexed,omitempty"`
 
 	token string
 }
@@ -56,7 +59,7 @@ func encode(v any) ([]byte, error) { return codec.MarshalJSON(v) }
 func render[V any](e *projection.Entry[V], value bool) (entry, error) {
 	out := entry{
 		Key: e.Key, Position: e.Position, Sequence: e.Sequence, Revision: e.Revision,
-		Generation: e.Generation, Time: e.Time, ETag: e.ETag(), token: e.Token(),
+		Generation: e.Generation, Time: e.Time, ETag: e.ETag(), Indexed: e.Indexed, token: e.Token(),
 	}
 	if !value {
 		return out, nil
@@ -89,9 +92,22 @@ func (v typed[V]) getMany(ctx context.Context, keys []string, opts ...projection
 }
 
 func (v typed[V]) list(ctx context.Context, o projection.ListOptions) ([]entry, string, error) {
-	entries, size, limit := []entry{}, 0, o.Limit
+	limit := o.Limit
 	o.Limit++ // One more tells whether there is another page.
-	for e, err := range v.source.List(ctx, o) {
+	return collect(v.source.List(ctx, o), limit)
+}
+
+func (v typed[V]) find(ctx context.Context, index string, o projection.FindOptions) ([]entry, string, error) {
+	limit := o.Limit
+	o.Limit++
+	return collect(v.source.Find(ctx, index, o), limit)
+}
+
+// collect takes a page; next is the token to go on with, "" at the end.
+func collect[V any](from iter.Seq2[projection.Entry[V], error], limit int) (entries []entry, next string, err error) {
+	entries = []entry{}
+	size := 0
+	for e, err := range from {
 		if err != nil {
 			return nil, "", err
 		}
