@@ -48,6 +48,9 @@ func TestCommandsAreFoundAndSent(t *testing.T) {
 		}
 		return nil
 	})
+	if all := get[types](w, "api/commands?all"); len(all.Types) != 1 || len(all.Types[0].Commands) != 2 {
+		t.Errorf("%+v", all)
+	}
 	if len(found.Types) != 1 || found.Types[0].Type != "account" || found.Types[0].Instances != 1 ||
 		len(found.Types[0].Commands) != 2 || !found.Types[0].Commands[1].Creates ||
 		found.Types[0].Commands[0].Schema["properties"] == nil {

@@ -52,15 +52,28 @@ type services struct {
 	until time.Time
 }
 
-// commands asks all services what they are; those of the store that take commands
-// are kept.
-func (c *Console) commands(ctx context.Context) ([]commandType, error) {
+// commands asks the services of the types that are known, or all services of the
+// account, what they are. All are asked where no type is known, too.
+func (c *Console) commands(ctx context.Context, all bool) ([]commandType, error) {
+	known, err := c.typeNames.get(ctx, bucketsFor, c.findTypes)
+	if err != nil {
+		return nil, err
+	}
 	s := &c.services
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	if now.After(s.until) {
-		found, err := discover(ctx, c.cfg.Store.Conn(), c.cfg.Store.Name())
+	if all || now.After(s.until) {
+		names := append(slices.Collect(maps.Keys(s.types)), known...)
+		slices.Sort(names)
+		subjects := []string{}
+		for _, name := range slices.Compact(names) {
+			subjects = append(subjects, servicesInfo+"."+c.cfg.Store.Name()+"-"+name)
+		}
+		if all || len(subjects) == 0 {
+			subjects = []string{servicesInfo}
+		}
+		found, err := discover(ctx, c.cfg.Store.Conn(), c.cfg.Store.Name(), subjects)
 		if err != nil {
 			return nil, err
 		}
@@ -84,14 +97,19 @@ func (c *Console) commands(ctx context.Context) ([]commandType, error) {
 	return slices.SortedFunc(maps.Values(s.types), func(a, b commandType) int { return cmp.Compare(a.Type, b.Type) }), nil
 }
 
-func discover(ctx context.Context, nc *nats.Conn, store string) (map[string]commandType, error) {
+// servicesInfo is what services answer with their descriptions.
+const servicesInfo = micro.APIPrefix + ".INFO"
+
+func discover(ctx context.Context, nc *nats.Conn, store string, subjects []string) (map[string]commandType, error) {
 	sub, err := nc.SubscribeSync(nc.NewInbox())
 	if err != nil {
 		return nil, fmt.Errorf("look for services: %w", err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	if err := nc.PublishRequest(micro.APIPrefix+"."+micro.InfoVerb.String(), sub.Subject, nil); err != nil {
-		return nil, fmt.Errorf("look for services: %w", err)
+	for _, subject := range subjects {
+		if err := nc.PublishRequest(subject, sub.Subject, nil); err != nil {
+			return nil, fmt.Errorf("look for services: %w", err)
+		}
 	}
 	types := map[string]commandType{}
 	wait := servicesWait
@@ -144,7 +162,7 @@ func learn(types map[string]commandType, store string, info *micro.Info) {
 }
 
 func (c *Console) getCommands(r *http.Request) (any, error) {
-	types, err := c.commands(r.Context())
+	types, err := c.commands(r.Context(), r.URL.Query().Has("all"))
 	if err != nil {
 		return nil, err
 	}

@@ -335,18 +335,25 @@ func (c *Console) getEntry(r *http.Request) (any, error) {
 // types are the aggregate types that are known: by their services, and by what was
 // written last.
 func (c *Console) types(ctx context.Context) ([]string, error) {
-	return c.typeNames.get(ctx, bucketsFor, c.findTypes)
-}
-
-func (c *Console) findTypes(ctx context.Context) ([]string, error) {
-	var names []string
-	services, err := c.commands(ctx)
+	services, err := c.commands(ctx, false)
 	if err != nil {
 		return nil, err
 	}
+	names, err := c.typeNames.get(ctx, bucketsFor, c.findTypes)
+	if err != nil {
+		return nil, err
+	}
+	names = slices.Clone(names)
 	for _, t := range services {
 		names = append(names, t.Type)
 	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// findTypes are those of the states and of what was written last.
+func (c *Console) findTypes(ctx context.Context) ([]string, error) {
+	names := make([]string, 0, len(c.states)+pageDefault)
 	for name := range c.states {
 		names = append(names, name)
 	}

@@ -185,9 +185,9 @@ function choose() {
   }, c.name)));
 }
 
-async function load() {
+async function load(all) {
   try {
-    live.types = (await api("commands")).types;
+    live.types = (await api(all ? "commands?all" : "commands")).types;
   } catch (err) {
     fill(el.querySelector("#form"), failed(err));
     return;
@@ -196,10 +196,11 @@ async function load() {
   fill(select, live.types.map((t) => h("option", { value: t.type }, t.type)));
   if (!live.types.length) {
     fill(el.querySelector("#form"), empty("No command service answers."),
-      h("div", { class: "row" }, h("button", { type: "button", onclick: load }, "Look again")));
+      h("div", { class: "row" }, h("button", { type: "button", onclick: () => load(true) }, "Look again")));
     return;
   }
   pick(at.type, at.command);
+  return true;
 }
 
 function pick(type, command) {
@@ -254,12 +255,13 @@ export const commands = {
       h("div", { class: "cols" },
         h("section", { class: "card" },
           h("label", { class: "field" }, h("span", {}, "Aggregate type"), h("select", { id: "type", onchange: (e) => { location.hash = route("commands", e.target.value); } })),
+          h("div", { class: "row" }, h("button", { type: "button", class: "ghost small", id: "look", onclick: (e) => act(e.currentTarget, "All services were asked", () => load(true)) }, "Look for other services")),
           h("div", { class: "field" }, h("span", {}, "Command"), h("div", { class: "choice", id: "commands", role: "group", "aria-label": "Command" })),
           h("div", { id: "form" }, empty("Looking for command services …")),
           h("datalist", { id: "ids" }),
           snippet),
         answers));
-    load();
+    load(false);
   },
   route([type, command]) {
     if (type || !at.type) pick(type, command);

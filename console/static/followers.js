@@ -30,7 +30,7 @@ const fullName = (f) => f.name.startsWith("_timers-") ? `timers of ${f.name.slic
 function orderTexts(f, isView) {
   const store = live.info.store;
   return isView ? {
-    nats: `# a view's orders are written into its bucket with expectations; to look:\nnats --server ${live.info.nats} kv get ${store}_${f.name} _rossby.view --raw`,
+    nats: `# rossby registered as a plugin; nats alone has no command for a view's orders\nnats --server ${live.info.nats} rossby view status ${f.name} --store ${store}\nnats --server ${live.info.nats} rossby view rebuild ${f.name} --store ${store}\nnats --server ${live.info.nats} rossby view switch ${f.name} 2 --store ${store}`,
     curl: `${curl(`views/${f.name}/pause`, { reason: "maintenance" })}\n\n${curl(`views/${f.name}/resume`, {})}\n\n${curl(`views/${f.name}/rebuild`, { switch: false })}\n\n${curl(`views/${f.name}/switch`, { generation: 2 })}`,
     Go: `admin, err := projection.NewAdmin(nc, ${JSON.stringify(store)}, ${JSON.stringify(f.name)})\n\nerr = admin.Pause(ctx, "maintenance")\nerr = admin.Resume(ctx)\nnumber, err := admin.Rebuild(ctx, projection.RebuildOptions{})\nerr = admin.Switch(ctx, number)`,
   } : {

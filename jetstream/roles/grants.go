@@ -192,11 +192,12 @@ func (g *grants) followers(s, name string, admin bool) {
 	}
 }
 
-// console reads everything. It finds views by the names of the account's streams.
+// console reads everything. It finds views by the names of the account's streams, and
+// command services by asking services what they are.
 func (g *grants) console(s string, views []string) {
 	g.followers(s, "", false)
 	g.scan(s)
-	g.publish("$JS.API.STREAM.NAMES")
+	g.publish("$JS.API.STREAM.NAMES", "$SRV.INFO", "$SRV.INFO.*")
 	for _, stream := range []string{s + "__timers", "KV_" + s + "__sagas"} {
 		g.publish("$JS.API.STREAM.INFO."+stream, "$JS.API.STREAM.MSG.GET."+stream, "$JS.API.DIRECT.GET."+stream)
 	}
