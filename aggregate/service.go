@@ -105,6 +105,9 @@ func NewService[S any](repo *Repository[S], cfg ServiceConfig) (*Service, error)
 	}, nil
 }
 
+// TypeName is the name of the aggregate type whose commands it answers.
+func (s *Service) TypeName() string { return s.core.typeName }
+
 // Ready is closed once the service takes commands: a deploy may stop another
 // instance then.
 func (s *Service) Ready() <-chan struct{} { return s.ready }

@@ -53,13 +53,15 @@ func New(provider trace.TracerProvider) *Tracer {
 
 // Start starts a span below the one that parent, a traceparent, names; without
 // one, below that of ctx.
+//
+//nolint:ireturn // the API's spans are interfaces
 func (t *Tracer) Start(
 	ctx context.Context, parent, name string, opts ...trace.SpanStartOption,
 ) (context.Context, trace.Span) {
 	if sc := Parse(parent); sc.IsValid() {
 		ctx = trace.ContextWithRemoteSpanContext(ctx, sc)
 	}
-	return t.tracer.Start(ctx, name, opts...)
+	return t.tracer.Start(ctx, name, opts...) //nolint:spancheck // the caller ends it
 }
 
 // End ends a span with what came of it.
@@ -79,7 +81,9 @@ func Link(parent string) []trace.Link {
 }
 
 // Parent is the traceparent of the context's span, "" without one.
-func Parent(ctx context.Context) string { return Text(trace.SpanContextFromContext(ctx)) }
+func Parent(ctx context.Context) string {
+	return Text(trace.SpanContextFromContext(ctx)) //nolint:contextcheck // the propagator wants one, for the span only
+}
 
 // header is the name under which OpenTelemetry's propagator reads and writes.
 const header = "traceparent"

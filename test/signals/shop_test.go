@@ -23,6 +23,7 @@ type (
 	place struct{ Item string }
 	take  struct{ Order string }
 	send  struct{}
+	more  struct{}
 
 	order struct{ Sent bool }
 	stock struct{ Taken int }
@@ -59,15 +60,21 @@ func orderType() *aggregate.Type[order] {
 func stockType() *aggregate.Type[stock] {
 	return aggregate.New[stock](stockEvents,
 		aggregate.Apply(func(s *stock, _ taken, _ jetstream.Meta) { s.Taken++ }),
-		aggregate.Create("take", func(c take, _ aggregate.Decision) ([]any, error) { return []any{taken(c)}, nil }))
+		aggregate.Create("take", func(c take, _ aggregate.Decision) ([]any, error) { return []any{taken(c)}, nil }),
+		aggregate.Handle("more", func(_ stock, _ more, _ aggregate.Decision) ([]any, error) { return []any{taken{}}, nil }))
 }
 
 // shop has every kind of module: a client sends to the service of orders, a reactor
 // takes from the stock, a view shows orders, a gateway has them sent.
 type shop struct {
-	store  *jetstream.Store
-	orders *aggregate.Client
-	reader *projection.Reader[shown]
+	store   *jetstream.Store
+	repo    *aggregate.Repository[order]
+	service *aggregate.Service
+	reactor *aggregate.Reactor
+	updater *projection.Updater
+	gate    *gateway.Gateway
+	orders  *aggregate.Client
+	reader  *projection.Reader[shown]
 	// delivered gets the traceparents that the gateway hands on.
 	delivered chan string
 }
@@ -101,6 +108,7 @@ func startShop(t *testing.T, name string, spans trace.TracerProvider) *shop {
 			}
 			return d.Command(ctx, "order", d.ID, "send", send{})
 		})))(t)
+	s.repo, s.service, s.reactor, s.updater, s.gate = orders, service, reactor, updater, gate
 	run(t, service.Run, reactor.Run, updater.Run, gate.Run)
 	<-service.Ready()
 	nc := natstest.Conn(t, url)
