@@ -27,7 +27,7 @@ const askAfter = 4
 // worked out in the design: an acknowledgement proves that they are stored; the
 // first commit on a subject after the expected one proves it either way, for all
 // of a transaction; an error proves that they are not stored only as long as no
-// earlier attempt is open.
+// earlier attempt is open, and no other server can have taken the attempt.
 func (s *Store) decide(ctx context.Context, p *pending, open bool) error {
 	wait := newBackoff()
 	a := attempts{open: open}
@@ -39,7 +39,7 @@ func (s *Store) decide(ctx context.Context, p *pending, open bool) error {
 			if stop == nil {
 				stop = nats.ErrConnectionClosed
 			}
-			return p.undecided(a.open, stop)
+			return p.undecided(a.open || a.doubtful, stop)
 		}
 		err := s.publish(ctx, p, a.incomplete >= askAfter)
 		if err == nil {
@@ -69,7 +69,7 @@ func (s *Store) decide(ctx context.Context, p *pending, open bool) error {
 			defer cancel()
 			bounded = true
 		}
-		if a.open || wire.IsWrongLastSequence(err) {
+		if a.open || a.doubtful || wire.IsWrongLastSequence(err) {
 			if done, err := s.settled(ctx, p); done {
 				return err
 			}
@@ -81,7 +81,7 @@ func (s *Store) decide(ctx context.Context, p *pending, open bool) error {
 			a.behind = 0
 		}
 		if stop := wait.next(ctx); stop != nil {
-			return p.undecided(a.open, errors.Join(stop, err))
+			return p.undecided(a.open || a.doubtful, errors.Join(stop, err))
 		}
 	}
 }
@@ -90,6 +90,11 @@ func (s *Store) decide(ctx context.Context, p *pending, open bool) error {
 type attempts struct {
 	// open: one of them may be stored, or be stored yet.
 	open bool
+	// doubtful: one was answered with an error by one server, and another may have
+	// stored it. A publish reaches every server that takes itself for the stream's
+	// leader: one that was cut off, and does not know yet that it was replaced, answers
+	// out of what it knew, beside the new one and perhaps before it.
+	doubtful bool
 	// behind counts expectations that the store is behind of, incomplete those in
 	// a row that ended with an incomplete batch.
 	behind, incomplete int
@@ -98,6 +103,7 @@ type attempts struct {
 // failed takes in an attempt's error. It returns what is final.
 func (a *attempts) failed(p *pending, err error) error {
 	number := wire.Number(err)
+	a.doubtful = a.doubtful || number != 0 && p.store.mayHaveReplicas()
 	before := a.incomplete
 	a.incomplete = 0
 	switch {
@@ -105,9 +111,10 @@ func (a *attempts) failed(p *pending, err error) error {
 		a.incomplete = before + 1
 	case number == wire.CodeWrongLastSequence && len(p.msgs) == 1:
 		expected, actual := p.commits[0].PreviousSequence, actualSequence(err)
-		if actual > expected && !a.open {
+		if actual > expected && !a.open && !p.store.mayHaveReplicas() {
 			return p.conflict(0, actual)
 		}
+		// What is found may be ours: see doubtful.
 		if actual < expected {
 			a.behind++
 		}
@@ -121,6 +128,7 @@ func (a *attempts) failed(p *pending, err error) error {
 	case wire.Denied(err) && !wire.DeniedSurely(err):
 		a.open = true
 	case refusal(err):
+		// What one leader will not have, no other has taken.
 		if !a.open {
 			return &RefusedError{Type: p.main().Type, ID: p.main().ID, Cause: err}
 		}
