@@ -45,6 +45,7 @@ func TestAllowed(t *testing.T) {
 		repo := serve(w, "orders", orders())
 		serve(w, "invoices", invoices())
 		w.modules(quiet)
+		figures := w.figures(quiet)
 
 		// A client, which sees no more than the services.
 		nc := w.as("front")
@@ -74,6 +75,7 @@ func TestAllowed(t *testing.T) {
 			}
 			return err
 		})
+		natstest.Eventually(w, "the view in a database has an order", figures.follows)
 		n := 0
 		for _, err := range queries.List(ctx, projection.ListOptions{}) {
 			if err != nil {

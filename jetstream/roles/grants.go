@@ -224,7 +224,7 @@ func (g *grants) projection(s, view string, makes bool) {
 	g.attach(s)
 	g.history(s) // one aggregate's keys can be rebuilt alone
 	g.view(s, view)
-	for _, durable := range []string{view, view + "_build"} {
+	for _, durable := range []string{view, view + "_build", view + "_sink"} { // the last is that of a database
 		g.cursor(s, durable)
 		g.publish("$JS.API.CONSUMER.DELETE." + s + "." + durable)
 	}
@@ -242,7 +242,7 @@ func (g *grants) projectionAdmin(s, view string) {
 	g.view(s, view)
 	g.publish("$JS.API.STREAM.PURGE."+stream, keys+"_rossby.>", s+".hint."+view,
 		"$JS.API.STREAM.INFO."+s, "$JS.API.STREAM.MSG.GET."+s)
-	for _, durable := range []string{view, view + "_build"} {
+	for _, durable := range []string{view, view + "_build", view + "_sink"} { // the last is that of a database
 		g.publish("$JS.API.CONSUMER.INFO." + s + "." + durable)
 	}
 }
