@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rossby-go/rossby/aggregate"
+	"github.com/rossby-go/rossby/internal/problem"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -141,12 +142,12 @@ func (h *Handler) unrouted(w http.ResponseWriter, r *http.Request) {
 	switch _, pattern := h.mux.Handler(try); {
 	case r.URL.Path == "/openapi.json":
 		w.Header().Set("Allow", "GET, HEAD")
-		h.Problem(w, r, problemOf(http.StatusMethodNotAllowed, "method-not-allowed", "it can only be read"))
+		h.Problem(w, r, problem.Of(http.StatusMethodNotAllowed, "method-not-allowed", "it can only be read"))
 	case pattern != "":
 		w.Header().Set("Allow", http.MethodPost)
-		h.Problem(w, r, problemOf(http.StatusMethodNotAllowed, "method-not-allowed", "commands are sent with POST"))
+		h.Problem(w, r, problem.Of(http.StatusMethodNotAllowed, "method-not-allowed", "commands are sent with POST"))
 	default:
-		h.Problem(w, r, problemOf(http.StatusNotFound, "no-such-command", "commands are at /{type}/{id}/{command}"))
+		h.Problem(w, r, problem.Of(http.StatusNotFound, "no-such-command", "commands are at /{type}/{id}/{command}"))
 	}
 }
 
@@ -161,14 +162,14 @@ func (h *Handler) execute(w http.ResponseWriter, r *http.Request) error {
 	typ, id, name := r.PathValue("type"), r.PathValue("id"), r.PathValue("command")
 	t := h.targets[typ]
 	if t == nil {
-		return problemOf(http.StatusNotFound, "no-such-command", fmt.Sprintf("there is no type %q here", typ))
+		return problem.Of(http.StatusNotFound, "no-such-command", fmt.Sprintf("there is no type %q here", typ))
 	}
 	info, ok := t.commands[name]
 	if !ok {
-		return problemOf(http.StatusNotFound, "no-such-command", fmt.Sprintf("%q has no command %q", typ, name))
+		return problem.Of(http.StatusNotFound, "no-such-command", fmt.Sprintf("%q has no command %q", typ, name))
 	}
 	if id == "" && !info.Creates {
-		return problemOf(http.StatusNotFound, "no-such-command",
+		return problem.Of(http.StatusNotFound, "no-such-command",
 			fmt.Sprintf("%q is for an aggregate: /%s/{id}/%s", name, typ, name))
 	}
 	in, err := h.read(w, r)

@@ -4,45 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"math"
 	"net/http"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/internal/codec"
+	"github.com/rossby-go/rossby/internal/problem"
 	"github.com/rossby-go/rossby/jetstream"
 )
-
-// problem is what went wrong, as RFC 9457 has it.
-type problem struct {
-	Type     string `json:"type"`
-	Title    string `json:"title"`
-	Status   int    `json:"status"`
-	Detail   string `json:"detail,omitempty"`
-	Instance string `json:"instance,omitempty"`
-	// Code is why the aggregate rejected the command.
-	Code string `json:"code,omitempty"`
-	// Field and Value are what is invalid.
-	Field string `json:"field,omitempty"`
-	Value string `json:"value,omitempty"`
-	// Expected and Actual are versions.
-	Expected *uint64 `json:"expected,omitempty"`
-	Actual   *uint64 `json:"actual,omitempty"`
-
-	kind string
-	// retry is when to try again; 0 is never.
-	retry time.Duration
-}
-
-func (p *problem) Error() string { return p.kind + ": " + p.Detail }
-
-func problemOf(status int, kind, detail string) *problem {
-	return &problem{Status: status, kind: kind, Detail: detail}
-}
 
 // again is what callers wait for where nothing better is known.
 const again = time.Second
@@ -56,78 +27,65 @@ func (h *Handler) Problem(w http.ResponseWriter, r *http.Request, err error) {
 		h.cfg.Logger.WarnContext(r.Context(), "request failed",
 			"method", r.Method, "path", r.URL.EscapedPath(), "status", p.Status, "error", err)
 	}
-	p.Type = h.cfg.ProblemBase + p.kind
-	p.Title = http.StatusText(p.Status)
-	p.Instance, _, _ = strings.Cut(r.RequestURI, "?")
-	if p.retry > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(p.retry.Seconds()))))
-	}
-	_ = write(w, p.Status, "application/problem+json", p)
+	p.Write(w, r, h.cfg.ProblemBase)
 }
 
 // describeError is the problem that an error is.
-func describeError(err error) *problem {
-	if p, ok := errors.AsType[*problem](err); ok {
-		c := *p
-		return &c
+func describeError(err error) *problem.Error {
+	if p, ok := errors.AsType[*problem.Error](err); ok {
+		return p
 	}
 	if rejected, ok := errors.AsType[*aggregate.RejectedError](err); ok {
-		return &problem{
-			Status: http.StatusUnprocessableEntity, kind: "rejected", Code: rejected.Code, Detail: rejected.Reason,
+		p := problem.Of(http.StatusUnprocessableEntity, "rejected", rejected.Reason)
+		if rejected.Code != "" {
+			p = p.With("code", rejected.Code)
 		}
+		return p
 	}
 	if version, ok := errors.AsType[*aggregate.VersionError](err); ok {
-		p := problemOf(http.StatusPreconditionFailed, "version", version.Error())
-		p.Expected, p.Actual = &version.Expected, &version.Actual
-		return p
+		return problem.Of(http.StatusPreconditionFailed, "version", version.Error()).
+			With("expected", version.Expected).With("actual", version.Actual)
 	}
 	if p := describeFault(err); p != nil {
 		return p
 	}
 	if busy, ok := errors.AsType[*aggregate.BusyError](err); ok {
-		p := problemOf(http.StatusTooManyRequests, "busy", "nothing was done: "+busy.Error())
-		p.retry = max(busy.RetryAfter, time.Millisecond)
-		return p
+		return problem.Of(http.StatusTooManyRequests, "busy", "nothing was done: "+busy.Error()).
+			Again(max(busy.RetryAfter, time.Millisecond))
 	}
 	if foreign, ok := errors.AsType[*jetstream.ForeignPositionError](err); ok {
-		return problemOf(http.StatusBadRequest, "invalid", foreign.Error())
+		return problem.Of(http.StatusBadRequest, "invalid", foreign.Error())
 	}
 	if bad, ok := errors.AsType[*jetstream.InvalidError](err); ok {
-		p := problemOf(http.StatusBadRequest, "invalid", bad.Error())
-		p.Field, p.Value = bad.Field, bad.Value
-		if len(p.Value) > maxValue {
-			p.Value = strings.ToValidUTF8(p.Value[:maxValue], "") + "…"
+		p := problem.Of(http.StatusBadRequest, "invalid", bad.Error()).With("field", bad.Field)
+		if bad.Value != "" {
+			p = p.With("value", problem.Value(bad.Value))
 		}
 		return p
 	}
-	return problemOf(http.StatusInternalServerError, "internal", "the server's log says more")
+	return problem.Of(http.StatusInternalServerError, "internal", "the server's log says more")
 }
 
-// maxValue bounds what is told of a bad value.
-const maxValue = 256
-
 // describeFault knows the errors that are values.
-func describeFault(err error) *problem {
-	retry := func(status int, kind, detail string) *problem {
-		p := problemOf(status, kind, detail)
-		p.retry = again
-		return p
+func describeFault(err error) *problem.Error {
+	retry := func(status int, kind, detail string) *problem.Error {
+		return problem.Of(status, kind, detail).Again(again)
 	}
 	refused, isRefused := errors.AsType[*jetstream.RefusedError](err)
 	switch {
 	case errors.Is(err, aggregate.ErrNotFound):
-		return problemOf(http.StatusNotFound, "not-found", err.Error())
+		return problem.Of(http.StatusNotFound, "not-found", err.Error())
 	case errors.Is(err, aggregate.ErrExists):
-		return problemOf(http.StatusConflict, "exists", err.Error())
+		return problem.Of(http.StatusConflict, "exists", err.Error())
 	case errors.Is(err, aggregate.ErrOtherPayload):
-		return problemOf(http.StatusUnprocessableEntity, "key-reused",
+		return problem.Of(http.StatusUnprocessableEntity, "key-reused",
 			"the "+headerKey+" was used before for another command")
 	case errors.Is(err, aggregate.ErrContended):
 		return retry(http.StatusTooManyRequests, "contended", "nothing was done: others came first at every attempt")
 	case errors.Is(err, nats.ErrMaxPayload):
-		return problemOf(http.StatusRequestEntityTooLarge, "too-large", "the command is too large to be sent or stored")
+		return problem.Of(http.StatusRequestEntityTooLarge, "too-large", "the command is too large to be sent or stored")
 	case isRefused:
-		return problemOf(http.StatusInsufficientStorage, "refused", refused.Error())
+		return problem.Of(http.StatusInsufficientStorage, "refused", refused.Error())
 	case errors.Is(err, jetstream.ErrUnknownOutcome):
 		return retry(http.StatusGatewayTimeout, "unknown",
 			"it may have happened, or may yet: send it again with the same "+headerKey)

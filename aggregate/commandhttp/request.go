@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rossby-go/rossby/aggregate"
+	"github.com/rossby-go/rossby/internal/problem"
 	"github.com/rossby-go/rossby/internal/protocol"
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -70,19 +71,19 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request) (*request, error)
 func (in *request) readBody(w http.ResponseWriter, r *http.Request, most int64) error {
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
 		w.Header().Set("Accept-Encoding", "identity")
-		return problemOf(http.StatusUnsupportedMediaType, "unsupported-media-type",
+		return problem.Of(http.StatusUnsupportedMediaType, "unsupported-media-type",
 			fmt.Sprintf("the body's encoding %q is not known", encoding))
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	if long, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return problemOf(http.StatusRequestEntityTooLarge, "too-large",
+		return problem.Of(http.StatusRequestEntityTooLarge, "too-large",
 			fmt.Sprintf("the body is longer than %d bytes", long.Limit))
 	}
 	if late, ok := errors.AsType[net.Error](err); ok && late.Timeout() {
-		return problemOf(http.StatusRequestTimeout, "body-timeout", "the body took too long")
+		return problem.Of(http.StatusRequestTimeout, "body-timeout", "the body took too long")
 	}
 	if err != nil {
-		return problemOf(http.StatusBadRequest, "invalid", "the body ended too early")
+		return problem.Of(http.StatusBadRequest, "invalid", "the body ended too early")
 	}
 	if len(body) == 0 {
 		return nil
@@ -95,7 +96,7 @@ func (in *request) readBody(w http.ResponseWriter, r *http.Request, most int64) 
 		in.contentType = jetstream.JSON.ContentType()
 	default:
 		w.Header().Set("Accept-Post", jetstream.JSON.ContentType()+", "+jetstream.Msgpack.ContentType())
-		return problemOf(http.StatusUnsupportedMediaType, "unsupported-media-type",
+		return problem.Of(http.StatusUnsupportedMediaType, "unsupported-media-type",
 			fmt.Sprintf("the body's Content-Type %q is neither JSON nor msgpack", r.Header.Get("Content-Type")))
 	}
 	in.body = body
@@ -135,7 +136,7 @@ func (in *request) readMatch(header http.Header) error {
 	switch text := strings.Join(header.Values("If-Match"), ", "); {
 	case text == "", text == "*": // without an aggregate it is "not found" anyway
 	case strings.HasPrefix(text, "W/"):
-		return problemOf(http.StatusPreconditionFailed, "version", "If-Match compares strongly, so a weak ETag never matches")
+		return problem.Of(http.StatusPreconditionFailed, "version", "If-Match compares strongly, so a weak ETag never matches")
 	default:
 		if len(text) < 3 || text[0] != '"' || text[len(text)-1] != '"' {
 			return invalid("If-Match", text, `is not one ETag such as "7"`)
@@ -178,7 +179,7 @@ func (in *request) failed(w http.ResponseWriter, err error) error {
 		w.Header().Set(headerETag, etag(version.Actual))
 	}
 	if errors.Is(err, aggregate.ErrExists) && in.noneMatch {
-		return problemOf(http.StatusPreconditionFailed, "exists", err.Error())
+		return problem.Of(http.StatusPreconditionFailed, "exists", err.Error())
 	}
 	if errors.Is(err, jetstream.ErrUnknownOutcome) {
 		w.Header().Set(headerKey, `"`+in.key+`"`) // under which it may be repeated
