@@ -90,8 +90,9 @@ func (c Config) Validate() error {
 
 // Handler serves a view over HTTP. It is safe for concurrent use.
 type Handler struct {
-	cfg  Config
-	view view
+	cfg     Config
+	view    view
+	openAPI []byte
 	// watches has a place for each event stream; closed ends them.
 	watches chan struct{}
 	ctx     context.Context //nolint:containedctx // ends with the handler
@@ -115,6 +116,10 @@ func New[V any](source Source[V], cfg Config) (*Handler, error) {
 	cfg.Timeout = cmp.Or(cfg.Timeout, TimeoutDefault)
 	cfg.WriteTimeout = cmp.Or(cfg.WriteTimeout, WriteTimeoutDefault)
 	h := &Handler{cfg: cfg, view: typed[V]{source}, watches: make(chan struct{}, cfg.MaxWatches)}
+	var err error
+	if h.openAPI, err = document[V](); err != nil {
+		return nil, err
+	}
 	h.ctx, h.close = context.WithCancel(context.Background())
 	return h, nil
 }
