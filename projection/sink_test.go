@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -129,6 +130,18 @@ func positionOf(t testing.TB, r projection.SinkRecord) uint64 {
 	return cp.Position
 }
 
+// epochOf is the epoch of a record's owner.
+func epochOf(t testing.TB, r projection.SinkRecord) uint64 {
+	t.Helper()
+	var cp struct {
+		Epoch uint64 `json:"epoch"`
+	}
+	if err := json.Unmarshal(r.Data, &cp); err != nil {
+		t.Error(err)
+	}
+	return cp.Epoch
+}
+
 // pastOf is the rows that a fold of the events up to a position gives.
 func (r *recorder) pastOf(position uint64) map[string]account {
 	rows := map[string]account{}
@@ -207,10 +220,12 @@ func sinkCrashes(t *testing.T, f *fixture, seed int, counts *[6]atomic.Int64) {
 		nc, store := f.attach()
 		cfg := quietSink()
 		cfg.LeaseTTL, cfg.PageEvents = 200*time.Millisecond, 1+rnd.IntN(30)
-		up, err := projection.NewSinkUpdater(store, sinkAccounts(), m, cfg)
+		g := newGate(m)
+		up, err := projection.NewSinkUpdater(store, sinkAccounts(), g, cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
+		open := func() {}
 		which := (seed + round) % len(sinkSteps)
 		step, freeze := sinkSteps[which], which == 1 && rnd.IntN(2) == 0
 		reached, release := make(chan struct{}), make(chan struct{})
@@ -223,11 +238,13 @@ func sinkCrashes(t *testing.T, f *fixture, seed int, counts *[6]atomic.Int64) {
 			}
 			once.Do(func() {
 				counts[which].Add(1)
-				close(reached)
 				if freeze {
+					open = g.shut() // It does not see either that it has lost the view.
+					close(reached)
 					<-release
 					return
 				}
+				close(reached)
 				nc.Close()
 			})
 		})
@@ -265,6 +282,11 @@ func sinkCrashes(t *testing.T, f *fixture, seed int, counts *[6]atomic.Int64) {
 			r.feed(5, 12, 0)
 			f.until(m)
 			close(release)
+			select {
+			case <-reached:
+				open()
+			default: // There was nothing left to write.
+			}
 			r.feed(3, 12, 0)
 			f.until(m)
 			if err := other.stop(); err != nil {
@@ -281,8 +303,16 @@ func sinkCrashes(t *testing.T, f *fixture, seed int, counts *[6]atomic.Int64) {
 	f.checkSink(m, r.m)
 	mu.Lock()
 	defer mu.Unlock()
+	var last uint64
 	for _, c := range commits {
 		position := positionOf(t, c.record)
+		// What is frozen before its page is sent has lost the view when it goes on.
+		epoch := epochOf(t, c.record)
+		if epoch < last {
+			t.Errorf("seed %d: the owner of epoch %d has committed after that of epoch %d", seed, epoch, last)
+			return
+		}
+		last = epoch
 		if want := r.pastOf(position); !maps.EqualFunc(c.rows, want, func(a, b account) bool { return reflect.DeepEqual(a, b) }) {
 			t.Errorf("seed %d: the rows at position %d are %+v, wanted %+v", seed, position, c.rows, want)
 			return
@@ -463,6 +493,21 @@ func TestSinkZombie(t *testing.T) {
 	m := newMemory()
 	g := newGate(m)
 	want := model{}
+	var mu sync.Mutex
+	var epochs []uint64 // of what was committed
+	m.fault = func(committed bool) error {
+		if _, rec := m.snapshot(projection.SinkName(f.store.Name(), "accounts")); committed {
+			mu.Lock()
+			defer mu.Unlock()
+			epochs = append(epochs, epochOf(t, rec))
+		}
+		return nil
+	}
+	intruded := func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return !slices.IsSorted(epochs)
+	}
 	credit := func() {
 		f.append("a", credited{Cents: 1})
 		want.apply("a", credited{Cents: 1})
@@ -486,11 +531,17 @@ func TestSinkZombie(t *testing.T) {
 	f.checkSink(m, want)
 	open()
 	natstest.Eventually(t, "the zombie stands by", func() error {
+		if intruded() {
+			return nil
+		}
 		if s := zombie.Status(); s.State != projection.StateStandby || s.Epoch != 2 {
 			return fmt.Errorf("%+v", s)
 		}
 		return nil
 	})
+	if intruded() {
+		t.Fatalf("the owner of an earlier epoch has committed: %v", epochs)
+	}
 	credit()
 	f.checkSink(m, want)
 	if s := other.Status(); s.State != projection.StateRunning || s.Epoch != 2 {
