@@ -176,6 +176,9 @@ func (b *bucket) read(ctx context.Context, gen int, subjects []string) (*snapsho
 		all = append(all, cp)
 	}
 	page, err := wire.MultiLast(ctx, b.nc, b.stream, all...)
+	if errors.Is(err, nats.ErrMaxPayload) {
+		return nil, fmt.Errorf("%w: their names do not fit into one request", wire.ErrTooMany)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -207,6 +207,9 @@ func (r *Reader[V]) current(
 		return nil, end, nil
 	}
 	now, snap, err := r.snapshot(ctx, readOptions{atLeast: o.AtLeast}, func(int) []string { return subjects })
+	if errors.Is(err, wire.ErrTooMany) && len(stretch) > 1 {
+		return r.current(ctx, gen, stretch[:len(stretch)/2], after, o) // The rest comes with the next page.
+	}
 	if err != nil {
 		return nil, 0, err
 	}

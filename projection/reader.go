@@ -203,7 +203,7 @@ func (r *Reader[V]) GetMany(ctx context.Context, keys []string, opts ...ReadOpti
 	})
 	if errors.Is(err, wire.ErrTooMany) {
 		return nil, &jetstream.InvalidError{
-			Field: "keys", Value: strconv.Itoa(len(keys)), Reason: "have more bytes than one answer can hold",
+			Field: "keys", Value: strconv.Itoa(len(keys)), Reason: "are more than one request or answer can hold",
 		}
 	}
 	if err != nil {
