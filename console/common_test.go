@@ -72,8 +72,14 @@ const view = "balances"
 // newWorld starts all of it. change may change the console's configuration.
 func newWorld(t *testing.T, change func(*console.Config)) *world {
 	t.Helper()
-	nc := natstest.Conn(t, natstest.Run(t).URL())
-	store, err := jetstream.Open(t.Context(), nc, jetstream.Config{Name: natstest.Name(t), Codec: jetstream.JSON})
+	return newWorldOn(t, natstest.Conn(t, natstest.Run(t).URL()), 1, change)
+}
+
+func newWorldOn(t *testing.T, nc *nats.Conn, replicas int, change func(*console.Config)) *world {
+	t.Helper()
+	store, err := jetstream.Open(t.Context(), nc, jetstream.Config{
+		Name: natstest.Name(t), Codec: jetstream.JSON, Replicas: replicas,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/console"
+	"github.com/rossby-go/rossby/internal/natstest"
 )
 
 type listed struct {
@@ -80,6 +81,28 @@ func TestEventsArePaged(t *testing.T) {
 	recent := get[struct{ Aggregates []struct{ ID string } }](w, "api/aggregates?limit=2")
 	if len(recent.Aggregates) != 2 || recent.Aggregates[0].ID != "a2" || recent.Aggregates[1].ID != "a1" {
 		t.Errorf("%+v", recent)
+	}
+}
+
+// Replicas may be behind; what was just done is found all the same.
+func TestWhatWasJustDoneIsFoundOnReplicas(t *testing.T) {
+	t.Parallel()
+	w := newWorldOn(t, natstest.RunCluster(t).Conn(t), 3, nil)
+	for i := range 20 {
+		body := map[string]any{"type": "account", "command": "open", "id": fmt.Sprintf("a%d", i)}
+		a := post[sent](w, "api/commands", body).Answers[0]
+		if !a.OK {
+			t.Fatalf("%+v", a)
+		}
+		if got := get[listed](w, fmt.Sprintf("api/events/%d", a.Sequence)); got.Events[0].ID != a.ID {
+			t.Errorf("%+v", got)
+		}
+		if got := get[listed](w, "api/events?limit=1"); got.Events[0].ID != a.ID {
+			t.Errorf("%+v", got)
+		}
+		if got := get[listed](w, "api/aggregates/account/"+a.ID); got.Events[0].Version != 1 {
+			t.Errorf("%+v", got)
+		}
 	}
 }
 

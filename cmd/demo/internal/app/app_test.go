@@ -1,0 +1,157 @@
+package app_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/rossby-go/rossby/cmd/demo/internal/app"
+	"github.com/rossby-go/rossby/cmd/demo/internal/commands"
+	"github.com/rossby-go/rossby/cmd/demo/internal/notify"
+	"github.com/rossby-go/rossby/internal/natstest"
+)
+
+func TestMain(m *testing.M) { natstest.VerifyTestMain(m) }
+
+// bank is a bank with everything in one process.
+type bank struct {
+	t    *testing.T
+	url  string
+	app  *app.App
+	http *http.Client
+}
+
+func newBank(t *testing.T) *bank {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := app.New(t.Context(), app.Config{
+		Conn: natstest.Conn(t, natstest.Run(t).URL()), Crashes: true, Modules: app.Modules(), Listener: listener,
+		Logger: slog.New(slog.DiscardHandler), NotifyURL: "http://127.0.0.1:1/", Service: notify.NewService(), TTL: time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ran := make(chan error, 1)
+	go func() { ran <- a.Run(ctx) }()
+	b := &bank{t: t, url: "http://" + listener.Addr().String(), app: a, http: &http.Client{}}
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+		b.http.CloseIdleConnections()
+	})
+	natstest.Eventually(t, "ready", func() error {
+		_, err := b.do(http.MethodGet, "/readyz", "")
+		return err
+	})
+	return b
+}
+
+func (b *bank) do(method, path, body string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(b.t.Context(), method, b.url+path, bytes.NewReader([]byte(body)))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := b.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, text)
+	}
+	return text, err
+}
+
+// status is what the console tells of switches and checks.
+func (b *bank) status() (switches map[string]string, holds bool) {
+	b.t.Helper()
+	text, err := b.do(http.MethodGet, "/console/api/status", "")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var s struct {
+		Switches []struct {
+			Name  string `json:"name"`
+			State string `json:"state"`
+		} `json:"switches"`
+		Checks []struct {
+			Holds bool   `json:"holds"`
+			Error string `json:"error"`
+		} `json:"checks"`
+	}
+	if err := json.Unmarshal(text, &s); err != nil || len(s.Checks) != 1 {
+		b.t.Fatalf("%v in %s", err, text)
+	}
+	switches = map[string]string{}
+	for _, w := range s.Switches {
+		switches[w.Name] = w.State
+	}
+	return switches, s.Checks[0].Holds
+}
+
+// Followers that are stopped, and followers that die in the middle, go on where they
+// were when they are started again; the books hold all the while.
+func TestPartsAreStoppedAndKilled(t *testing.T) {
+	t.Parallel()
+	b := newBank(t)
+	if err := b.app.Seed(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	flip := func(part, option string) {
+		t.Helper()
+		if _, err := b.do(http.MethodPost, "/console/api/switches/"+part, fmt.Sprintf(`{"option":%q}`, option)); err != nil {
+			t.Fatal(err)
+		}
+		if switches, holds := b.status(); switches[part] != option || !holds {
+			t.Errorf("%s is %s, not %s; the books hold: %v", part, switches[part], option, holds)
+		}
+	}
+	for i, option := range []string{"stopped", "killed"} {
+		for _, part := range []string{"transfer-process", "transfer-view"} {
+			flip(part, option)
+		}
+		id := fmt.Sprintf("t%d", i)
+		if _, err := b.app.Transfers.Create(t.Context(), id, commands.CreateTransfer{
+			FromAccountID: "ada-giro", ToAccountID: "bela-giro", Cents: 100,
+		}); err != nil {
+			t.Fatal(err)
+		}
+		for _, part := range []string{"transfer-view", "transfer-process"} {
+			flip(part, "runs")
+			flip(part, "runs") // which it does already
+		}
+		natstest.Eventually(t, "the transfer is completed", func() error {
+			text, err := b.do(http.MethodGet, "/api/transfers/"+id, "")
+			if err == nil && !bytes.Contains(text, []byte("COMPLETED")) {
+				err = fmt.Errorf("%s", text)
+			}
+			return err
+		})
+	}
+	// A commands' service is stopped, not killed: nobody but it knows its connection.
+	if _, err := b.do(http.MethodPost, "/console/api/switches/account-commands", `{"option":"killed"}`); err == nil {
+		t.Error("account-commands was killed")
+	}
+	flip("account-commands", "stopped")
+	flip("account-commands", "runs")
+	for path, want := range map[string]string{"/": "Rossby console", "/bank/": "Skip to the bank"} {
+		if text, err := b.do(http.MethodGet, path, ""); err != nil || !bytes.Contains(text, []byte(want)) {
+			t.Errorf("%s: %v: %.100s", path, err, text)
+		}
+	}
+}
