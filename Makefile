@@ -49,6 +49,11 @@ torture: ## Run the whole matrix of faults for FOR=8h and write docs/reliability
 demo: ## Run the money-transfer demo
 	go run ./cmd/demo
 
+.PHONY: docs
+docs: ## Bring the code in the documents up to date, and test what they say
+	go test ./test/docs -count=1 -run Snippets -update
+	go test ./test/docs ./docs/... -count=1
+
 .PHONY: golden
 golden: ## Write new golden files of the format and the events; fails when an old one changes
 	go test ./jetstream -count=1 -run Golden -update

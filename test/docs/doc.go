@@ -1,0 +1,2 @@
+// Package docs keeps the documents true: see the tests.
+package docs
