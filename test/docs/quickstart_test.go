@@ -30,13 +30,13 @@ func TestQuickStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := ""
+	var text strings.Builder
 	for _, page := range []string{"01-quick-start.md", "10-operations.md"} {
 		data, err := os.ReadFile(filepath.Join(root, "docs/guide", page))
 		if err != nil {
 			t.Fatal(err)
 		}
-		text += string(data)
+		text.Write(data)
 	}
 	bin, address := t.TempDir(), freeAddress(t)
 	instead := map[string]string{
@@ -50,7 +50,7 @@ func TestQuickStart(t *testing.T) {
 		"NATS_URL=nats://"+address, "XDG_CONFIG_HOME="+t.TempDir(), "GOFLAGS=-mod=mod", "GOWORK=off",
 	)}
 	replaced := 0
-	for _, found := range step.FindAllStringSubmatch(text, -1) {
+	for _, found := range step.FindAllStringSubmatch(text.String(), -1) {
 		var script strings.Builder
 		for line := range strings.Lines(found[2]) {
 			other, is := instead[strings.TrimSuffix(line, "\n")]

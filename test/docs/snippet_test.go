@@ -47,7 +47,7 @@ var unbacked = map[string]int{
 // fence is a block of Go, with the comment before it that says where it is from:
 //
 //	<!-- snippet: examples/todo/todo/todo.go Type rename -->
-//	<!-- snippet: docs/guide/guide_test.go :inspect -->
+//	<!-- snippet: docs/guide/example_test.go :inspect -->
 //
 // Names are those of declarations, a method's with its type; a name that begins with
 // a colon is what stands between "// snippet:name" and "// end:name".
