@@ -111,9 +111,20 @@ func ExampleNewSinkUpdater() {
 			break
 		}
 	}
+	admin, err := projection.NewSinkAdmin(store, db, "totals") // in any process
+	if err != nil {
+		log.Fatal(err)
+	}
+	status, err := admin.Status(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("caught up:", status.CaughtUp())
 	cancel()
 	if err := <-done; err != nil {
 		log.Fatal(err)
 	}
-	// Output: 140
+	// Output:
+	// 140
+	// caught up: true
 }

@@ -93,6 +93,32 @@ func ExampleNewKeyed() {
 	// Output: ann 70
 }
 
+// How a view is, asked from anywhere.
+func ExampleReadStatus() {
+	type balance struct {
+		Cents int64 `json:"cents"`
+	}
+	balances := projection.NewKeyed("balances",
+		projection.On(accountEvents, func(b *balance, e credited, _ jetstream.Meta) { b.Cents += e.Cents }),
+	)
+	nc, last, end := bank(balances)
+	defer end()
+	ctx := context.Background()
+	reader, err := projection.NewReader[balance](ctx, nc, "bank", "balances", projection.ReaderConfig{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := reader.Position(ctx, projection.AtLeast(last)); err != nil { // waits for the view
+		log.Fatal(err)
+	}
+	status, err := projection.ReadStatus(ctx, nc, "bank", "balances")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(status.State, "caught up:", status.CaughtUp(), "lag:", status.Lag)
+	// Output: running caught up: true lag: 0
+}
+
 // A lookup view: the fold looks for what an event does not name.
 func ExampleNewLookup() {
 	type richest struct {

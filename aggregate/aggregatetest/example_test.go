@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"math/rand/v2"
 	"testing"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/aggregate/aggregatetest"
+	"github.com/rossby-go/rossby/jetstream"
+	"github.com/rossby-go/rossby/jetstream/embedded"
 )
 
 // printer stands for the *testing.T of a test, and prints what it would report.
@@ -84,4 +89,47 @@ func ExampleCheck() {
 	//   1. aggregatetest_test.Open{Cents:50}
 	//   2. aggregatetest_test.Debit{Cents:70, Note:""}
 	// set Property.Seed to 1 to draw the same again
+}
+
+// Histories with the states that they led to, in files beside the test: what an Apply
+// means cannot change unnoticed. ROSSBY_UPDATE=1 records new ones.
+func ExampleGolden() {
+	t := printer{} // in a test: t *testing.T
+
+	aggregatetest.Golden(t, accountType(), "testdata/account", spent)
+	fmt.Println("still means what it meant")
+	// Output: still means what it meant
+}
+
+// A test with more than one process waits for what one of them will have done.
+func ExampleAwait() {
+	t := printer{} // in a test: t *testing.T
+
+	ctx := context.Background()
+	srv, err := embedded.Start(embedded.Config{LazySync: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	nc, err := nats.Connect("", srv.Option(), nats.ReconnectBufSize(-1))
+	if err != nil {
+		log.Fatal(err)
+	}
+	store, err := jetstream.Open(ctx, nc, jetstream.Config{Name: "bank"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	repo, err := aggregate.NewRepository(store, accountType(), aggregate.RepositoryConfig{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := repo.Create(ctx, "a1", Open{Cents: 70}); err != nil {
+		log.Fatal(err)
+	}
+	opened, m := aggregatetest.Await(t, store, events, func(e Opened, _ jetstream.Meta) bool { return e.Cents > 50 })
+	fmt.Println(m.ID, opened.Cents)
+	nc.Close()
+	if err := srv.Stop(); err != nil {
+		log.Fatal(err)
+	}
+	// Output: a1 70
 }

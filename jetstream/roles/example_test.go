@@ -3,6 +3,7 @@ package roles_test
 import (
 	"fmt"
 	"log"
+	"strings"
 
 	"github.com/rossby-go/rossby/jetstream/roles"
 )
@@ -35,4 +36,26 @@ func ExampleUser_Permissions() {
 	// subscribe: $SRV.*.bank-query.*
 	// subscribe: _INBOX_accounts-query.>
 	// subscribe: bank.query.accounts.>
+}
+
+// Users for nats-server.conf, and the same for those who work with nsc.
+func ExampleServerConfig() {
+	users := []roles.User{{Name: "overview", Roles: []roles.Role{
+		{Kind: roles.Query, Store: "bank", Name: "accounts"},
+	}}}
+	text, err := roles.ServerConfig("BANK", users...)
+	if err != nil {
+		log.Fatal(err)
+	}
+	script, err := roles.NSC("BANK", users...)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(strings.Contains(text, "BANK"), strings.Contains(script, "nsc "))
+
+	_, err = roles.ServerConfig("BANK", roles.User{Name: "overview"})
+	fmt.Println(err)
+	// Output:
+	// true true
+	// Roles "overview" are empty: the user could do nothing
 }
