@@ -274,6 +274,11 @@ func (s *sending) attempt(ctx context.Context) (Result, error) {
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
+	if s.open {
+		// An earlier request may arrive after this one: what it finds must be this
+		// one's outcome, a refusal too.
+		s.call.recordRejections = true
+	}
 	header := s.call.header(ctx, s.command.ContentType)
 	resp, err := s.request(ctx, s.command.Name, header)
 	if errors.Is(err, nats.ErrNoResponders) {

@@ -99,7 +99,7 @@ func runAll(ctx context.Context, home string, cells []cell, done func(*result)) 
 			results[i] = r
 			mu.Lock()
 			defer mu.Unlock()
-			if err == nil {
+			if err == nil && ctx.Err() == nil {
 				done(&r)
 			}
 			switch {
