@@ -129,12 +129,12 @@ func (p *progress) stands(c *condition, work bool, now time.Time) time.Duration 
 }
 
 // judge says how a module is, given the store's last sequence; 0 is not known.
-func (mod *module) judge(head uint64, patience time.Duration, now time.Time) ModuleReport {
+func (mod *module) judge(ctx context.Context, head uint64, patience time.Duration) ModuleReport {
 	r := ModuleReport{Kind: mod.kind, Name: mod.name, Ready: true}
 	if mod.look == nil {
 		return r
 	}
-	c := mod.look()
+	c := mod.look(ctx)
 	r.State, r.Position, r.Lag = c.state, c.position, c.lag
 	r.Retrying, r.Parked, r.Overdue, r.BreakersOpen = c.retrying, c.parked, c.overdue, c.open
 	if c.err != nil {
@@ -142,7 +142,7 @@ func (mod *module) judge(head uint64, patience time.Duration, now time.Time) Mod
 	}
 	// What waits for another attempt or a person keeps nothing else from moving.
 	work := c.works && (mod.follows && head > c.position || c.busy)
-	stands := mod.progress.stands(&c, work, now)
+	stands := mod.progress.stands(&c, work, time.Now())
 	switch {
 	case !c.runs:
 		r.Ready, r.Reason = false, "does not run: "+c.state
@@ -173,7 +173,7 @@ func (m *Monitor) report(ctx context.Context) Report {
 		r.Head = 0
 	}
 	for _, mod := range m.watched() {
-		report := mod.judge(r.Head, m.cfg.StallAfter, time.Now())
+		report := mod.judge(ctx, r.Head, m.cfg.StallAfter)
 		r.Ready = r.Ready && report.Ready
 		r.Modules = append(r.Modules, report)
 	}

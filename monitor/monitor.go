@@ -73,7 +73,7 @@ type module struct {
 	// measure gives the module's metrics, look its condition, nil for one that is
 	// always ready.
 	measure func(*reading)
-	look    func() condition
+	look    func(context.Context) condition
 	// follows tells that its position is in the store.
 	follows bool
 
@@ -143,7 +143,7 @@ func (m *Monitor) Service(s *aggregate.Service) (remove func()) {
 	return m.add(&module{
 		kind: "service", name: s.TypeName(),
 		measure: func(to *reading) { to.service(s.TypeName(), s.Stats()) },
-		look: func() condition {
+		look: func(context.Context) condition {
 			select {
 			case <-s.Ready():
 				return condition{state: "ready", runs: true}
@@ -182,7 +182,7 @@ func (m *Monitor) Gateway(g *gateway.Gateway) (remove func()) {
 			to.follower("gateway", g.Name(), s.FollowerStatus)
 			to.gateway(g.Name(), s)
 		},
-		look: func() condition {
+		look: func(context.Context) condition {
 			s := g.Status()
 			c := conditionOf(s.FollowerStatus)
 			c.overdue = len(s.Overdue)
@@ -200,7 +200,7 @@ func (m *Monitor) follower(kind, name string, follows bool, status func() aggreg
 	return m.add(&module{
 		kind: kind, name: name, follows: follows,
 		measure: func(to *reading) { to.follower(kind, name, status()) },
-		look:    func() condition { return conditionOf(status()) },
+		look:    func(context.Context) condition { return conditionOf(status()) },
 	})
 }
 
@@ -215,8 +215,19 @@ func (m *Monitor) Updater(u Updater) (remove func()) {
 	return m.add(&module{
 		kind: "view", name: name, follows: true,
 		measure: func(to *reading) { to.view(name, m.sequence, u.Status()) },
-		look:    func() condition { return conditionOfView(m.sequence, u.Status()) },
+		look:    func(context.Context) condition { return conditionOfView(m.sequence, u.Status()) },
 	})
+}
+
+// Check watches something of the program's own until remove is called: it is ready
+// while check, which should heed its context, returns nil.
+func (m *Monitor) Check(kind, name string, check func(context.Context) error) (remove func()) {
+	return m.add(&module{kind: kind, name: name, measure: func(*reading) {}, look: func(ctx context.Context) condition {
+		if err := check(ctx); err != nil {
+			return condition{state: "not ready", err: err}
+		}
+		return condition{state: "ready", runs: true}
+	}})
 }
 
 // sequence is a position's place in the store.

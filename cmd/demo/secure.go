@@ -81,7 +81,7 @@ func openBank(
 		conns = append(conns, nc)
 		own := cfg
 		own.Conn, own.Modules = nc, modules
-		own.ViewsOnly = secure && modules[0] == app.Queries
+		own.ViewsOnly, own.Untraced = secure && modules[0] == app.Queries, secure
 		own.DurabilitySources.Known = map[string]jetstream.Fsync{nc.ConnectedServerName(): fsync}
 		bank, err := app.New(ctx, own)
 		if err != nil {

@@ -155,6 +155,7 @@ func TestMonolith(t *testing.T) { //nolint:tparallel // the group ends before th
 	c := newClient(base)
 	t.Run("Suite", func(t *testing.T) { suite(t, c) })
 	books(t, c)
+	oneTrace(t, c, 1)
 	if err := p.stop(t); err != nil {
 		t.Fatalf("SIGTERM: %v", err)
 	}
@@ -176,6 +177,9 @@ func TestMicroservices(t *testing.T) { //nolint:tparallel // the rounds come one
 		t.Fatal(err)
 	}
 	books(t, c)
+	// Nobody is killed meanwhile, which would take spans along. Two command services, the
+	// reactor, two processes with views, and the gateway have a part in it.
+	oneTrace(t, c, 6)
 }
 
 // TestStoreIsKept: with --store a restart continues.

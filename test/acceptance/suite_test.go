@@ -37,6 +37,7 @@ func suite(t *testing.T, c *client) {
 		{"BadRequests", badRequests},
 		{"ReadYourWrites", readYourWrites},
 		{"Notifications", notifications},
+		{"Metrics", metricsAnswer},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -176,7 +176,15 @@ func (a *API) healthz(w http.ResponseWriter, _ *http.Request) error {
 
 // readyz tells whether requests can be answered now.
 func (a *API) readyz(w http.ResponseWriter, r *http.Request) error {
-	ctx, cancel := context.WithTimeout(r.Context(), statusEvery*2)
+	if err := a.Ready(r.Context()); err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, map[string]string{"status": "ready"})
+}
+
+// Ready says why requests cannot be answered now, nil when they can.
+func (a *API) Ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, statusEvery*2)
 	defer cancel()
 	if !a.cfg.Store.Conn().IsConnected() {
 		return away("there is no connection to NATS")
@@ -196,5 +204,5 @@ func (a *API) readyz(w http.ResponseWriter, r *http.Request) error {
 	if err := g.Wait(); err != nil {
 		return errors.Join(away("a view cannot be read"), err)
 	}
-	return answer(w, http.StatusOK, map[string]string{"status": "ready"})
+	return nil
 }

@@ -60,6 +60,8 @@ type Config struct {
 	ViewsOnly bool
 	// TTL is how long a dead instance keeps its place. Defaults to 3 s.
 	TTL time.Duration
+	// Untraced makes no spans: they are sent over a subject that few users may use.
+	Untraced bool
 }
 
 // Validate reports what [New] would refuse, joined.
@@ -92,6 +94,7 @@ type App struct {
 	Accounts, Customers, Transfers aggregate.Target
 
 	parts    []*part
+	signals  *signals
 	reported reported
 }
 
@@ -109,6 +112,9 @@ func New(ctx context.Context, cfg Config) (*App, error) {
 		return nil, err
 	}
 	var err error
+	if a.signals, err = newSignals(a.store, cfg); err != nil {
+		return nil, err
+	}
 	if a.Accounts, err = target(a, AccountCommands, commands.AccountType()); err != nil {
 		return nil, err
 	}
@@ -151,18 +157,23 @@ func (a *App) openStore(ctx context.Context) (err error) {
 //nolint:ireturn // a repository or a client, that is the point
 func target[S any](a *App, m Module, typ *aggregate.Type[S]) (aggregate.Target, error) {
 	if !slices.Contains(a.cfg.Modules, m) {
-		return aggregate.NewClient(a.cfg.Conn, StoreName, typ, aggregate.ClientConfig{})
+		return aggregate.NewClient(a.cfg.Conn, StoreName, typ, aggregate.ClientConfig{TracerProvider: a.signals.tracer()})
 	}
-	repo, err := aggregate.NewRepository(a.store, typ, aggregate.RepositoryConfig{Logger: a.cfg.Logger})
+	repo, err := aggregate.NewRepository(a.store, typ, aggregate.RepositoryConfig{
+		Logger: a.cfg.Logger, TracerProvider: a.signals.tracer(),
+	})
 	if err != nil {
 		return nil, err
+	}
+	if m := a.signals.monitor; m != nil {
+		m.Repository(repo)
 	}
 	return repo, a.add(string(m), func() (runner, error) {
 		svc, err := aggregate.NewService(repo, aggregate.ServiceConfig{Logger: a.cfg.Logger})
 		if err != nil {
 			return nil, err
 		}
-		return svc.Run, nil
+		return watched(svc.Run, func() func() { return a.signals.monitor.Service(svc) }), nil
 	})
 }
 
@@ -186,12 +197,12 @@ func (a *App) prepare(ctx context.Context, m Module) error {
 		return a.follower(ctx, string(m), func(_ context.Context, store *jetstream.Store) (runner, error) {
 			g, err := notify.NewGateway(store, a.cfg.NotifyURL, &http.Client{Timeout: 10 * time.Second}, gateway.Config{
 				Start: jetstream.FromBeginning(), Logger: a.cfg.Logger, TTL: a.cfg.TTL, Timeout: 15 * time.Second,
-				MaxBackoff: 5 * time.Second, Concurrency: 8,
+				MaxBackoff: 5 * time.Second, Concurrency: 8, TracerProvider: a.signals.tracer(),
 			})
 			if err != nil {
 				return nil, err
 			}
-			return g.Run, nil
+			return watched(g.Run, func() func() { return a.signals.monitor.Gateway(g) }), nil
 		})
 	case HTTP:
 		return a.add(string(m), func() (runner, error) { return a.serveHTTP, nil })
@@ -206,27 +217,30 @@ func (a *App) prepareProcess(ctx context.Context) error {
 		if err != nil {
 			return nil, err
 		}
-		return timers.Run, nil
+		return watched(timers.Run, func() func() { return a.signals.monitor.Timers(timers) }), nil
 	})
 	process := func(_ context.Context, store *jetstream.Store) (runner, error) {
 		reactor, err := commands.NewReactor(store, a.Accounts, a.Transfers, a.cfg.Deadline, aggregate.ReactorConfig{
 			Start: jetstream.FromBeginning(), Logger: a.cfg.Logger, TTL: a.cfg.TTL, MaxBackoff: 2 * time.Second,
+			TracerProvider: a.signals.tracer(),
 		})
 		if err != nil {
 			return nil, err
 		}
-		return reactor.Run, nil
+		return watched(reactor.Run, func() func() { return a.signals.monitor.Reactor(reactor) }), nil
 	}
 	return errors.Join(err, a.follower(ctx, string(TransferProcess), process))
 }
 
 func (a *App) updater(ctx context.Context, m Module, def projection.AnyDefinition) error {
 	return a.follower(ctx, string(m), func(_ context.Context, store *jetstream.Store) (runner, error) {
-		u, err := projection.NewUpdater(store, def, projection.UpdaterConfig{Logger: a.cfg.Logger, LeaseTTL: a.cfg.TTL})
+		u, err := projection.NewUpdater(store, def, projection.UpdaterConfig{
+			Logger: a.cfg.Logger, LeaseTTL: a.cfg.TTL, TracerProvider: a.signals.tracer(),
+		})
 		if err != nil {
 			return nil, err
 		}
-		return u.Run, nil
+		return watched(u.Run, func() func() { return a.signals.monitor.Updater(u) }), nil
 	})
 }
 
@@ -277,6 +291,8 @@ func (a *App) serveHTTP(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer a.signals.monitor.Check("http", "api", h.Ready)()
+	defer a.signals.record(ctx, a.cfg.Logger)()
 	srv := &http.Server{
 		Handler:           root,
 		ReadHeaderTimeout: 5 * time.Second,

@@ -32,7 +32,9 @@ func (a *App) withConsole(bank *api.API) (http.Handler, error) {
 			Name: "money", Title: "Money",
 			Run: func(ctx context.Context) (console.Result, error) { return check(ctx, bank) },
 		}},
-		DurabilitySources: a.cfg.DurabilitySources, Links: []console.Link{{Title: "The bank", URL: bankPath}},
+		DurabilitySources: a.cfg.DurabilitySources, Links: []console.Link{
+			{Title: "The bank", URL: bankPath}, {Title: "Traces", URL: tracePath},
+		},
 		Logger: a.cfg.Logger, States: states, Store: a.store, Switches: a.switches(), Title: "The bank",
 	})
 	if err != nil {
@@ -42,6 +44,7 @@ func (a *App) withConsole(bank *api.API) (http.Handler, error) {
 	mux.Handle(consolePath, http.StripPrefix("/console", con))
 	mux.Handle("GET "+bankPath+"{$}", http.StripPrefix("/bank", bank))
 	mux.Handle("GET /{$}", http.RedirectHandler(consolePath, http.StatusFound))
+	a.signals.routes(mux)
 	mux.Handle("/", bank)
 	return mux, nil
 }

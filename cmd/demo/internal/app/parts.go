@@ -91,6 +91,7 @@ func (a *App) addPart(p *part, run runner) {
 // Run runs every module until ctx ends, which drains them and returns nil, or
 // until one of them fails, which ends them all.
 func (a *App) Run(ctx context.Context) error {
+	defer a.signals.close(a.cfg.Logger) //nolint:contextcheck // ctx is over then
 	g, ctx := errgroup.WithContext(ctx)
 	for _, p := range a.parts {
 		g.Go(func() error {
