@@ -136,7 +136,8 @@ func (in *request) readMatch(header http.Header) error {
 	switch text := strings.Join(header.Values("If-Match"), ", "); {
 	case text == "", text == "*": // without an aggregate it is "not found" anyway
 	case strings.HasPrefix(text, "W/"):
-		return problem.Of(http.StatusPreconditionFailed, "version", "If-Match compares strongly, so a weak ETag never matches")
+		return problem.Of(http.StatusPreconditionFailed, "version",
+			"If-Match compares strongly, so a weak ETag never matches")
 	default:
 		if len(text) < 3 || text[0] != '"' || text[len(text)-1] != '"' {
 			return invalid("If-Match", text, `is not one ETag such as "7"`)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rossby-go/rossby/internal/codec"
 	"github.com/rossby-go/rossby/internal/jsonschema"
+	"github.com/rossby-go/rossby/internal/problem"
 )
 
 type object = map[string]any
@@ -57,7 +58,7 @@ func document[V any]() ([]byte, error) {
 			"responses": object{
 				"200":     object{"description": "what the view holds", "content": content("application/json", schema)},
 				"304":     object{"description": "it is the same as before"},
-				"default": object{"description": "a problem", "content": content("application/problem+json", "#/components/schemas/problem")},
+				"default": object{"description": "a problem", "content": content(problem.ContentType, "#/components/schemas/problem")},
 			},
 		}}
 	}
