@@ -126,11 +126,15 @@ func TestQueryFindFromAnyClient(t *testing.T) {
 		m := ask(string(body), projection.HeaderAfter, f.last.String())
 		var reply struct {
 			Entries []struct {
-				Key, Indexed, Token, Position string
-				Value                         account
-				Sequence, Revision            uint64
-			}
-			Next string
+				Key      string  `json:"key"`
+				Indexed  string  `json:"indexed"`
+				Token    string  `json:"token"`
+				Position string  `json:"position"`
+				Value    account `json:"value"`
+				Sequence uint64  `json:"sequence"`
+				Revision uint64  `json:"revision"`
+			} `json:"entries"`
+			Next string `json:"next"`
 		}
 		if err := json.Unmarshal(m.Data, &reply); err != nil || len(reply.Entries) == 0 {
 			t.Fatalf("%s %v: %v", m.Data, m.Header, err)

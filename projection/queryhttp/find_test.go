@@ -50,7 +50,7 @@ func TestFind(t *testing.T) {
 		}
 		return keys, pages
 	}
-	all := []string{}
+	all := make([]string, 0, n)
 	for i := range n {
 		all = append(all, fmt.Sprint("a", i))
 	}

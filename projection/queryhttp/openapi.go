@@ -56,9 +56,11 @@ func document[V any]() ([]byte, error) {
 		return object{"get": object{
 			"operationId": id, "parameters": append(parameters, after, wait, match),
 			"responses": object{
-				"200":     object{"description": "what the view holds", "content": content("application/json", schema)},
-				"304":     object{"description": "it is the same as before"},
-				"default": object{"description": "a problem", "content": content(problem.ContentType, "#/components/schemas/problem")},
+				"200": object{"description": "what the view holds", "content": content("application/json", schema)},
+				"304": object{"description": "it is the same as before"},
+				"default": object{
+					"description": "a problem", "content": content(problem.ContentType, "#/components/schemas/problem"),
+				},
 			},
 		}}
 	}
