@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"testing"
@@ -209,7 +210,7 @@ func parked(t testing.TB, g *gateway.Gateway, want int) gateway.Status {
 			}
 		}
 		if n != want {
-			return errors.New("not as many as should be")
+			return fmt.Errorf("%d parked, wanted %d: %+v", n, want, s)
 		}
 		return nil
 	})

@@ -208,7 +208,8 @@ func (d *destination) note(lane string, err error) {
 	}
 	d.failed++
 	d.lastErr = err.Error()
-	if len(d.streak) < 2 {
+	// A permanent failure is an answer: it ends a streak, and is none itself.
+	if len(d.streak) < 2 && !errors.Is(err, ErrPermanent) {
 		d.streak[lane] = true
 	}
 	if again, ok := errors.AsType[*follow.RetryAfterError](err); ok {

@@ -290,6 +290,18 @@ func testBreakerIsNotOpenedByOneAggregate(t *testing.T, store *jetstream.Store, 
 		}
 		return nil
 	})
+	// A refusal is an answer: it is not the second aggregate of a streak either.
+	must(t, repo, "refused-last", place{})
+	parked(t, g, 11)
+	for len(tries) > 0 {
+		<-tries
+	}
+	for range 10 {
+		received(t, tries)
+	}
+	if d := g.Status().Destinations[0]; d.Breaker != "closed" {
+		t.Errorf("%+v", d)
+	}
 }
 
 // When the service asks to come back later, it hears nothing until then.

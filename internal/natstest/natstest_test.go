@@ -76,7 +76,7 @@ func TestCluster(t *testing.T) {
 func TestOnlyTestsLinkNATSServer(t *testing.T) {
 	t.Parallel()
 	const module = "github.com/rossby-go/rossby/"
-	allowed := []string{"internal/natstest", "jetstream/embedded", "cmd/demo", "test"}
+	allowed := []string{"internal/natstest", "jetstream/embedded", "cmd/demo", "examples", "test"}
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-f", `{{.ImportPath}} {{join .Deps " "}}`, "./...")
 	cmd.Dir, cmd.Stderr = "../..", os.Stderr
 	out, err := cmd.Output()
