@@ -131,7 +131,7 @@ const (
 	mutantsAtOnce  = 3
 	// mutantSeeds is how many seeds a mutant is tried with until it is caught: in a few
 	// seconds, not every one of them meets what it needs to show.
-	mutantSeeds = 4
+	mutantSeeds = 12
 )
 
 func (m *mutant) cell(seed uint64) cell {
