@@ -243,8 +243,11 @@ func TestQuietStoreIsReady(t *testing.T) {
 	if code, _ := ask(t, m.Live()); code != http.StatusOK {
 		t.Errorf("live: %d", code)
 	}
-	s.store.Conn().Close()
-	if code, _ := ask(t, m.Live()); code != http.StatusServiceUnavailable {
+	// Of a connection of its own: the modules need theirs.
+	nc := natstest.Conn(t, s.store.Conn().ConnectedUrl())
+	other := need(monitor.New(monitor.Config{Store: need(jetstream.Attach(t.Context(), nc, s.store.Name()))(t)}))(t)
+	nc.Close()
+	if code, _ := ask(t, other.Live()); code != http.StatusServiceUnavailable {
 		t.Errorf("live without a connection: %d", code)
 	}
 }
