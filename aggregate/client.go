@@ -95,7 +95,9 @@ func NewClient[S any](nc *nats.Conn, store string, typ *Type[S], cfg ClientConfi
 	}
 	cfg.AttemptTimeout = cmp.Or(cfg.AttemptTimeout, ClientAttemptTimeoutDefault)
 	cfg.Timeout = cmp.Or(cfg.Timeout, ClientTimeoutDefault)
-	return &Client{nc: nc, cfg: cfg, store: store, def: &typ.def, name: typ.Name(), tracer: tracing.New(cfg.TracerProvider)}, nil
+	return &Client{
+		nc: nc, cfg: cfg, store: store, def: &typ.def, name: typ.Name(), tracer: tracing.New(cfg.TracerProvider),
+	}, nil
 }
 
 // TypeName is the name of the aggregate type.

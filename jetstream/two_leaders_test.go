@@ -19,7 +19,7 @@ func TestTwoLeaders(t *testing.T) {
 	t.Parallel()
 	c := natstest.RunCluster(t)
 	name := natstest.Name(t)
-	s := open(t, c.Conn(t), jetstream.Config{Name: name, Replicas: 3})
+	open(t, c.Conn(t), jetstream.Config{Name: name, Replicas: 3})
 	// A server beside the leader's, so that the old leader is surely faster.
 	url := c.URLs()[(c.StreamLeader(name)+1)%3]
 	s, err := jetstream.Attach(t.Context(), natstest.Conn(t, url, nats.IgnoreDiscoveredServers()), name)

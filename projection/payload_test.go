@@ -16,7 +16,7 @@ import (
 func TestSmallPayload(t *testing.T) {
 	t.Parallel()
 	url, as := roles(t, nil, nil, 32<<10)
-	f := fixtureOn(t, natstest.Conn(t, url, as("all")), "bank")
+	f := fixtureOn(t, natstest.Conn(t, url, as("all")))
 	const n = 1200
 	long := strings.Repeat("x", 100)
 	keys := make([]string, 0, n)

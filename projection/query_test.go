@@ -43,9 +43,9 @@ func roles(t *testing.T, publish, subscribe []string, payload int32) (url string
 	return srv.ClientURL(), func(user string) nats.Option { return nats.UserInfo(user, "x") }
 }
 
-func fixtureOn(t *testing.T, nc *nats.Conn, name string) *fixture {
+func fixtureOn(t *testing.T, nc *nats.Conn) *fixture {
 	t.Helper()
-	store, err := jetstream.Open(t.Context(), nc, jetstream.Config{Name: name})
+	store, err := jetstream.Open(t.Context(), nc, jetstream.Config{Name: "bank"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestReaderPermissions(t *testing.T) {
 		"$JS.API.DIRECT.GET.KV_bank_tallies", "$JS.API.STREAM.MSG.GET.KV_bank_tallies", "$JS.API.STREAM.INFO.KV_bank_tallies",
 		"bank.query.tallies.>",
 	}, []string{"_INBOX.>", "$KV.bank_tallies._rossby.>"}, 0)
-	f := fixtureOn(t, natstest.Conn(t, url, as("all")), "bank")
+	f := fixtureOn(t, natstest.Conn(t, url, as("all")))
 	f.append("x", opened{}) // more keys than one read can hold
 	start(t, f.store, tallies(), quiet())
 	nc := natstest.Conn(t, url, as("role"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { t.Error(err) }))
@@ -106,7 +106,7 @@ func TestReaderPermissions(t *testing.T) {
 func TestReaderDenied(t *testing.T) {
 	t.Parallel()
 	url, as := roles(t, []string{"$JS.API.DIRECT.GET.KV_bank_tallies", "$JS.API.STREAM.MSG.GET.KV_bank_tallies"}, []string{"_INBOX.>"}, 0)
-	f := fixtureOn(t, natstest.Conn(t, url, as("all")), "bank")
+	f := fixtureOn(t, natstest.Conn(t, url, as("all")))
 	f.append("a1", credited{})
 	start(t, f.store, tallies(), quiet())
 	nc := natstest.Conn(t, url, as("role"))
@@ -137,7 +137,7 @@ func TestQueryServiceFromAnyClient(t *testing.T) {
 	const payload = 64 << 10
 	url, as := roles(t, nil, nil, payload)
 	nc := natstest.Conn(t, url, as("all"))
-	f := fixtureOn(t, nc, "bank")
+	f := fixtureOn(t, nc)
 	for i := range 20 {
 		f.append(id(i), opened{Owner: "<" + strings.Repeat("x", 5000) + ">"})
 	}

@@ -97,7 +97,7 @@ func TestQueryFindFromAnyClient(t *testing.T) {
 	t.Parallel()
 	url, as := roles(t, nil, nil, 64<<10)
 	nc := natstest.Conn(t, url, as("all"))
-	f := fixtureOn(t, nc, "bank")
+	f := fixtureOn(t, nc)
 	for i := range 20 {
 		f.append(id(i), opened{Owner: "<" + strings.Repeat("x", 5000) + ">"}, credited{Cents: int64(i)})
 	}

@@ -34,7 +34,7 @@ var mainFunctions = map[string][]string{
 	"gateway/mail":              nil,
 	"gateway/publish":           nil,
 	"gateway/webhook":           nil,
-	"console":                   nil,
+	"jetstream/console":         nil,
 }
 
 // unshown are the main functions that no Example shows, each with the reason.

@@ -24,7 +24,7 @@ func TestNames(t *testing.T) {
 		"jetstream", "jetstream/archive", "jetstream/embedded", "jetstream/followers", "jetstream/roles", "jetstream/schematest",
 		"aggregate", "aggregate/aggregatetest", "aggregate/commandhttp", "aggregate/saga",
 		"projection", "projection/projectiontest", "projection/queryhttp", "projection/sinktest",
-		"gateway", "gateway/mail", "gateway/publish", "gateway/webhook", "console",
+		"gateway", "gateway/mail", "gateway/publish", "gateway/webhook", "jetstream/console",
 	} {
 		packages[path.Base(dir)] = exported(t, filepath.Join(root, dir))
 	}

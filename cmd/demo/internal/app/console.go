@@ -11,7 +11,7 @@ import (
 	"github.com/rossby-go/rossby/cmd/demo/internal/api"
 	"github.com/rossby-go/rossby/cmd/demo/internal/commands"
 	"github.com/rossby-go/rossby/cmd/demo/internal/notify"
-	"github.com/rossby-go/rossby/console"
+	"github.com/rossby-go/rossby/jetstream/console"
 )
 
 // The bank's pages.

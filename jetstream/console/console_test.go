@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rossby-go/rossby/console"
+	"github.com/rossby-go/rossby/jetstream/console"
 	"github.com/rossby-go/rossby/internal/natstest"
 )
 

@@ -13,7 +13,7 @@ import (
 
 	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/aggregate/saga"
-	"github.com/rossby-go/rossby/console"
+	"github.com/rossby-go/rossby/jetstream/console"
 	"github.com/rossby-go/rossby/gateway"
 	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream"

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/rossby-go/rossby/aggregate"
-	"github.com/rossby-go/rossby/console"
+	"github.com/rossby-go/rossby/jetstream/console"
 	"github.com/rossby-go/rossby/internal/natstest"
 )
 
