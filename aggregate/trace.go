@@ -55,7 +55,8 @@ func endCommand(span trace.Span, store eventStore, res Result, err error) {
 	outcome, fault := tracedOutcome(res, err)
 	span.SetAttributes(tracing.Outcome.String(outcome))
 	if fault == nil {
-		span.SetAttributes(tracing.Version.Int64(int64(res.Version)), tracing.Events.Int(len(res.Events))) //nolint:gosec // a count
+		version := int64(res.Version) //nolint:gosec // a count
+		span.SetAttributes(tracing.Version.Int64(version), tracing.Events.Int(len(res.Events)))
 		if seq, e := store.Sequence(res.Position); e == nil && seq > 0 {
 			span.SetAttributes(tracing.Position.Int64(int64(seq))) //nolint:gosec // a sequence
 		}

@@ -53,6 +53,16 @@ type childConfig struct {
 	URL   string `json:"url"`
 	Store string `json:"store"`
 	Hook  string `json:"hook"`
+	// Patient is a gateway that no slow machine makes deliver twice.
+	Patient bool `json:"patient"`
+}
+
+// limits are how long a call may take and the lease lasts.
+func (c childConfig) limits() (timeout, ttl time.Duration) {
+	if c.Patient {
+		return natstest.Patience, 30 * time.Second
+	}
+	return 500 * time.Millisecond, time.Second
 }
 
 const hookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -79,16 +89,17 @@ func child() int {
 		log.Error("attach", "error", err)
 		return 1
 	}
+	timeout, ttl := c.limits()
 	hook, err := webhook.New(webhook.Config{
 		URL: c.Hook, InsecureHTTP: true, AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
-		Secrets: []string{hookSecret}, Timeout: 500 * time.Millisecond, MaxResponse: 4 << 10,
+		Secrets: []string{hookSecret}, Timeout: timeout, MaxResponse: 4 << 10,
 	})
 	if err != nil {
 		log.Error("webhook", "error", err)
 		return 1
 	}
 	g, err := gateway.New(store, "hostile", gateway.Config{
-		Start: jetstream.FromBeginning(), Concurrency: hostileConcurrency, MaxUnrecorded: 256, TTL: time.Second,
+		Start: jetstream.FromBeginning(), Concurrency: hostileConcurrency, MaxUnrecorded: 256, TTL: ttl, Timeout: max(timeout, gateway.TimeoutDefault),
 		MinBackoff: 2 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Logger: log,
 		Limits: gateway.Limits{BreakerCooldown: 100 * time.Millisecond},
 	}, gateway.OnAll(events, hook.Deliver))
@@ -427,7 +438,7 @@ func TestOneCallEach(t *testing.T) {
 	store, _, url := setup(t)
 	fill(t, store, total)
 	h := newHostile(t, true)
-	p := spawn(t, childConfig{URL: url, Store: store.Name(), Hook: h.URL})
+	p := spawn(t, childConfig{URL: url, Store: store.Name(), Hook: h.URL, Patient: true})
 	t.Cleanup(func() {
 		if err := p.end(syscall.SIGTERM); err != nil {
 			t.Error(err)

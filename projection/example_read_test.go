@@ -18,7 +18,7 @@ type Balance struct {
 
 // openBalances runs the view on a server in this process, and opens it.
 func openBalances(ctx context.Context) (reader *projection.Reader[Balance], last jetstream.Position, end func()) {
-	nc, last, end := bank(projection.NewKeyed("balances",
+	nc, last, end := bank(projection.NewKeyed("balances", //nolint:contextcheck // the bank has one of its own
 		projection.On(accountEvents, func(b *Balance, e opened, _ jetstream.Meta) { b.Owner = e.Owner }),
 		projection.On(accountEvents, func(b *Balance, e credited, _ jetstream.Meta) { b.Cents += e.Cents }),
 	))

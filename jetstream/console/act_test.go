@@ -13,10 +13,10 @@ import (
 
 	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/aggregate/saga"
-	"github.com/rossby-go/rossby/jetstream/console"
 	"github.com/rossby-go/rossby/gateway"
 	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream"
+	"github.com/rossby-go/rossby/jetstream/console"
 )
 
 type viewNow struct {

@@ -16,9 +16,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rossby-go/rossby/aggregate"
-	"github.com/rossby-go/rossby/jetstream/console"
 	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream"
+	"github.com/rossby-go/rossby/jetstream/console"
 	"github.com/rossby-go/rossby/projection"
 )
 

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rossby-go/rossby/jetstream/console"
 	"github.com/rossby-go/rossby/internal/natstest"
+	"github.com/rossby-go/rossby/jetstream/console"
 )
 
 // types are what commands are told of.

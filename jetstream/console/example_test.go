@@ -12,8 +12,8 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/rossby-go/rossby/aggregate"
-	"github.com/rossby-go/rossby/jetstream/console"
 	"github.com/rossby-go/rossby/jetstream"
+	"github.com/rossby-go/rossby/jetstream/console"
 	"github.com/rossby-go/rossby/jetstream/embedded"
 )
 

@@ -9,8 +9,8 @@ import (
 	"testing"
 
 	"github.com/rossby-go/rossby/aggregate"
-	"github.com/rossby-go/rossby/jetstream/console"
 	"github.com/rossby-go/rossby/internal/natstest"
+	"github.com/rossby-go/rossby/jetstream/console"
 )
 
 type listed struct {

@@ -83,7 +83,10 @@ func rows() []row { //nolint:funlen // a table
 			about: "load, cold cache, a state of 16 KiB beside the commits; raw: two direct gets",
 		},
 		{name: "execute-cached", target: 0.87, run: executeCached, about: "a command in process; raw: PublishMsg"},
-		{name: "execute-traced", target: 0.7, run: executeTraced, about: "a command with spans that are recorded; raw: without"},
+		{
+			name: "execute-traced", target: 0.7, run: executeTraced,
+			about: "a command with spans that are recorded; raw: without",
+		},
 		{
 			name: "execute-uncached", target: 0.87, run: executeUncached,
 			about: "a command in process, cache evicted; raw: direct get and PublishMsg",

@@ -27,7 +27,7 @@ import (
 	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream"
 	"github.com/rossby-go/rossby/jetstream/followers"
-	"github.com/rossby-go/rossby/monitor"
+	"github.com/rossby-go/rossby/jetstream/monitor"
 	"github.com/rossby-go/rossby/projection"
 )
 

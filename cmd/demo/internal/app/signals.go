@@ -19,7 +19,7 @@ import (
 
 	"github.com/rossby-go/rossby/cmd/demo/internal/traces"
 	"github.com/rossby-go/rossby/jetstream"
-	"github.com/rossby-go/rossby/monitor"
+	"github.com/rossby-go/rossby/jetstream/monitor"
 )
 
 // tracePath is the page with the waterfall.

@@ -3,6 +3,7 @@ package traces_test
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -18,7 +19,7 @@ func TestRecorderIsBounded(t *testing.T) {
 	add := func(trace string, n int) {
 		for i := range n {
 			body, err := json.Marshal(traces.Span{
-				TraceID: trace, SpanID: fmt.Sprint(i), Name: "s", Start: began, End: began.Add(time.Millisecond),
+				TraceID: trace, SpanID: strconv.Itoa(i), Name: "s", Start: began, End: began.Add(time.Millisecond),
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"github.com/rossby-go/rossby/projection"
 )
 
-const scope = "github.com/rossby-go/rossby/monitor"
+const scope = "github.com/rossby-go/rossby/jetstream/monitor"
 
 // The attributes of metrics.
 const (
