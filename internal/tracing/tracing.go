@@ -53,8 +53,6 @@ func New(provider trace.TracerProvider) *Tracer {
 
 // Start starts a span below the one that parent, a traceparent, names; without
 // one, below that of ctx.
-//
-//nolint:ireturn // the API's spans are interfaces
 func (t *Tracer) Start(
 	ctx context.Context, parent, name string, opts ...trace.SpanStartOption,
 ) (context.Context, trace.Span) {
