@@ -37,7 +37,7 @@ bench: ## Measure against raw nats.go; ROW=load-10k for one row
 	go run ./test/bench $(if $(ROW),-row $(ROW))
 
 .PHONY: torture-short
-torture-short: ## Run against faults and deliberate defects, as CI does (minutes)
+torture-short: ## Run against faults and deliberate defects (minutes)
 	go run ./test/torture -short
 
 .PHONY: torture

@@ -113,8 +113,9 @@ func commandsPanel(p *page) {
 	// Of a hundred that expect version 1, one is the first.
 	movement := func(command, version string) {
 		p.click("[data-command=" + command + "]")
-		p.until("the form of "+command, fmt.Sprintf("location.hash.endsWith(%q) && "+
-			`document.querySelector("#command-form [name=transferId]")`, "/"+command))
+		p.until("the form of "+command, fmt.Sprintf(
+			`document.querySelector("[data-command=%s][aria-pressed=true]") && `+
+				`document.querySelector("#command-form [name=transferId]")`, command))
 		p.fill("#command-form [name=id]", id)
 		p.fill("#command-form [name=transferId]", "there-and-back")
 		p.fill("#command-form [name=cents]", "5")
@@ -127,6 +128,7 @@ func commandsPanel(p *page) {
 	movement("credit", "2")
 	p.click("#send-twice")
 	p.text("[data-answer] h2", "credit, twice")
+	p.text("[data-answer] .badge", "duplicate")
 	p.do(chromedp.Evaluate[chromedp.Void](`document.querySelector(".snippets summary").click()`))
 	p.text(".snippet pre", "nats --server")
 	p.text(".snippet pre", id)

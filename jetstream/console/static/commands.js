@@ -199,19 +199,21 @@ async function load(all) {
       h("div", { class: "row" }, h("button", { type: "button", onclick: () => load(true) }, "Look again")));
     return;
   }
-  pick(at.type, at.command);
+  pick(at.type, at.command, true);
   return true;
 }
 
-function pick(type, command) {
+function pick(type, command, anew) {
   if (!live.types.length) {
     at = { type: type ?? "", command: command ?? "" };
     return;
   }
   const t = live.types.find((x) => x.type === type) ?? live.types[0];
   const c = t.commands.find((x) => x.name === command) ?? t.commands.find((x) => x.creates) ?? t.commands[0];
+  const same = form && !anew && at.type === t.type && at.command === c?.name;
   at = { type: t.type, command: c?.name ?? "" };
   el.querySelector("#type").value = at.type;
+  if (same) return; // what was typed stays
   choose();
   build();
   suggest();
