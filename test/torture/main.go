@@ -1,7 +1,7 @@
 // Command torture runs the toolkit against servers, a network and processes that
 // fail, and checks what clients, followers and the outside world saw.
 //
-//	go run ./test/torture -short                        what CI runs
+//	go run ./test/torture -short                        most nemeses, every defect
 //	go run ./test/torture -for 8h -report docs/reliability.md
 //	go run ./test/torture -servers 3 -fsync -nemesis kill-leader,lose-acks -seed 7
 package main

@@ -23,7 +23,7 @@ const (
 	cellsAtOnce = 3
 )
 
-// shortCells are what CI runs: every nemesis against all workloads on three servers
+// shortCells are the short form: most nemeses against all workloads on three servers
 // that sync, and some of them on the others.
 func shortCells(seed uint64) []cell {
 	kinds := []struct {
