@@ -21,10 +21,9 @@ func (u *Updater) attend(ctx context.Context) {
 		}
 		child := &Updater{
 			source: u.source, cfg: u.cfg, target: number,
-			log:    u.log.With("building", number),
-			b:      newBucket(u.b.nc, u.b.store, u.b.view),
-			step:   u.step,
-			status: Status{View: u.core.view, State: StateStarting},
+			board: board{log: u.log.With("building", number), status: Status{View: u.core.view, State: StateStarting}},
+			b:     newBucket(u.b.nc, u.b.store, u.b.view),
+			step:  u.step,
 		}
 		u.building.Store(child)
 		err := child.run(ctx)

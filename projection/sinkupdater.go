@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,8 +19,9 @@ import (
 type SinkUpdater struct {
 	*source
 
-	cfg     UpdaterConfig
-	log     *slog.Logger
+	cfg UpdaterConfig
+	board
+
 	sink    anySink
 	name    string
 	prepare func(ctx context.Context, tx any) error
@@ -33,9 +33,6 @@ type SinkUpdater struct {
 	position atomic.Uint64
 	read     atomic.Uint64
 	pending  atomic.Uint64
-
-	mu     sync.Mutex
-	status Status
 }
 
 // NewSinkUpdater prepares the updater of a view that is kept in a sink. Nothing
@@ -61,7 +58,7 @@ func NewSinkUpdater[T any](
 			t, _ := tx.(T)
 			return def.prepare(ctx, t)
 		},
-		status: Status{View: c.view, State: StateStarting},
+		board: board{status: Status{View: c.view, State: StateStarting}},
 	}
 	u.log = u.cfg.Logger.With("store", store.Name(), "view", c.view)
 	return u, nil
@@ -80,12 +77,6 @@ func (u *SinkUpdater) Status() Status {
 	s.Lag += u.pending.Load()
 	s.CaughtUp = s.Lag == 0 && pos > 0 && s.State == StateRunning
 	return s
-}
-
-func (u *SinkUpdater) set(change func(*Status)) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	change(&u.status)
 }
 
 func (u *SinkUpdater) trouble(err error) { u.set(func(s *Status) { s.Err = err }) }
@@ -126,15 +117,6 @@ func (u *SinkUpdater) Run(ctx context.Context) error {
 	}
 	u.stopped(err)
 	return err
-}
-
-func (u *SinkUpdater) stopped(err error) {
-	state := StateStopped
-	if errors.Is(err, ErrSuperseded) {
-		state = StateSealed
-	}
-	u.set(func(s *Status) { s.State, s.Owner, s.Err = state, "", err })
-	u.log.Error("view updater stopped", "error", err)
 }
 
 func (u *SinkUpdater) run(ctx context.Context) error {

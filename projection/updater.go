@@ -3,7 +3,6 @@ package projection
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,8 +19,9 @@ type Updater struct {
 	*source
 
 	cfg UpdaterConfig
-	log *slog.Logger
-	b   *bucket
+	board
+
+	b *bucket
 	// target is the generation that is built beside the live one, 0 for the one that
 	// the definition's version leads to.
 	target   int
@@ -39,9 +39,6 @@ type Updater struct {
 	position atomic.Uint64
 	read     atomic.Uint64
 	pending  atomic.Uint64
-
-	mu     sync.Mutex
-	status Status
 }
 
 // Status is what an updater is doing.
@@ -83,9 +80,10 @@ func NewUpdater(store *jetstream.Store, def AnyDefinition, cfg UpdaterConfig) (*
 	}
 	return &Updater{
 		source: src, cfg: cfg,
-		log:    cfg.Logger.With("store", store.Name(), "view", c.view),
-		b:      newBucket(store.Conn(), store.Name(), c.view),
-		status: Status{View: c.view, State: StateStarting},
+		b: newBucket(store.Conn(), store.Name(), c.view),
+		board: board{
+			log: cfg.Logger.With("store", store.Name(), "view", c.view), status: Status{View: c.view, State: StateStarting},
+		},
 	}, nil
 }
 
@@ -109,12 +107,6 @@ func (u *Updater) Status() Status {
 	}
 	s.CaughtUp = s.Lag == 0 && pos > 0 && (s.State == StateRunning || s.State == StateBuilding)
 	return s
-}
-
-func (u *Updater) set(change func(*Status)) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	change(&u.status)
 }
 
 // Run keeps the view until ctx ends, which returns nil after the view was given
@@ -153,16 +145,6 @@ func (u *Updater) Run(ctx context.Context) error {
 	}
 	u.stopped(err)
 	return err
-}
-
-// stopped says that the view has stopped.
-func (u *Updater) stopped(err error) {
-	state := StateStopped
-	if errors.Is(err, ErrSuperseded) {
-		state = StateSealed
-	}
-	u.set(func(s *Status) { s.State, s.Owner, s.Err = state, "", err })
-	u.log.Error("view updater stopped", "error", err)
 }
 
 func isStop(err error) bool {
