@@ -117,20 +117,39 @@ func keys(t testing.TB, all []found, reverse bool) []string {
 	return out
 }
 
+func indexes() map[string]func(account) []string {
+	return map[string]func(account) []string{"owner": byOwner, "cents": byCents, "moves": byMoves}
+}
+
+// indexed is what an index must hold, by value and key.
+func (m model) indexed(index string) map[[2]string]account {
+	want := map[[2]string]account{}
+	for key, a := range m {
+		for _, v := range indexes()[index](*a) {
+			if v != "" {
+				want[[2]string{v, key}] = *a
+			}
+		}
+	}
+	return want
+}
+
+// entries is how many entries all indexes must hold.
+func (m model) entries() int {
+	n := 0
+	for index := range indexes() {
+		n += len(m.indexed(index))
+	}
+	return n
+}
+
 // checkIndexes compares the indexes with those of the model.
 func (f *fixture) checkIndexes(t testing.TB, m model) {
 	t.Helper()
 	f.check(m)
 	r := reader[account](t, f, "accounts")
-	for name, by := range map[string]func(account) []string{"owner": byOwner, "cents": byCents, "moves": byMoves} {
-		want := map[[2]string]account{}
-		for key, a := range m {
-			for _, v := range by(*a) {
-				if v != "" {
-					want[[2]string{v, key}] = *a
-				}
-			}
-		}
+	for name := range indexes() {
+		want := m.indexed(name)
 		got := map[[2]string]account{}
 		for _, x := range find(t, r, name, projection.FindOptions{AtLeast: f.last}) {
 			got[[2]string{x.value, x.key}] = x.account
