@@ -77,7 +77,7 @@ func (s *Saga[D]) handlers(
 		return nil // what is given the handlers refuses to have none
 	}
 	d := driver[D]{saga: s, instances: instances}
-	events := s.Events()
+	events := s.typ.Schema()
 	out := []aggregate.ReactorOption{
 		aggregate.On(events, func(ctx context.Context, _ StartedEvent[D], m jetstream.Meta, _ *aggregate.Do) error {
 			return list.put(ctx, m.ID)

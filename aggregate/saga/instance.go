@@ -141,9 +141,11 @@ type (
 	}
 )
 
-// newType is the aggregate type of a saga's instances.
-func newType[D any](s *Saga[D]) *aggregate.Type[State[D]] {
-	schema := jetstream.NewSchema(s.name,
+// Events are the events of a saga's instances, by the saga's name and data: what a
+// view or a gateway needs that follows them. It needs neither the saga nor what its
+// steps send commands to.
+func Events[D any](name string) *jetstream.Schema {
+	return jetstream.NewSchema(name,
 		jetstream.Event[StartedEvent[D]]("started"),
 		jetstream.Event[Begun]("begun"),
 		jetstream.Event[Accepted]("accepted"),
@@ -156,7 +158,11 @@ func newType[D any](s *Saga[D]) *aggregate.Type[State[D]] {
 		jetstream.Event[CompletedEvent]("completed"),
 		jetstream.Event[CompensatedEvent]("compensated"),
 	)
-	return aggregate.New[State[D]](schema, append(applies[D](), s.commands()...)...)
+}
+
+// newType is the aggregate type of a saga's instances.
+func newType[D any](s *Saga[D]) *aggregate.Type[State[D]] {
+	return aggregate.New[State[D]](Events[D](s.name), append(applies[D](), s.commands()...)...)
 }
 
 func applies[D any]() []aggregate.Option {

@@ -115,9 +115,6 @@ func (s *Saga[D]) Err() error { return s.err }
 // the saga itself.
 func (s *Saga[D]) Type() *aggregate.Type[State[D]] { return s.typ }
 
-// Events are the events of the instances: for views and gateways.
-func (s *Saga[D]) Events() *jetstream.Schema { return s.typ.Schema() }
-
 // step finds a step by its name.
 func (s *Saga[D]) step(name string) (Step[D], error) {
 	for _, step := range s.steps {

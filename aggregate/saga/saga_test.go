@@ -173,13 +173,13 @@ func TestInvalidSteps(t *testing.T) {
 	s := aggregatetest.NewStore(t)
 	none := saga.New("none", saga.Step[order]{Name: "a", Do: func(saga.Instance[order]) saga.Command { return saga.Command{} }})
 	h := aggregatetest.NewHandlers(s, none.Handlers(aggregatetest.NewRepository(s, none.Type()))...)
-	s.Append(none.Events(), "o1", saga.StartedEvent[order]{})
+	s.Append(saga.Events[order]("none"), "o1", saga.StartedEvent[order]{})
 	var invalid *jetstream.InvalidError
 	for name, event := range map[string]any{
 		"no target": saga.Begun{Step: "a"}, "not one of saga": saga.Begun{Step: "gone"}, "its Undo is gone": saga.Undoing{Step: "a"},
 	} {
-		s.Append(none.Events(), name[:2], saga.StartedEvent[order]{})
-		err := h.When(none.Events(), name[:2], event).Err()
+		s.Append(saga.Events[order]("none"), name[:2], saga.StartedEvent[order]{})
+		err := h.When(saga.Events[order]("none"), name[:2], event).Err()
 		if !errors.As(err, &invalid) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}

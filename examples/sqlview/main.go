@@ -49,6 +49,7 @@ func run(ctx context.Context, file, dsn string) (err error) {
 		return err
 	}
 
+	// snippet:sink
 	var sink *sqlsink.Sink
 	if dsn != "" {
 		sink, err = sqlsink.OpenPostgres(ctx, dsn, 0)
@@ -64,6 +65,7 @@ func run(ctx context.Context, file, dsn string) (err error) {
 	if err != nil {
 		return err
 	}
+	// end:sink
 	vctx, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- view.Run(vctx) }()
