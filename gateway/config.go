@@ -33,7 +33,8 @@ type Config struct {
 	// Defaults to one destination with the gateway's name.
 	Destination func(m jetstream.Meta) string
 	// LedgerTTL is how long a delivery that was made is remembered, on the servers,
-	// so that it is not made again after a crash. It costs one publish a delivery.
+	// so that it is not made again after a crash. It costs one publish a delivery;
+	// while the ledger can be neither found nor made, nothing is delivered.
 	// Whole seconds count. Defaults to [LedgerTTLDefault]; below 0 nothing is
 	// remembered.
 	LedgerTTL time.Duration

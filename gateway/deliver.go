@@ -113,7 +113,7 @@ func (def *definition) before(ctx context.Context, e dispatch.Event) (made, bool
 	}
 	entry, found, err := def.ledger.find(ctx, e)
 	if err != nil {
-		return made{}, false, &heldBackError{"the ledger cannot be read: " + err.Error(), spread(def.cfg.MinBackoff)}
+		return made{}, false, &heldBackError{"nothing is delivered without the ledger: " + err.Error(), spread(def.cfg.MinBackoff)}
 	}
 	return made{e.EventID, entry.Note}, found, nil
 }

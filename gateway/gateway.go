@@ -115,7 +115,7 @@ func New(store *jetstream.Store, name string, cfg Config, handlers ...Option) (*
 	}
 	fc := follow.Config{
 		Name: name, Concurrency: cfg.Concurrency, MaxUnrecorded: cfg.MaxUnrecorded, TTL: cfg.TTL, Logger: cfg.Logger,
-		Start: func(ctx context.Context) (uint64, error) { return cfg.Start.Resolve(ctx, store) },
+		Start: def.start,
 	}
 	def.table.Configure(&fc, store, cfg.Version)
 	f, err := follow.New(fc)
@@ -123,6 +123,17 @@ func New(store *jetstream.Store, name string, cfg Config, handlers ...Option) (*
 		return nil, fmt.Errorf("gateway %q: %w", name, err)
 	}
 	return &Gateway{name: name, def: def, follower: f}, nil
+}
+
+// start is where the gateway begins. The ledger is made with its first owner, not with
+// its first delivery: servers may be away by then.
+func (def *definition) start(ctx context.Context) (uint64, error) {
+	if def.ledger != nil {
+		if err := def.ledger.ready(ctx); err != nil {
+			return 0, fmt.Errorf("make the ledger: %w", err)
+		}
+	}
+	return def.cfg.Start.Resolve(ctx, def.store)
 }
 
 // Name is the gateway's name.

@@ -68,6 +68,9 @@ func (l *ledger) prefix() string { return "$KV." + l.bucket + "." + l.gateway + 
 
 // find returns the entry of an event that was delivered.
 func (l *ledger) find(ctx context.Context, e dispatch.Event) (entry, bool, error) {
+	if err := l.ready(ctx); err != nil {
+		return entry{}, false, err
+	}
 	until, err := l.open(ctx, e.Epoch)
 	if err != nil || e.Sequence > until || mutate.On(mutate.NoLedger) {
 		return entry{}, false, err
@@ -185,8 +188,15 @@ func (l *ledger) send(e dispatch.Event, d Delivery) (natsjs.PubAckFuture, error)
 	return l.js.PublishMsgAsync(msg, natsjs.WithRetryAttempts(0))
 }
 
-// ensure makes the bucket on first use. The helpers for buckets cannot set a time
-// to live for each message without leaving a marker for each.
+// ready makes sure that deliveries can be entered, before one is made.
+func (l *ledger) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, jetstream.AttemptTimeoutDefault)
+	defer cancel()
+	return l.ensure(ctx)
+}
+
+// ensure makes the bucket unless it is there. The helpers for buckets cannot set a
+// time to live for each message without leaving a marker for each.
 func (l *ledger) ensure(ctx context.Context) error {
 	l.mu.Lock()
 	bound := l.bound

@@ -3,12 +3,17 @@ package gateway_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/gateway"
 	"github.com/rossby-go/rossby/internal/natstest"
+	"github.com/rossby-go/rossby/jetstream"
 )
 
 // The last entry is believed about how far deliveries came: none is stored behind
@@ -89,5 +94,74 @@ func TestLedgerOfAnOwnerThatWasReplaced(t *testing.T) {
 	caughtUp(t, second)
 	if made.total() != 1 {
 		t.Errorf("delivered %d times", made.total())
+	}
+}
+
+// A bucket that is made with the first delivery is missing when servers are away by
+// then.
+func TestLedgerIsMadeWithTheFirstOwner(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, store *jetstream.Store, _ *aggregate.Repository[order]) {
+		run(t, newGateway(t, store, "early", config(), gateway.On(events,
+			func(context.Context, placed, gateway.Delivery) error { return nil })))
+		js, err := natsjs.New(store.Conn())
+		if err != nil {
+			t.Fatal(err)
+		}
+		natstest.Eventually(t, "the ledger is there", func() error {
+			_, err := js.Stream(t.Context(), "KV_"+store.Name()+"__deliveries")
+			return err
+		})
+	})
+}
+
+// What could not be entered would be repeated by a crash: nothing is delivered, and
+// all of it when the ledger can be made.
+func TestNothingIsDeliveredWithoutTheLedger(t *testing.T) {
+	t.Parallel()
+	store, repo, _ := setup(t)
+	var made calls
+	instance := func(ttl time.Duration) *gateway.Gateway {
+		cfg := config()
+		cfg.LedgerTTL = ttl
+		return newGateway(t, store, "without", cfg, gateway.On(events,
+			func(_ context.Context, _ placed, d gateway.Delivery) error { made.begin(d.ID)(); return nil }))
+	}
+	before := instance(-1)
+	stop := run(t, before)
+	must(t, repo, "o1", place{})
+	caughtUp(t, before)
+	stop()
+	js, err := natsjs.New(store.Conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Somebody else's stream has the ledger's subjects.
+	_, err = js.CreateStream(t.Context(), natsjs.StreamConfig{
+		Name: "others", Subjects: []string{"$KV." + store.Name() + "__deliveries.>"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t, repo, "o2", place{})
+	g := instance(0)
+	run(t, g)
+	natstest.Eventually(t, "held back", func() error {
+		for _, l := range g.Status().Blocked {
+			if strings.Contains(l.Error, "without the ledger") && l.Attempts == 0 {
+				return nil
+			}
+		}
+		return fmt.Errorf("nothing is held back: %+v", g.Status())
+	})
+	if made.total() != 1 {
+		t.Errorf("%d deliveries, want that of before", made.total())
+	}
+	if err := js.DeleteStream(t.Context(), "others"); err != nil {
+		t.Fatal(err)
+	}
+	caughtUp(t, g)
+	if made.total() != 2 {
+		t.Errorf("%d deliveries in all, want 2", made.total())
 	}
 }
