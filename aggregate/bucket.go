@@ -329,7 +329,7 @@ func (s *states) create(ctx context.Context) error {
 	err = wire.Ensure(ctx, s.store.Conn(), s.stream(), func(ctx context.Context) error {
 		_, err := js.CreateKeyValue(ctx, natsjs.KeyValueConfig{
 			Bucket: s.bucket, Description: "Rossby: states of aggregates, a cache", History: 1,
-			Storage: natsjs.FileStorage, Replicas: s.store.Replicas(), Compression: true,
+			Storage: natsjs.FileStorage, Replicas: s.store.Replicas(),
 		})
 		return err
 	})

@@ -185,7 +185,7 @@ func TestLargeStates(t *testing.T) {
 			t.Fatal(err)
 		}
 		status, err := info.Status(t.Context())
-		if err != nil || status.History() != 1 || status.TTL() != 0 || !status.IsCompressed() || status.Values() != 1 {
+		if err != nil || status.History() != 1 || status.TTL() != 0 || status.IsCompressed() || status.Values() != 1 {
 			t.Errorf("%+v %v", status, err)
 		}
 	})

@@ -56,12 +56,15 @@ func TestMigrateRepairs(t *testing.T) {
 	name := natstest.Name(t)
 	s := open(t, nc, jetstream.Config{Name: name})
 	before := stream(t, nc, name).CachedInfo().Config
+	if before.Compression != natsjs.NoCompression {
+		t.Errorf("a new store: %s", before.Compression)
+	}
 	if m := plan(t, nc, jetstream.Config{Name: name}); len(m.Changes) != 0 || !strings.Contains(m.String(), "as it should be") {
 		t.Errorf("a new store: %s", m)
 	}
 	appendN(t, s, "a", 5)
 	edit(t, nc, name, func(c *natsjs.StreamConfig) {
-		c.Description, c.Compression, c.MaxMsgSize, c.Discard = "mine", natsjs.NoCompression, 1000, natsjs.DiscardOld
+		c.Description, c.Compression, c.MaxMsgSize, c.Discard = "mine", natsjs.S2Compression, 1000, natsjs.DiscardOld
 		c.MaxMsgs, c.MaxBytes, c.MaxAge, c.MaxMsgsPerSubject = 100, 1<<20, time.Hour, 50
 		c.AllowDirect, c.AllowAtomicPublish, c.NoAck, c.MaxConsumers = false, false, true, 7
 		c.Metadata = map[string]string{"team": "blue", "rossby.store": "other", "rossby.partitions": "1"}
@@ -183,7 +186,7 @@ func TestMigrateOutdated(t *testing.T) {
 	open(t, nc, jetstream.Config{Name: name})
 	edit(t, nc, name, func(c *natsjs.StreamConfig) { c.Description = "mine" })
 	m := plan(t, nc, jetstream.Config{Name: name})
-	edit(t, nc, name, func(c *natsjs.StreamConfig) { c.Compression = natsjs.NoCompression })
+	edit(t, nc, name, func(c *natsjs.StreamConfig) { c.Compression = natsjs.S2Compression })
 	if err := m.Apply(t.Context()); !errors.Is(err, jetstream.ErrMigrationOutdated) {
 		t.Error(err)
 	}

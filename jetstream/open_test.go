@@ -35,7 +35,7 @@ func TestOpenMakesAndReopens(t *testing.T) {
 		t.Errorf("ids %q, %q, %q", s.ID(), again.ID(), attached.ID())
 	}
 	live := stream(t, nc, name).CachedInfo()
-	if got, want := live.Config, jetstream.StreamConfigForTest(jetstream.Config{Name: name}); got.Compression != want.Compression ||
+	if got, want := live.Config, jetstream.StreamConfigForTest(jetstream.Config{Name: name}); got.Compression != natsjs.NoCompression ||
 		got.MaxConsumers != jetstream.MaxConsumersDefault || !slices.Equal(got.Subjects, want.Subjects) || live.State.Msgs != 1 {
 		t.Errorf("stream %+v", live)
 	}

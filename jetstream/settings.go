@@ -31,8 +31,10 @@ func streamConfig(c Config, g genesis) natsjs.StreamConfig {
 		DenyPurge:          true,
 		AllowDirect:        true,
 		AllowAtomicPublish: true,
-		Compression:        natsjs.S2Compression,
-		Metadata:           g.metadata(),
+		// A replica that replays its log after a restart may compress the block that it
+		// goes on to write to, which no later start can read (2.15.2).
+		Compression: natsjs.NoCompression,
+		Metadata:    g.metadata(),
 	}
 }
 
@@ -117,9 +119,9 @@ func settings(c Config, live natsjs.StreamConfig) []setting {
 		func(s *natsjs.StreamConfig) { s.MaxMsgSize = -1 }).harmless = true
 	edit(live.Description == streamDescription, "description", streamDescription, live.Description,
 		"is for people only", func(s *natsjs.StreamConfig) { s.Description = streamDescription }).harmless = true
-	edit(live.Compression == natsjs.S2Compression, "compression", natsjs.S2Compression, live.Compression,
-		"new blocks are compressed, those there stay readable",
-		func(s *natsjs.StreamConfig) { s.Compression = natsjs.S2Compression }).harmless = true
+	edit(live.Compression == natsjs.NoCompression, "compression", natsjs.NoCompression, live.Compression,
+		"no restart can damage the newest block any more, once each server has been restarted; those there stay readable",
+		func(s *natsjs.StreamConfig) { s.Compression = natsjs.NoCompression }).harmless = true
 	return all
 }
 

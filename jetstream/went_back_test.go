@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream"
@@ -218,8 +219,31 @@ func TestALostTailWrittenOver(t *testing.T) {
 func TestDamagedFiles(t *testing.T) {
 	t.Parallel()
 	big := strings.Repeat("x", 200<<10)
+	flip := func(t *testing.T, blocks []string) {
+		t.Helper()
+		data, err := os.ReadFile(blocks[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		data[len(data)/2] ^= 0x20
+		if err := os.WriteFile(blocks[0], data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A hole, and each aggregate that goes on after it.
+	hole := func(t *testing.T, _ *jetstream.Store, _ uint64, all []*jetstream.DamageError) {
+		t.Helper()
+		kinds := map[jetstream.DamageKind]int{}
+		for _, d := range all {
+			kinds[d.Kind]++
+		}
+		if kinds[jetstream.DamageMissing] != 1 || kinds[jetstream.DamageChain] != 2 || len(all) != 3 {
+			t.Errorf("found %v", all)
+		}
+	}
 	for name, c := range map[string]struct {
-		damage func(t *testing.T, blocks []string)
+		compressed bool
+		damage     func(t *testing.T, blocks []string)
 		// check is given what was found.
 		check func(t *testing.T, s *jetstream.Store, head uint64, all []*jetstream.DamageError)
 	}{
@@ -247,30 +271,12 @@ func TestDamagedFiles(t *testing.T) {
 					t.Fatal(err)
 				}
 			},
-			check: func(t *testing.T, _ *jetstream.Store, _ uint64, all []*jetstream.DamageError) {
-				t.Helper()
-				kinds := map[jetstream.DamageKind]int{}
-				for _, d := range all {
-					kinds[d.Kind]++
-				}
-				// The hole, and each aggregate that goes on after it.
-				if kinds[jetstream.DamageMissing] != 1 || kinds[jetstream.DamageChain] != 2 || len(all) != 3 {
-					t.Errorf("found %v", all)
-				}
-			},
+			check: hole,
 		},
-		"a byte of a commit changed": {
-			damage: func(t *testing.T, blocks []string) {
-				t.Helper()
-				data, err := os.ReadFile(blocks[0])
-				if err != nil {
-					t.Fatal(err)
-				}
-				data[len(data)/2] ^= 0x20
-				if err := os.WriteFile(blocks[0], data, 0o600); err != nil {
-					t.Fatal(err)
-				}
-			},
+		// The server leaves out the rest of its block, too.
+		"a byte of a commit changed": {damage: flip, check: hole},
+		"a byte of a compressed block changed": {
+			compressed: true, damage: flip,
 			// A server of 2.15 that cannot decompress a block does not know the stream.
 			check: nil,
 		},
@@ -279,6 +285,10 @@ func TestDamagedFiles(t *testing.T) {
 			t.Parallel()
 			r := newRestorable(t)
 			s := open(t, r.nc, jetstream.Config{Name: natstest.Name(t)})
+			if c.compressed {
+				edit(t, r.nc, s.Name(), func(c *natsjs.StreamConfig) { c.Compression = natsjs.S2Compression })
+				r.offline(func() {}) // it counts from the next start on
+			}
 			var heads [2]jetstream.Head
 			for i := range 120 { // 24 MB in three blocks
 				w := write([]string{"a", "b"}[i%2], "", heads[i%2])

@@ -63,8 +63,7 @@ func bytesRow(ctx context.Context, e *env) (*result, error) {
 	r.notef("on the wire: subject %d, headers %d, payload %d", len(msg.Subject), header, len(msg.Data))
 	r.notef("without a command id: %d", len(msg.Subject)+headerSize(plain.Header)+len(plain.Data))
 	disk := float64(after-before) / float64(commits)
-	r.notef("on disk: %.0f bytes a commit before compression, %.2f of raw", disk, disk/r.raw)
-	// Blocks are compressed when they are full, and all when the server stops.
+	r.notef("on disk: %.0f bytes a commit, %.2f of raw", disk, disk/r.raw)
 	if err := e.stopServer(); err != nil {
 		return nil, err
 	}
@@ -72,7 +71,7 @@ func bytesRow(ctx context.Context, e *env) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.notef("files of the stream: %.0f bytes a commit, with S2 (identical events: real ones compress less)",
+	r.notef("files of the stream: %.0f bytes a commit",
 		float64(files)/float64(commits))
 	return r, e.startServer(ctx)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -12,6 +13,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/jetstream"
@@ -70,6 +74,15 @@ func stateCost(ctx context.Context, e *env) (*result, error) {
 	commits := e.scaled(50_000)
 	sizes := map[bool]float64{}
 	for _, carried := range []bool{true, false} {
+		if err := compressing(ctx, e.nc, fmt.Sprint("store-", carried)); err != nil {
+			return nil, err
+		}
+	}
+	// What is compressed is decided when a server starts.
+	if err := errors.Join(e.stopServer(), e.startServer(ctx)); err != nil {
+		return nil, err
+	}
+	for _, carried := range []bool{true, false} {
 		name := fmt.Sprint("store-", carried)
 		store, err := jetstream.Open(ctx, e.nc, jetstream.Config{Name: name})
 		if err != nil {
@@ -123,6 +136,25 @@ func stateCost(ctx context.Context, e *env) (*result, error) {
 	r.notef("files of the stream with S2, bytes a commit, with the state and without; events that are not alike")
 	r.notef("before compression: %.0f with the state, %.0f without", sizes[true], sizes[false])
 	return r, e.startServer(ctx)
+}
+
+// compressing makes a store whose files are compressed.
+func compressing(ctx context.Context, nc *nats.Conn, name string) error {
+	if _, err := jetstream.Open(ctx, nc, jetstream.Config{Name: name}); err != nil {
+		return err
+	}
+	js, err := natsjs.New(nc)
+	if err != nil {
+		return err
+	}
+	stream, err := js.Stream(ctx, name)
+	if err != nil {
+		return err
+	}
+	cfg := stream.CachedInfo().Config
+	cfg.Compression = natsjs.S2Compression
+	_, err = js.UpdateStream(ctx, cfg)
+	return err
 }
 
 // compressed is what compression leaves of a stream's messages, by the blocks that

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -40,8 +41,12 @@ type cell struct {
 	Hold      time.Duration `json:"hold"`
 	// Calm is the time between two disturbances, when everything works again.
 	Calm time.Duration `json:"calm"`
+	// Rest is the longest time that a client rests between two operations.
+	Rest time.Duration `json:"rest,omitempty"`
 	// Patience bounds waits for what must come: recovery, followers that catch up.
 	Patience time.Duration `json:"patience"`
+	// Compress makes the servers compress the store, as Rossby does not.
+	Compress bool `json:"compress,omitempty"`
 	// Soak goes on for so long with the disturbances, again and again, and samples what
 	// the processes use.
 	Soak time.Duration `json:"soak,omitempty"`
@@ -98,6 +103,9 @@ func runCell(ctx context.Context, c cell, home string, log *slog.Logger) (r resu
 	if c.Patience == 0 {
 		c.Patience = patienceDefault
 	}
+	if c.Rest == 0 {
+		c.Rest = restDefault
+	}
 	e := &env{cell: c, log: log}
 	began := time.Now()
 	r = result{Cell: c}
@@ -138,6 +146,11 @@ func runCell(ctx context.Context, c cell, home string, log *slog.Logger) (r resu
 			return r, err
 		}
 	}
+	if c.Compress {
+		if err := e.compress(ctx); err != nil {
+			return r, err
+		}
+	}
 	if err := errors.Join(e.openReader(ctx, storeName), e.openBank(ctx)); err != nil {
 		return r, err
 	}
@@ -151,6 +164,23 @@ func runCell(ctx context.Context, c cell, home string, log *slog.Logger) (r resu
 		return r, err
 	}
 	return r, e.judge(ctx, &r, time.Since(began))
+}
+
+// compress switches compression on, which counts from the servers' next start on.
+func (e *env) compress(ctx context.Context) error {
+	var info struct {
+		Config map[string]any `json:"config"`
+	}
+	var updated struct{}
+	if err := e.cluster.API(ctx, "STREAM.INFO."+storeName, nil, &info); err != nil {
+		return err
+	}
+	info.Config["compression"] = "s2"
+	if err := e.cluster.API(ctx, "STREAM.UPDATE."+storeName, info.Config, &updated); err != nil {
+		return err
+	}
+	_, err := rolling(ctx, e, nil, 0)
+	return err
 }
 
 // startModules starts a process of modules that does not run.
@@ -170,7 +200,7 @@ func (e *env) disturb(ctx context.Context) error {
 	defer stop()
 	var g errgroup.Group
 	for _, w := range e.Workloads {
-		e.load(loaded, w, e.Seed, g.Go)
+		e.load(loaded, w, e.Seed, e.Rest, g.Go)
 	}
 	rng := rand.New(rand.NewPCG(e.Seed, 0))
 	names := slices.Values(e.Nemeses)
@@ -220,10 +250,11 @@ func (e *env) inflict(ctx context.Context, n nemesis, rng *rand.Rand) error {
 	}
 	if n.name != nemNone {
 		var late error
+		s := &steps{began: time.Now(), made: map[string]time.Duration{}}
 		elected := make(chan time.Duration, 1)
-		go func() { elected <- e.elected(ctx) }()
-		f.Recovered, late = e.recovered(ctx)
-		f.Leaders = <-elected
+		go func() { elected <- e.elected(ctx, s) }()
+		f.Recovered, late = e.recovered(ctx, s)
+		f.Leaders, f.Steps = <-elected, s.made
 		if late != nil {
 			f.Error = late.Error()
 			e.alarm(fmt.Sprintf("after %s: not everything works again: %v", n.name, late))
@@ -242,13 +273,13 @@ func (e *env) inflict(ctx context.Context, n nemesis, rng *rand.Rand) error {
 // elected measures how long it takes until JetStream, the streams that a payment
 // needs and the consumers of the followers have leaders that answer: the servers'
 // part of a recovery.
-func (e *env) elected(ctx context.Context) time.Duration {
-	began := time.Now()
+func (e *env) elected(ctx context.Context, s *steps) time.Duration {
 	answers := func(subject string, request any) {
 		_ = rig.Until(ctx, e.Patience, subject, func(ctx context.Context) error {
 			var answer struct{}
 			return e.cluster.API(ctx, subject, request, &answer)
 		})
+		s.done(subject)
 	}
 	answers("INFO", nil)
 	for _, stream := range e.streams() {
@@ -257,7 +288,24 @@ func (e *env) elected(ctx context.Context) time.Duration {
 	for _, name := range []string{reactorName, gatewayName, accountsView, totalsView} {
 		answers("CONSUMER.INFO."+storeName+"."+name, nil)
 	}
-	return time.Since(began)
+	return time.Since(s.began)
+}
+
+// steps are those of a recovery.
+type steps struct {
+	began time.Time
+
+	mu   sync.Mutex
+	made map[string]time.Duration
+}
+
+// done notes a step, when it is made for the first time.
+func (s *steps) done(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.made[name]; !ok {
+		s.made[name] = time.Since(s.began)
+	}
 }
 
 // streams are those that a payment needs.
@@ -270,8 +318,7 @@ func (e *env) streams() []string {
 
 // recovered measures how long it takes until a payment goes all the way: by the
 // wire, to the reactor, both views and the gateway.
-func (e *env) recovered(ctx context.Context) (time.Duration, error) {
-	began := time.Now()
+func (e *env) recovered(ctx context.Context, s *steps) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.Patience)
 	defer cancel()
 	e.probes++
@@ -280,26 +327,36 @@ func (e *env) recovered(ctx context.Context) (time.Duration, error) {
 	for _, id := range []string{account, account + "-to"} {
 		o := check.Op{Account: id, Kind: check.Open, Amount: 10, Tag: e.tag("probe")}
 		if err := e.persist(ctx, rng, o, ""); err != nil {
-			return time.Since(began), err
+			return time.Since(s.began), err
 		}
+		s.done("first command")
 	}
 	o := check.Op{Account: account, Kind: check.Withdraw, Amount: 1, Tag: e.tag("probe")}
 	if err := e.persist(ctx, rng, o, account+"-to"); err != nil {
-		return time.Since(began), err
+		return time.Since(s.began), err
 	}
+	s.done("commands")
 	err := rig.Until(ctx, e.Patience, "the payment did not arrive", func(ctx context.Context) error {
+		var errs []error
 		for _, follower := range []string{reactorName, gatewayName} {
-			if !e.receiver.has(follower, account+"-to", 2) {
-				return fmt.Errorf("%s has not handled it", follower)
+			if e.receiver.has(follower, account+"-to", 2) {
+				s.done(follower)
+			} else {
+				errs = append(errs, fmt.Errorf("%s has not handled it", follower))
 			}
 		}
 		v, err := e.reader.Get(ctx, account+"-to")
-		if err == nil && v.Value.Events < 2 {
-			err = errors.New("the view does not show it")
+		switch {
+		case err != nil:
+			errs = append(errs, err)
+		case v.Value.Events < 2:
+			errs = append(errs, errors.New("the view does not show it"))
+		default:
+			s.done(accountsView)
 		}
-		return err
+		return errors.Join(errs...)
 	})
-	return time.Since(began), err
+	return time.Since(s.began), err
 }
 
 // persist repeats an operation over the wire until it is done.

@@ -36,6 +36,9 @@ type fault struct {
 	Recovered time.Duration `json:"recovered"`
 	// Leaders is how much of that it took until the servers had elected leaders.
 	Leaders time.Duration `json:"leaders"`
+	// Steps are when each step of the recovery was made: leaders of JetStream, streams
+	// and consumers, the commands, followers and the view.
+	Steps map[string]time.Duration `json:"steps,omitempty"`
 	// Count is how many times something was done: kills, cuts.
 	Count int    `json:"count"`
 	Error string `json:"error,omitempty"`

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -163,6 +164,7 @@ func (e *env) judge(ctx context.Context, r *result, took time.Duration) error {
 	found = append(found, e.compareViews(ctx, l)...)
 	found = append(found, e.replicas(ctx)...)
 	found = append(found, e.verified(ctx)...)
+	found = append(found, e.complaints()...)
 	r.Events, r.Messages, r.Handled, r.Repeats = len(l.stored), l.messages, len(calls), repeats
 	r.Violations = found
 	lost := check.Lost(elements, l.stored)
@@ -311,6 +313,27 @@ func replica(ctx context.Context, n *rig.Node, stream string) (check.Replica, er
 			return r, nil
 		}
 	}
+}
+
+// complaints are what servers say about their files, when nothing was done to those.
+func (e *env) complaints() []string {
+	names := strings.Join(e.Nemeses, ",")
+	if strings.Contains(names, "disk") || strings.Contains(names, nemDamage) || e.mayLose() {
+		return nil
+	}
+	var found []string
+	for _, n := range e.cluster.Nodes {
+		text, err := os.ReadFile(n.Log())
+		if err != nil {
+			return append(found, err.Error())
+		}
+		for line := range strings.Lines(string(text)) {
+			if check.Complaint(line) {
+				found = append(found, n.Name+" says: "+strings.TrimSpace(line))
+			}
+		}
+	}
+	return found
 }
 
 // verifyFound begins what the toolkit's own check finds. What damaged disks lose must

@@ -24,8 +24,11 @@ import (
 )
 
 func main() {
-	if kind, config := rig.Child(os.Args[1:]); kind != "" {
-		if err := runChild(kind, config); err != nil {
+	if kind, config, use := rig.Child(os.Args[1:]); kind != "" {
+		stop := rig.ReportUse(use)
+		err := runChild(kind, config)
+		stop()
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -59,6 +62,8 @@ func run(ctx context.Context, args []string) error {
 	seed := flags.Uint64("seed", 1, "seed of the schedule and of the load")
 	hold := flags.Duration("hold", 2*time.Second, "how long a disturbance lasts")
 	calm := flags.Duration("calm", 500*time.Millisecond, "time between disturbances")
+	rest := flags.Duration("rest", restDefault, "the longest time that a client rests between two operations")
+	compress := flags.Bool("compress", false, "let the servers compress the store, which nats-server 2.15.2 does not survive")
 	dir := flags.String("dir", "", "where histories are kept (default: a new temporary directory)")
 	isShort := flags.Bool("short", false, "run the short matrix and every mutant")
 	limit := flags.Duration("for", 0, "run the whole matrix, again and again, for so long")
@@ -87,7 +92,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	c := cell{
 		Servers: *servers, Fsync: *fsync, Workloads: strings.Split(*workloads, ","), Nemeses: strings.Split(*nemesis, ","),
-		Seed: *seed, Hold: *hold, Calm: *calm, Soak: *soak,
+		Seed: *seed, Hold: *hold, Calm: *calm, Rest: *rest, Soak: *soak, Compress: *compress,
 	}
 	if *workloads == "all" {
 		c.Workloads = workloadNames()

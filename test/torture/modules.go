@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"runtime"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -203,7 +202,6 @@ type reporter struct {
 func (r *reporter) tell(ctx context.Context, follower string, m jetstream.Meta, key string) error {
 	body, err := json.Marshal(check.Handled{
 		Follower: follower, Aggregate: m.ID, Version: m.Version, EventID: m.EventID, Key: key, Instance: r.instance,
-		Goroutines: runtime.NumGoroutine(),
 	})
 	if err != nil {
 		return err

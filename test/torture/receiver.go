@@ -108,18 +108,6 @@ func (r *receiver) busy(follower, instance string, lately time.Duration) bool {
 	return false
 }
 
-// goroutines is how many a process had when it told something last.
-func (r *receiver) goroutines(instance string) int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, h := range slices.Backward(r.handled) {
-		if h.Instance == instance {
-			return h.Goroutines
-		}
-	}
-	return 0
-}
-
 // has tells whether a follower has handled an event of an aggregate.
 func (r *receiver) has(follower, aggregate string, version uint64) bool {
 	r.mu.Lock()

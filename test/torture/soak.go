@@ -4,13 +4,12 @@ import (
 	"context"
 	"encoding/csv"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
-	"strings"
 	"time"
+
+	"github.com/rossby-go/rossby/test/torture/rig"
 )
 
 const (
@@ -18,9 +17,18 @@ const (
 	soakFile  = "soak.csv"
 )
 
-// soak runs the load at its steady rate for so long, with rolling restarts all the
-// while, and samples what must not grow: memory, open files and goroutines of every
-// process, and the store's consumers.
+// soakColumns are those of soak.csv. Consumers are those of all streams; messages and
+// operations, of the store and of its clients so far, show that the load goes on, and
+// faults are the disturbances that are over.
+func soakColumns() []string {
+	return []string{
+		"seconds", "process", "rss_kb", "heap_kb", "open_files", "goroutines", "consumers", "messages", "operations", "faults",
+	}
+}
+
+// soak runs the load at its steady rate for so long, with disturbances all the while,
+// and samples what must not grow: memory, open files and goroutines of every process,
+// and JetStream's consumers.
 func (e *env) soak(ctx context.Context, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -28,17 +36,17 @@ func (e *env) soak(ctx context.Context, limit time.Duration) error {
 	if err != nil {
 		return err
 	}
-	w := csv.NewWriter(out)
 	defer func() { _ = out.Close() }()
-	if err := w.Write([]string{"seconds", "process", "rss_kb", "open_files", "goroutines", "consumers"}); err != nil {
+	w := csv.NewWriter(out)
+	if err := w.Write(soakColumns()); err != nil {
 		return err
 	}
 	tick := time.NewTicker(soakEvery)
 	defer tick.Stop()
 	for {
-		e.sample(ctx, w)
-		if w.Flush(); w.Error() != nil {
-			return w.Error()
+		err := e.sample(ctx, w)
+		if w.Flush(); err != nil || w.Error() != nil {
+			return errors.Join(err, w.Error())
 		}
 		select {
 		case <-ctx.Done():
@@ -49,51 +57,47 @@ func (e *env) soak(ctx context.Context, limit time.Duration) error {
 }
 
 // sample writes a line for each process. One that is being restarted has none.
-func (e *env) sample(ctx context.Context, w *csv.Writer) {
+func (e *env) sample(ctx context.Context, w *csv.Writer) error {
 	seconds := strconv.Itoa(int(time.Since(e.began).Seconds()))
-	var info struct {
-		State struct {
-			Consumers int `json:"consumer_count"`
-		} `json:"state"`
-	}
 	once, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	consumers := ""
+	// What no server answers stays empty.
+	consumers, messages := "", ""
+	var all struct {
+		Consumers int `json:"consumers"`
+	}
+	if e.cluster.API(once, "INFO", nil, &all) == nil {
+		consumers = strconv.Itoa(all.Consumers)
+	}
+	var info struct {
+		State struct {
+			Messages uint64 `json:"messages"`
+		} `json:"state"`
+	}
 	if e.cluster.API(once, "STREAM.INFO."+storeName, nil, &info) == nil {
-		consumers = strconv.Itoa(info.State.Consumers)
+		messages = strconv.FormatUint(info.State.Messages, 10)
 	}
-	write := func(name string, pid int, goroutines string) {
-		rss, files, err := usage(pid)
-		if err == nil {
-			_ = w.Write([]string{seconds, name, strconv.Itoa(rss), strconv.Itoa(files), goroutines, consumers})
+	e.history.mu.Lock()
+	operations, faults := len(e.ops)+len(e.elements), len(e.faults)
+	e.history.mu.Unlock()
+	write := func(name string, u rig.Use, err error) error {
+		if err != nil {
+			return nil //nolint:nilerr // it is down
 		}
+		return w.Write([]string{
+			seconds, name, strconv.Itoa(u.RSS), strconv.Itoa(u.Heap), strconv.Itoa(u.Files), strconv.Itoa(u.Goroutines),
+			consumers, messages, strconv.Itoa(operations), strconv.Itoa(faults),
+		})
 	}
-	write("rig", os.Getpid(), strconv.Itoa(runtime.NumGoroutine()))
+	u, err := rig.OwnUse()
+	errs := []error{write("rig", u, err)}
 	for i, m := range e.modules {
-		write(moduleNames[i], m.Pid(), strconv.Itoa(e.receiver.goroutines(moduleNames[i])))
+		u, err := m.Use()
+		errs = append(errs, write(moduleNames[i], u, err))
 	}
 	for _, n := range e.cluster.Nodes {
-		write(n.Name, n.Pid(), "")
+		u, err := n.Use()
+		errs = append(errs, write(n.Name, u, err))
 	}
-}
-
-// usage is what Linux says of a process: its memory in KiB, and its open files.
-func usage(pid int) (rss, files int, err error) {
-	dir := filepath.Join("/proc", strconv.Itoa(pid))
-	status, err := os.ReadFile(filepath.Join(dir, "status"))
-	if err != nil {
-		return 0, 0, err
-	}
-	for line := range strings.Lines(string(status)) {
-		if text, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			if rss, err = strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(text), " kB")); err != nil {
-				return 0, 0, err
-			}
-		}
-	}
-	open, err := os.ReadDir(filepath.Join(dir, "fd"))
-	if rss == 0 {
-		err = errors.Join(err, fmt.Errorf("process %d has ended", pid))
-	}
-	return rss, len(open), err
+	return errors.Join(errs...)
 }

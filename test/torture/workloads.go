@@ -22,6 +22,8 @@ const (
 func workloadNames() []string { return []string{registers, bank, set} }
 
 const (
+	// A client rests for so long between two operations.
+	restMin, restDefault = 4 * time.Millisecond, 28 * time.Millisecond
 	// round is how long a set of register accounts is used: short histories are
 	// checked quickly, and every round makes accounts.
 	round         = 3 * time.Second
@@ -40,14 +42,14 @@ const (
 
 // load runs a workload's clients until ctx ends. Operations under way are ended
 // with it, or soon after.
-func (w *writers) load(ctx context.Context, workload string, seed uint64, run func(func() error)) {
+func (w *writers) load(ctx context.Context, workload string, seed uint64, rest time.Duration, run func(func() error)) {
 	client := func(n int, f func(ctx context.Context, rng *rand.Rand, client int)) {
 		for i := range n {
 			rng := rand.New(rand.NewPCG(seed, uint64(len(workload)*1000+i)))
 			run(func() error {
 				for ctx.Err() == nil {
 					f(ctx, rng, i)
-					pause(ctx, time.Duration(4+rng.IntN(24))*time.Millisecond)
+					pause(ctx, restMin+time.Duration(rng.IntN(int((rest-restMin).Milliseconds())))*time.Millisecond)
 				}
 				return nil
 			})

@@ -15,8 +15,6 @@ type Handled struct {
 	Key string `json:"key,omitempty"`
 	// Instance is the process that did.
 	Instance string `json:"instance"`
-	// Goroutines is how many the process has.
-	Goroutines int `json:"goroutines,omitempty"`
 	// At is when, in nanoseconds since the run began.
 	At int64 `json:"at"`
 }

@@ -380,8 +380,11 @@ func (n *Node) Thaw() {
 	}
 }
 
-// Pid is the id of the server's process, which may have ended.
-func (n *Node) Pid() int { return n.proc.Pid() }
+// Log is the file of the server's log.
+func (n *Node) Log() string { return n.cfg.Log }
+
+// Use is what the server's process uses.
+func (n *Node) Use() (Use, error) { return n.proc.Use() }
 
 // LosePower kills the server and what was not synced. It needs [Config.Images].
 func (n *Node) LosePower(ctx context.Context) error {

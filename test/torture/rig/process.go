@@ -17,13 +17,13 @@ import (
 // childArg begins the first argument of a child of this program.
 const childArg = "-child="
 
-// Child is what this process is a child for, and its configuration as JSON; "" when
-// it is none.
-func Child(args []string) (kind, config string) {
-	if len(args) < 2 || !strings.HasPrefix(args[0], childArg) {
-		return "", ""
+// Child is what this process is a child for, its configuration as JSON, and the file
+// for [ReportUse]; "" when it is none.
+func Child(args []string) (kind, config, use string) {
+	if len(args) < 3 || !strings.HasPrefix(args[0], childArg) {
+		return "", "", ""
 	}
-	return strings.TrimPrefix(args[0], childArg), args[1]
+	return strings.TrimPrefix(args[0], childArg), args[1], args[2]
 }
 
 // Orphaned ends when the parent wants the child to end in order, or is gone.
@@ -39,6 +39,7 @@ func Orphaned() (context.Context, context.CancelFunc) {
 // Process is a child.
 type Process struct {
 	cmd  *exec.Cmd
+	use  string
 	in   io.WriteCloser
 	done chan struct{}
 	err  error
@@ -62,12 +63,13 @@ func Start(ctx context.Context, kind string, config any, ready, log string, env 
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), exe, childArg+kind, string(data)) //nolint:gosec // ourselves
+	use := log + useSuffix
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), exe, childArg+kind, string(data), use) //nolint:gosec // ourselves
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = out
 	// Of a group of its own, so that an interrupt is its parent's to handle.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	p := &Process{cmd: cmd, done: make(chan struct{})}
+	p := &Process{cmd: cmd, use: use, done: make(chan struct{})}
 	if p.in, err = cmd.StdinPipe(); err != nil {
 		return nil, errors.Join(err, out.Close())
 	}
@@ -102,9 +104,6 @@ func Start(ctx context.Context, kind string, config any, ready, log string, env 
 		return nil, fmt.Errorf("%s: %w", kind, ctx.Err())
 	}
 }
-
-// Pid is the process's id.
-func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }

@@ -99,7 +99,6 @@ func (a *app) bench(ctx context.Context, nc *nats.Conn, cfg benchConfig) (_ []be
 	}
 	if _, err = js.CreateStream(opening, natsjs.StreamConfig{
 		Name: name + "-raw", Subjects: []string{name + "-raw.>"}, AllowDirect: true, Replicas: cfg.replicas,
-		Compression: natsjs.S2Compression,
 	}); err != nil {
 		return nil, err
 	}
