@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -38,6 +40,9 @@ type Config struct {
 	// does, instead of after every write. A killed process loses nothing either
 	// way; a power failure may lose acknowledged commits. Defaults to false.
 	LazySync bool
+	// Cluster joins the server to others, so that streams can have replicas. It needs
+	// Listen and Name. Defaults to none.
+	Cluster Cluster
 	// Name is the server's name. Defaults to "rossby-embedded".
 	Name string
 	// ReadyTimeout bounds the start. Defaults to [ReadyTimeoutDefault].
@@ -51,6 +56,51 @@ type Config struct {
 	Credentials bool
 }
 
+// Cluster says where a server meets the others of its cluster. They trust each other
+// and whoever else reaches the address: keep it on the loopback.
+type Cluster struct {
+	// Name is the cluster's, the same for all.
+	Name string
+	// Listen is the TCP address for the others. It must not change while the data is
+	// kept.
+	Listen string
+	// Routes are the Listen of all servers, this one's too.
+	Routes []string
+}
+
+func (c Cluster) given() bool { return c.Name != "" || c.Listen != "" || len(c.Routes) > 0 }
+
+func (c Cluster) validate(of Config) []error {
+	var errs []error
+	if c.Name == "" || of.Listen == "" || of.Name == "" {
+		errs = append(errs, errors.New("embedded: Cluster needs Cluster.Name, Listen and Name"))
+	}
+	if len(of.Users) > 0 {
+		errs = append(errs, errors.New("embedded: Cluster with Users: servers with users are alone"))
+	}
+	if _, _, err := splitListen(c.Listen); err != nil {
+		errs = append(errs, fmt.Errorf("embedded: Cluster.Listen %q: %w", c.Listen, err))
+	}
+	if len(c.Routes) == 0 {
+		errs = append(errs, errors.New("embedded: Cluster.Routes is empty"))
+	}
+	for _, r := range c.Routes {
+		if _, _, err := splitListen(r); err != nil {
+			errs = append(errs, fmt.Errorf("embedded: Cluster.Routes %q: %w", r, err))
+		}
+	}
+	return errs
+}
+
+// apply sets the options of a server of the cluster. What Validate has seen parses.
+func (c Cluster) apply(opts *server.Options) {
+	opts.Cluster.Name = c.Name
+	opts.Cluster.Host, opts.Cluster.Port, _ = splitListen(c.Listen)
+	for _, r := range c.Routes {
+		opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats", Host: r})
+	}
+}
+
 // Validate reports every field that [Start] would refuse.
 func (c Config) Validate() error {
 	var errs []error
@@ -58,6 +108,9 @@ func (c Config) Validate() error {
 		if _, _, err := splitListen(c.Listen); err != nil {
 			errs = append(errs, fmt.Errorf("embedded: Listen %q: %w", c.Listen, err))
 		}
+	}
+	if c.Cluster.given() {
+		errs = append(errs, c.Cluster.validate(c)...)
 	}
 	for _, u := range c.Users {
 		if err := u.Validate(); err != nil {
@@ -73,12 +126,18 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Server is a running server.
+// Server is a running server. It is safe for concurrent use.
 type Server struct {
-	srv       *server.Server
 	lock      *flock.Flock
 	temporary string
 	secured   *secured
+	cfg       Config
+
+	mu      sync.Mutex
+	opts    *server.Options
+	srv     *server.Server // nil while it is down
+	url     string
+	stopped bool
 }
 
 // Start starts a server and waits until clients can connect. The caller stops
@@ -123,17 +182,62 @@ func Start(cfg Config) (*Server, error) {
 			return nil, errors.Join(fmt.Errorf("embedded: %w", err), s.clean())
 		}
 	}
-	srv, err := server.NewServer(opts)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("embedded: %w", err), s.clean())
+	if cfg.Cluster.given() {
+		cfg.Cluster.apply(opts)
 	}
-	s.srv = srv
-	srv.Start()
-	if !srv.ReadyForConnections(cfg.ReadyTimeout) {
-		err := fmt.Errorf("embedded: not ready after %v at %q with store %q", cfg.ReadyTimeout, cfg.Listen, cfg.StoreDir)
-		return nil, errors.Join(err, s.Stop())
+	s.cfg, s.opts = cfg, opts
+	if err := s.Up(); err != nil {
+		return nil, errors.Join(err, s.clean())
 	}
 	return s, nil
+}
+
+// Up starts the server again after [Server.Down], with its data and at its address,
+// and waits until clients can connect. A server that is up stays so.
+func (s *Server) Up() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.srv != nil {
+		return nil
+	}
+	if s.stopped {
+		return errors.New("embedded: the server was stopped for good")
+	}
+	srv, err := server.NewServer(s.opts.Clone())
+	if err != nil {
+		return fmt.Errorf("embedded: %w", err)
+	}
+	srv.Start()
+	if !srv.ReadyForConnections(s.cfg.ReadyTimeout) {
+		srv.Shutdown()
+		srv.WaitForShutdown()
+		return fmt.Errorf("embedded: not ready after %v at %q with store %q",
+			s.cfg.ReadyTimeout, s.cfg.Listen, s.cfg.StoreDir)
+	}
+	s.srv = srv
+	if at, ok := srv.Addr().(*net.TCPAddr); ok {
+		s.url, s.opts.Port = srv.ClientURL(), at.Port // where it comes back, too
+	}
+	return nil
+}
+
+// Down shuts the server down and keeps its data and its address, as if its machine
+// were away: clients try to reconnect until it is up again.
+func (s *Server) Down() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.srv != nil {
+		s.srv.Shutdown()
+		s.srv.WaitForShutdown()
+		s.srv = nil
+	}
+}
+
+// IsUp tells whether the server is up.
+func (s *Server) IsUp() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.srv != nil
 }
 
 // takeStore keeps other processes out of the store: two servers in one directory
@@ -173,21 +277,33 @@ func probe(addr string) error {
 
 // URL is the address for clients, or "" when the server has no TCP listener.
 func (s *Server) URL() string {
-	if s.srv.Addr() == nil {
-		return ""
-	}
-	return s.srv.ClientURL()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.url
 }
 
-// Option makes nats.Connect use a pipe within this process instead of TCP. Such
-// a connection does not survive the server.
-func (s *Server) Option() nats.Option { return nats.InProcessServer(s.srv) }
+// Option makes nats.Connect use a pipe within this process instead of TCP.
+func (s *Server) Option() nats.Option { return nats.InProcessServer(s) }
 
-// Stop shuts the server down, waits for it, and removes a temporary store. It
-// may be called again.
+// InProcessConn is what [Server.Option] connects with. Returns
+// [nats.ErrNoServers] while the server is down.
+func (s *Server) InProcessConn() (net.Conn, error) {
+	s.mu.Lock()
+	srv := s.srv
+	s.mu.Unlock()
+	if srv == nil {
+		return nil, nats.ErrNoServers
+	}
+	return srv.InProcessConn()
+}
+
+// Stop shuts the server down for good, waits for it, and removes a temporary store.
+// It may be called again.
 func (s *Server) Stop() error {
-	s.srv.Shutdown()
-	s.srv.WaitForShutdown()
+	s.mu.Lock()
+	s.stopped = true
+	s.mu.Unlock()
+	s.Down()
 	return s.clean()
 }
 

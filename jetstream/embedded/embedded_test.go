@@ -1,8 +1,11 @@
 package embedded_test
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +15,7 @@ import (
 
 	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream/embedded"
+	"github.com/rossby-go/rossby/jetstream/roles"
 )
 
 func TestInProcessOnly(t *testing.T) {
@@ -140,6 +144,100 @@ func TestStoreDirThatCannotBeUsed(t *testing.T) {
 	}
 }
 
+// A server that was down comes back with its data, at its address; clients over TCP
+// and over the pipe find it again.
+func TestDownAndUp(t *testing.T) {
+	t.Parallel()
+	srv := start(t, embedded.Config{Listen: "127.0.0.1:0", LazySync: true})
+	url := srv.URL()
+	tcp, pipe := natstest.Conn(t, url), natstest.Conn(t, "", srv.Option())
+	publish(t, tcp, "first")
+	for round := range uint64(2) {
+		back := []chan nats.Status{tcp.StatusChanged(nats.CONNECTED), pipe.StatusChanged(nats.CONNECTED)}
+		srv.Down()
+		srv.Down() // which it is already
+		if srv.IsUp() || srv.URL() != url {
+			t.Errorf("up: %v, at %q", srv.IsUp(), srv.URL())
+		}
+		if nc, err := nats.Connect("", srv.Option()); err == nil {
+			nc.Close()
+			t.Error("connected to a server that is down")
+		}
+		if err := errors.Join(srv.Up(), srv.Up()); err != nil {
+			t.Fatal(err)
+		}
+		if !srv.IsUp() || srv.URL() != url {
+			t.Errorf("up: %v, at %q, not %q", srv.IsUp(), srv.URL(), url)
+		}
+		for _, c := range back {
+			<-c
+		}
+		for _, nc := range []*nats.Conn{tcp, pipe} {
+			if got := messages(t, nc); got != round+1 {
+				t.Errorf("%d messages after restart %d", got, round)
+			}
+		}
+		publish(t, pipe, "another")
+	}
+	if err := srv.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := srv.Up(); err == nil {
+		t.Error("a server that was stopped for good came up")
+	}
+}
+
+// Three servers take what is to be stored while one of them is away, which has it when
+// it is back.
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	addrs := []string{natstest.Addr(t), natstest.Addr(t), natstest.Addr(t)}
+	servers, name := make([]*embedded.Server, len(addrs)), natstest.Name(t)
+	urls := make([]string, len(addrs))
+	for i := range servers {
+		servers[i] = start(t, embedded.Config{
+			Listen: natstest.Addr(t), Name: "n" + strconv.Itoa(i), StoreDir: t.TempDir(), LazySync: true,
+			Cluster: embedded.Cluster{Name: name, Listen: addrs[i], Routes: addrs},
+		})
+		urls[i] = servers[i].URL()
+	}
+	nc := natstest.Conn(t, strings.Join(urls, ","))
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, "a stream on three servers", func() error {
+		_, err := js.CreateOrUpdateStream(t.Context(), jetstream.StreamConfig{
+			Name: stream, Subjects: []string{stream}, Replicas: 3,
+		})
+		return err
+	})
+	servers[0].Down()
+	natstest.Eventually(t, "stored on two of three", func() error {
+		_, err := js.Publish(t.Context(), stream, nil, jetstream.WithMsgID("one"))
+		return err
+	})
+	if err := servers[0].Up(); err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, "all in sync", func() error {
+		s, err := js.Stream(t.Context(), stream)
+		if err != nil {
+			return err
+		}
+		info := s.CachedInfo()
+		if info.State.Msgs != 1 || info.Cluster.Leader == "" {
+			return fmt.Errorf("%d messages, leader %q", info.State.Msgs, info.Cluster.Leader)
+		}
+		for _, r := range info.Cluster.Replicas {
+			if !r.Current {
+				err = errors.Join(err, fmt.Errorf("%s is %d behind", r.Name, r.Lag))
+			}
+		}
+		return err
+	})
+}
+
 func TestValidate(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -154,6 +252,17 @@ func TestValidate(t *testing.T) {
 		"PortName":     {embedded.Config{Listen: "127.0.0.1:nats"}, []string{`port "nats"`}},
 		"PortNegative": {embedded.Config{Listen: "127.0.0.1:-1"}, []string{`port "-1"`}},
 		"PortTooHigh":  {embedded.Config{Listen: "127.0.0.1:65536"}, []string{`port "65536"`}},
+		"Cluster": {
+			embedded.Config{Cluster: embedded.Cluster{Listen: "x", Routes: []string{"127.0.0.1:y"}}},
+			[]string{"Cluster needs Cluster.Name, Listen and Name", `Cluster.Listen "x"`, `Cluster.Routes "127.0.0.1:y"`},
+		},
+		"ClusterAlone": {
+			embedded.Config{
+				Listen: "127.0.0.1:0", Name: "n", Users: []roles.User{{Name: "u"}},
+				Cluster: embedded.Cluster{Name: "c", Listen: "127.0.0.1:0"},
+			},
+			[]string{"Cluster.Routes is empty", "Cluster with Users"},
+		},
 		"Both": {
 			embedded.Config{Listen: "x", ReadyTimeout: -time.Second},
 			[]string{`Listen "x"`, "ReadyTimeout -1s"},
