@@ -12,7 +12,6 @@ var (
 	EncodeCommit = encodeCommit
 	Older        = older
 	Transient    = transient
-	Contiguous   = contiguous
 	SplitSubject = splitSubject
 	HashKey      = hashKey
 )

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -296,32 +295,6 @@ func TestEarlyBreakLeavesNothing(t *testing.T) {
 		}
 		return nil
 	})
-}
-
-// TestPagesWithGapsAreCut: messages that got lost between two servers.
-func TestPagesWithGapsAreCut(t *testing.T) {
-	t.Parallel()
-	page := func(sequences ...int) []jetstream.Message {
-		out := make([]jetstream.Message, 0, len(sequences))
-		for _, n := range sequences {
-			before := 0
-			if n > 1 {
-				before = n - 1
-			}
-			out = append(out, jetstream.Message{Sequence: uint64(n), Header: nats.Header{
-				"Nats-Sequence": {strconv.Itoa(n)}, "Nats-Last-Sequence": {strconv.Itoa(before)},
-			}})
-		}
-		return out
-	}
-	for want, sequences := range map[int][]int{3: {1, 2, 3}, 2: {1, 2, 4, 5}, 0: {2, 3}, 1: {1, 3}} {
-		if got := jetstream.Contiguous(page(sequences...)); len(got) != want {
-			t.Errorf("%v: %d messages are kept", sequences, len(got))
-		}
-	}
-	if jetstream.Contiguous(nil) != nil {
-		t.Error("something out of nothing")
-	}
 }
 
 // TestPagesFromTheServerHaveNoGaps: were the headers that tell of gaps spelt

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/rossby-go/rossby/internal/wire"
 )
 
@@ -285,9 +283,13 @@ func (p *pages) read(ctx context.Context, from uint64, leader bool) ([]Message, 
 		p.close()
 	}
 	page, err := retried(ctx, p.Store, func(ctx context.Context) (wire.Page, error) {
-		return wire.Batch(ctx, p.nc, p.name, p.filter, from, pageScan, pageScanBytes)
+		page, err := wire.Batch(ctx, p.nc, p.name, p.filter, from, pageScan, pageScanBytes)
+		if errors.Is(err, wire.ErrGap) {
+			err = nil // as good as none: the leader is asked in the end
+		}
+		return page, err
 	})
-	return contiguous(page.Messages), err
+	return page.Messages, err
 }
 
 // pull takes what has arrived, and waits for something. Whatever goes wrong, direct
@@ -314,19 +316,3 @@ func (p *pages) close() {
 		p.puller = nil
 	}
 }
-
-// contiguous cuts a page where a message of it got lost on its way: an answer of
-// several messages may cross a connection between servers that breaks.
-func contiguous(page []Message) []Message {
-	before := "0"
-	for i := range page {
-		if header(page[i].Header, headerBefore) != before {
-			return page[:i]
-		}
-		before = header(page[i].Header, nats.JSSequence)
-	}
-	return page
-}
-
-// headerBefore is the sequence of the message before in an answer of several.
-const headerBefore = "Nats-Last-Sequence"

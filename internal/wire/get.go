@@ -175,16 +175,16 @@ func direct(msg *nats.Msg) (Message, error) {
 	if status := one(msg.Header, "Status"); status != "" {
 		return Message{}, statusError(status, one(msg.Header, "Description"))
 	}
-	seq, err := strconv.ParseUint(one(msg.Header, nats.JSSequence), 10, 64)
+	seq, err := strconv.ParseUint(added(msg.Header, nats.JSSequence), 10, 64)
 	if err != nil {
-		return Message{}, fmt.Errorf("%w: sequence %q", ErrProtocol, one(msg.Header, nats.JSSequence))
+		return Message{}, fmt.Errorf("%w: sequence %q", ErrProtocol, added(msg.Header, nats.JSSequence))
 	}
-	stamp, err := time.Parse(time.RFC3339Nano, one(msg.Header, nats.JSTimeStamp))
+	stamp, err := time.Parse(time.RFC3339Nano, added(msg.Header, nats.JSTimeStamp))
 	if err != nil {
-		return Message{}, fmt.Errorf("%w: time %q", ErrProtocol, one(msg.Header, nats.JSTimeStamp))
+		return Message{}, fmt.Errorf("%w: time %q", ErrProtocol, added(msg.Header, nats.JSTimeStamp))
 	}
 	return Message{
-		Subject: one(msg.Header, nats.JSSubject), Sequence: seq, Time: stamp,
+		Subject: added(msg.Header, nats.JSSubject), Sequence: seq, Time: stamp,
 		Header: msg.Header, Data: msg.Data,
 	}, nil
 }
@@ -214,6 +214,15 @@ func one(h nats.Header, name string) string {
 	return ""
 }
 
+// added reads a header that the server adds to what is stored: one of its name that
+// was stored stands before it.
+func added(h nats.Header, name string) string {
+	if v := h[name]; len(v) > 0 {
+		return v[len(v)-1]
+	}
+	return ""
+}
+
 // Page is one answer to a [Batch] or [MultiLast] request.
 type Page struct {
 	Messages []Message
@@ -224,75 +233,109 @@ type Page struct {
 }
 
 // Batch returns up to limit messages, and about maxBytes, with a sequence of at
-// least from whose subjects match, from one replica. An empty page is no error.
+// least from whose subjects match, from one replica. An empty page is no error. Of
+// an answer that lost a message on its way it returns what came before that one, with
+// the rest pending, or [ErrGap].
 //
 // The server holds a lock that stops the stream's writers while it gathers a
 // page: ask for few messages unless they lie side by side.
 func Batch(ctx context.Context, nc *nats.Conn, stream, subject string, from uint64, limit, maxBytes int) (Page, error) {
-	return pages(ctx, nc, stream, limit, getRequest{
+	page, whole, err := pages(ctx, nc, stream, limit, getRequest{
 		Seq: max(from, 1), NextBySubj: subject, Batch: limit, MaxBytes: maxBytes,
 	})
+	n := len(page.Messages)
+	switch {
+	case err != nil || whole:
+		return page, err
+	case n == 0:
+		return Page{}, ErrGap
+	}
+	// What the server says of the last message that is there.
+	page.Pending, _ = strconv.ParseUint(added(page.Messages[n-1].Header, headerPending), 10, 64)
+	page.Pending = max(page.Pending, 1)
+	return page, nil
 }
 
 // MultiLast returns the last message of each matching subject as they stood
 // together at one moment on one replica. Subjects may hold wildcards. An empty
-// page is no error; more than 1024 matches are [ErrTooMany].
+// page is no error; more than 1024 matches are [ErrTooMany], an answer that lost a
+// message on its way is [ErrGap].
 func MultiLast(ctx context.Context, nc *nats.Conn, stream string, subjects ...string) (Page, error) {
 	most := len(subjects)
 	if slices.ContainsFunc(subjects, func(s string) bool { return strings.ContainsAny(s, "*>") }) {
 		most = maxLast
 	}
-	return pages(ctx, nc, stream, most, getRequest{MultiLast: subjects})
+	page, whole, err := pages(ctx, nc, stream, most, getRequest{MultiLast: subjects})
+	if err == nil && !whole {
+		return Page{}, ErrGap
+	}
+	return page, err
 }
 
 // maxLast is how many messages the server returns for a [MultiLast] at most.
 const maxLast = 1024
 
-// pages reads an answer of at most so many messages.
-func pages(ctx context.Context, nc *nats.Conn, stream string, most int, req getRequest) (Page, error) {
+// pages reads an answer of at most so many messages, and tells whether it is whole.
+func pages(ctx context.Context, nc *nats.Conn, stream string, most int, req getRequest) (Page, bool, error) {
 	body, err := json.Marshal(req)
 	if err != nil {
-		return Page{}, err
+		return Page{}, false, err
 	}
 	subject := "$JS.API.DIRECT.GET." + stream
 	a := &asked{subject: subject}
-	page, err := gather(a.watch(ctx, nc), nc, subject, body, most)
-	return page, a.told(err)
+	page, whole, err := gather(a.watch(ctx, nc), nc, subject, body, most)
+	return page, whole, a.told(err)
 }
+
+// What the server says beside a message of several: how many matching ones come after
+// it, and the sequence of the one before it in the answer, 0 for none. At the end it
+// says the last one's.
+const (
+	headerPending = "Nats-Num-Pending"
+	headerBefore  = "Nats-Last-Sequence"
+)
 
 // gather listens with a channel that can hold all messages and the end. That of a
 // synchronous subscription takes half a megabyte, which costs more than the read.
-func gather(ctx context.Context, nc *nats.Conn, subject string, body []byte, most int) (Page, error) {
+//
+// An answer of several messages may lose some on its way, where a connection breaks,
+// this one or one between servers, and is made again while the server is still
+// gathering: then only what came before them is returned.
+func gather(ctx context.Context, nc *nats.Conn, subject string, body []byte, most int) (page Page, whole bool, err error) {
 	inbox := nc.NewInbox()
 	answers := make(chan *nats.Msg, most+1)
 	sub, err := nc.ChanSubscribe(inbox, answers)
 	if err != nil {
-		return Page{}, err
+		return Page{}, false, err
 	}
 	defer func() { _ = sub.Unsubscribe() }()
 	if err := nc.PublishRequest(subject, inbox, body); err != nil {
-		return Page{}, err
+		return Page{}, false, err
 	}
-	var page Page
-	for {
+	for before := "0"; ; {
 		var msg *nats.Msg
 		select {
 		case msg = <-answers:
 		case <-ctx.Done():
-			return Page{}, ctx.Err()
+			return Page{}, false, ctx.Err()
 		}
 		if one(msg.Header, "Status") == "204" {
-			page.Pending, _ = strconv.ParseUint(one(msg.Header, "Nats-Num-Pending"), 10, 64)
+			page.Pending, _ = strconv.ParseUint(one(msg.Header, headerPending), 10, 64)
 			page.UpTo, _ = strconv.ParseUint(one(msg.Header, "Nats-UpTo-Sequence"), 10, 64)
-			return page, nil
+			last := one(msg.Header, headerBefore)
+			return page, last == "" || last == before, nil
 		}
 		m, err := direct(msg)
 		if errors.Is(err, ErrNotFound) && len(page.Messages) == 0 {
-			return page, nil
+			return page, true, nil
 		}
 		if err != nil {
-			return Page{}, err
+			return Page{}, false, err
 		}
+		if added(m.Header, headerBefore) != before {
+			return page, false, nil
+		}
+		before = added(m.Header, nats.JSSequence)
 		page.Messages = append(page.Messages, m)
 	}
 }
