@@ -2,6 +2,7 @@ package projection
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -56,8 +57,8 @@ type checkpoint struct {
 	Epoch uint64 `json:"epoch"`
 	Flush uint64 `json:"flush"`
 	State State  `json:"state"`
-	// Error says why it stopped, Failed at which event, Skipped how many events were
-	// left out by policy or on command.
+	// Error says why it stopped, Failed at which event, which stays while it is tried
+	// again; Skipped how many events were left out by policy or on command.
 	Error   string       `json:"error,omitempty"`
 	Failed  *FailedEvent `json:"failed,omitempty"`
 	Skipped uint64       `json:"skipped,omitempty"`
@@ -67,6 +68,36 @@ type checkpoint struct {
 	Began   time.Time `json:"began"`
 	BeganAt uint64    `json:"beganAt,omitempty"`
 	Rate    float64   `json:"rate,omitempty"`
+}
+
+// own makes an instance the owner of what nobody owns. The event that the view has
+// stopped at stays, until the position has passed it: see [checkpoint.passed].
+func (cp *checkpoint) own(me string, state State) {
+	now := time.Now().UTC()
+	cp.Owner, cp.Epoch, cp.Flush, cp.State, cp.Time = me, cp.Epoch+1, 0, state, now
+	cp.Began, cp.BeganAt, cp.Rate = now, cp.Position, 0
+	if cp.Failed == nil {
+		cp.Error = ""
+	}
+}
+
+// stop says why nobody owns the view any more: cause, when that stops it.
+func (cp *checkpoint) stop(cause error) {
+	cp.Owner, cp.State = "", StateFree
+	if !isStop(cause) {
+		return
+	}
+	cp.State, cp.Error, cp.Failed = StateStopped, cause.Error(), nil
+	if fold, ok := errors.AsType[*FoldError](cause); ok {
+		cp.Failed = fold.event()
+	}
+}
+
+// passed forgets the event that the view had stopped at when the position is at it.
+func (cp *checkpoint) passed() {
+	if cp.Failed != nil && cp.Position >= cp.Failed.Sequence {
+		cp.Error, cp.Failed = "", nil
+	}
 }
 
 type lastCommit struct {

@@ -209,6 +209,7 @@ func (f *flusher) single(ctx context.Context, s *slot) bool {
 func (f *flusher) put(ctx context.Context, msgs []*nats.Msg, cp checkpoint) error {
 	now := time.Now()
 	cp.Flush, cp.Time = f.cp.Flush+1, now.UTC()
+	cp.passed()
 	if took := now.Sub(f.measured); took > 2*time.Second {
 		if !f.measured.IsZero() {
 			cp.Rate = float64(cp.Position-f.from) / took.Seconds()

@@ -146,13 +146,11 @@ func (u *Updater) paused(ctx context.Context, o *ownership, told *control) error
 // take makes this instance the owner, unless somebody else was faster.
 func (u *Updater) take(ctx context.Context, o *ownership, me string, cp *checkpoint, rev uint64) (bool, error) {
 	next := *cp
-	next.Owner, next.Epoch, next.Flush, next.Error, next.Failed = me, cp.Epoch+1, 0, "", nil
-	next.Began, next.BeganAt, next.Rate = time.Now().UTC(), cp.Position, 0
-	next.State = StateRunning
+	state := StateRunning
 	if o.building {
-		next.State = StateBuilding
+		state = StateBuilding
 	}
-	next.Time = time.Now().UTC()
+	next.own(me, state)
 	got, err := putCheckpoint(ctx, u.b, o.gen, nil, &next, rev)
 	if errors.Is(err, errLost) {
 		return false, nil

@@ -131,10 +131,7 @@ func (u *SinkUpdater) take(ctx context.Context, o *sinkOwnership, me string, rev
 		}}
 		apply = func(tx any) error { return u.prepared(ctx, tx) }
 	}
-	now := time.Now().UTC()
-	next.Owner, next.Epoch, next.Flush, next.Error, next.Failed = me, cp.Epoch+1, 0, "", nil
-	next.Began, next.BeganAt, next.Rate = now, next.Position, 0
-	next.State, next.Time = StateRunning, now
+	next.own(me, StateRunning)
 	if err := u.put(ctx, rev, &next, apply); err != nil {
 		return err
 	}

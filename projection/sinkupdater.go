@@ -242,13 +242,7 @@ func (u *SinkUpdater) free(o *sinkOwnership, cause error) {
 	if err != nil || cp.Owner != o.cp.Owner || cp.Epoch != o.cp.Epoch {
 		return
 	}
-	cp.Owner, cp.State = "", StateFree
-	if isStop(cause) {
-		cp.State, cp.Error = StateStopped, cause.Error()
-		if fold, ok := errors.AsType[*FoldError](cause); ok {
-			cp.Failed = fold.event()
-		}
-	}
+	cp.stop(cause)
 	cp.Flush, cp.Time = cp.Flush+1, time.Now().UTC()
 	if err := u.put(ctx, rec.Revision, cp, nil); err != nil {
 		u.log.Debug("view was not given free", "error", err)

@@ -242,6 +242,7 @@ func (w *sinkWriter) leave(sequence uint64, eventID string, next *sinkCheckpoint
 func (w *sinkWriter) put(ctx context.Context, next sinkCheckpoint, ops []sinkOp) error {
 	now := time.Now()
 	next.Flush, next.Time = w.cp.Flush+1, now.UTC()
+	next.passed()
 	if took := now.Sub(w.measured); took > 2*time.Second {
 		if !w.measured.IsZero() {
 			next.Rate = float64(next.Position-w.from) / took.Seconds()

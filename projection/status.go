@@ -31,7 +31,8 @@ type ViewStatus struct {
 	Rate float64
 	// Skipped counts the events that were left out by [SkipOnError] or [Admin.Skip].
 	Skipped uint64
-	// Error says why it stopped, Failed at which event: see [Admin.Skip].
+	// Error says why it stopped, Failed at which event: see [Admin.Skip]. While it is
+	// tried again they stay, until the view is past the event.
 	Error  string
 	Failed *FailedEvent
 	// Pause is set while the view was told to wait: see [Admin.Pause].

@@ -327,13 +327,7 @@ func (u *Updater) free(fl *flusher, cause error) {
 	ctx, cancel := context.WithTimeout(context.Background(), u.cfg.LeaseTTL/2)
 	defer cancel()
 	cp := fl.cp
-	cp.Owner, cp.State = "", StateFree
-	if isStop(cause) {
-		cp.State, cp.Error = StateStopped, cause.Error()
-		if fold, ok := errors.AsType[*FoldError](cause); ok {
-			cp.Failed = fold.event()
-		}
-	}
+	cp.stop(cause)
 	if err := fl.put(ctx, nil, cp); err != nil {
 		u.log.Debug("view was not given free", "error", err)
 		return
