@@ -90,6 +90,9 @@ func newCall(opts []CallOption) *call {
 // first outcome and does nothing. Ids of [jetstream.NewCommandID] are found
 // without a search; any other string, such as an HTTP Idempotency-Key, is
 // remembered for [RepositoryConfig].ReceiptTTL and costs one more write.
+//
+// Who repeats a command whose outcome is unknown adds [RecordRejections]: the first
+// attempt may still be on its way, and must find a refusal that the repetition got.
 func CommandID(id string) CallOption { return func(c *call) { c.commandID = id } }
 
 // ExpectVersion makes the command fail with a [*VersionError] unless the

@@ -84,6 +84,9 @@ func (l *ledger) find(ctx context.Context, e dispatch.Event) (entry, bool, error
 
 // open learns, once an epoch, how far the predecessors came.
 func (l *ledger) open(ctx context.Context, epoch uint64) (until uint64, err error) {
+	// All deliveries wait for it.
+	ctx, cancel := context.WithTimeout(ctx, jetstream.AttemptTimeoutDefault)
+	defer cancel()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.epoch == epoch {

@@ -1,13 +1,17 @@
 package gateway_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rossby-go/rossby/aggregate"
@@ -163,5 +167,81 @@ func TestNothingIsDeliveredWithoutTheLedger(t *testing.T) {
 	caughtUp(t, g)
 	if made.total() != 2 {
 		t.Errorf("%d deliveries in all, want 2", made.total())
+	}
+}
+
+// loses dials connections on which the next request of a kind goes astray: nobody
+// answers it, as nobody does while a stream has no leader.
+type loses struct {
+	subject string
+	lost    atomic.Int64
+	armed   atomic.Bool
+}
+
+func (l *loses) Dial(network, address string) (net.Conn, error) {
+	c, err := new(net.Dialer).Dial(network, address)
+	return &losing{c, l}, err
+}
+
+type losing struct {
+	net.Conn
+
+	l *loses
+}
+
+func (c *losing) Write(b []byte) (int, error) {
+	asks := []byte("PUB " + c.l.subject + " ")
+	if bytes.Contains(b, asks) && c.l.armed.CompareAndSwap(true, false) {
+		c.l.lost.Add(1)
+		astray := bytes.Replace(asks, []byte("$JS.API"), []byte("$XX.API"), 1)
+		b = bytes.Replace(b, asks, astray, 1)
+	}
+	return c.Conn.Write(b)
+}
+
+// A new owner asks how far its predecessors came. When nobody answers it asks again:
+// all deliveries wait for it. Found by the torture rig: split-leader.
+func TestLedgerIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	store, repo, url := setup(t)
+	must(t, repo, "o1", place{})
+	var made calls
+	l := &loses{subject: "$JS.API.STREAM.MSG.GET." + store.Name()}
+	instance := func(opts ...nats.Option) *gateway.Gateway {
+		nc := natstest.Conn(t, url, opts...)
+		return newGateway(t, open(t, nc, store.Name()), "again", config(), gateway.On(events,
+			func(_ context.Context, _ placed, d gateway.Delivery) error { made.begin(d.ID)(); return nil }))
+	}
+	first := instance()
+	stop := run(t, first)
+	caughtUp(t, first)
+	stop()
+	// The last entry is not the last owner's, so the store's end is asked for.
+	js, err := natsjs.New(store.Conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(t.Context(), "$KV."+store.Name()+"__deliveries.again.other",
+		[]byte(`{"sequence":1,"highest":1,"epoch":0}`)); err != nil {
+		t.Fatal(err)
+	}
+	silent, err := store.Conn().SubscribeSync("$XX.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Unsubscribe() }()
+	second := instance(nats.SetCustomDialer(l))
+	run(t, second)
+	caughtUp(t, second)
+	l.armed.Store(true)
+	must(t, repo, "o2", place{})
+	natstest.Eventually(t, "delivered", func() error {
+		if n := made.total(); n < 2 {
+			return fmt.Errorf("%d deliveries, %d requests went astray", n, l.lost.Load())
+		}
+		return nil
+	})
+	if l.lost.Load() != 1 {
+		t.Errorf("%d requests went astray", l.lost.Load())
 	}
 }

@@ -163,10 +163,15 @@ func findStream(ctx context.Context, js natsjs.JetStream, cfg Config, create boo
 			return err
 		})
 		cancel()
+		if err == nil {
+			info := stream.CachedInfo()
+			if info.Cluster == nil || info.Cluster.Leader != "" {
+				return info, nil
+			}
+			err = wire.ErrNoLeader // any replica answers then, with what it has
+		}
 		api, refused := errors.AsType[*natsjs.APIError](err)
 		switch {
-		case err == nil:
-			return stream.CachedInfo(), nil
 		case errors.Is(err, natsjs.ErrStreamNotFound):
 			return nil, fmt.Errorf("%w: start a command-side program first, which makes it with jetstream.Open",
 				ErrStoreNotFound)
@@ -193,7 +198,7 @@ func openAttempt(ctx context.Context, cfg Config, i int) (context.Context, conte
 // retryable tells errors without an answer of the server.
 func retryable(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) ||
-		errors.Is(err, nats.ErrDisconnected) || unsent(err)
+		errors.Is(err, nats.ErrDisconnected) || errors.Is(err, wire.ErrNoLeader) || unsent(err)
 }
 
 // checkServer finds servers that lack what Rossby needs before the first commit

@@ -102,8 +102,11 @@ func (b *bucket) ensure(ctx context.Context, replicas int, indexed bool) error {
 	}
 	var stream natsjs.Stream
 	err = wire.API(ctx, b.nc, b.stream, func(ctx context.Context) error {
+		// Who makes streams and tells of them may be missing: then it is asked again.
+		once, cancel := context.WithTimeout(ctx, attemptTimeout)
 		var err error
-		stream, err = js.Stream(ctx, b.stream)
+		stream, err = js.Stream(once, b.stream)
+		cancel()
 		if errors.Is(err, natsjs.ErrStreamNotFound) {
 			stream, err = js.CreateStream(ctx, b.config(replicas, indexed))
 			if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {

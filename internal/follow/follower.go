@@ -101,8 +101,8 @@ func instance() string {
 	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text())
 }
 
-// streamInfo asks the stream's leader. It returns [ErrNoStream] when there is
-// none.
+// streamInfo asks the stream's leader. It returns [ErrNoStream] when there is no
+// stream, and [wire.ErrNoLeader].
 func (f *Follower) streamInfo(ctx context.Context) (*jetstream.StreamInfo, error) {
 	var s jetstream.Stream
 	err := f.api(ctx, f.cfg.Stream, func(ctx context.Context) (err error) {
@@ -114,6 +114,10 @@ func (f *Follower) streamInfo(ctx context.Context) (*jetstream.StreamInfo, error
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask for stream %q: %w", f.cfg.Stream, err)
+	}
+	if c := s.CachedInfo().Cluster; c != nil && c.Leader == "" {
+		// Any replica answers then, with what it has.
+		return nil, fmt.Errorf("ask for stream %q: %w", f.cfg.Stream, wire.ErrNoLeader)
 	}
 	return s.CachedInfo(), nil
 }

@@ -13,7 +13,14 @@ import (
 )
 
 const (
-	resetWaitMin, resetWaitMax = 20 * time.Millisecond, 2 * time.Second
+	resetWaitMin, resetWaitMax = 20 * time.Millisecond, 500 * time.Millisecond
+	// attemptQuick bounds most attempts. What is asked while there is no leader is never
+	// answered; a server that is slow gets longer every attemptPatient-th time.
+	attemptQuick   = time.Second
+	attemptPatient = 3
+	patientMin     = 3 * time.Second
+	// beyondMin is how long a new leader may take at least to know of all that it has.
+	beyondMin = 3 * time.Second
 )
 
 // read runs sessions with the cursor until the tenure ends. A session ends at
@@ -23,7 +30,7 @@ func (t *tenure) read() {
 	var beyondSince time.Time
 	for t.ctx.Err() == nil {
 		before := t.position()
-		err := t.session()
+		err := t.session(attemptFor(failures, t.cfg.TTL))
 		if t.ctx.Err() != nil {
 			return
 		}
@@ -39,7 +46,7 @@ func (t *tenure) read() {
 			beyondSince = time.Time{}
 		case beyondSince.IsZero():
 			beyondSince = time.Now()
-		case time.Since(beyondSince) > t.cfg.TTL/2:
+		case time.Since(beyondSince) > max(t.cfg.TTL/2, beyondMin):
 			// A replica that just became leader may lag for a moment; this is
 			// not that.
 			t.end(err)
@@ -54,6 +61,14 @@ func (t *tenure) read() {
 	}
 }
 
+// attemptFor is how long an attempt may take after so many that failed.
+func attemptFor(failures int, ttl time.Duration) time.Duration {
+	if failures%attemptPatient == attemptPatient-1 {
+		return max(ttl, patientMin)
+	}
+	return attemptQuick
+}
+
 func (t *tenure) position() uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -61,9 +76,9 @@ func (t *tenure) position() uint64 {
 }
 
 // session resets the cursor to the position and reads until something is wrong.
-func (t *tenure) session() error {
+func (t *tenure) session(within time.Duration) error {
 	position := t.position()
-	info, err := t.prepare(position)
+	info, err := t.prepare(position, within)
 	if err != nil {
 		return err
 	}
@@ -87,8 +102,8 @@ func (t *tenure) session() error {
 }
 
 // prepare makes sure of the stream and the consumer and resets the latter.
-func (t *tenure) prepare(position uint64) (*jetstream.StreamInfo, error) {
-	ctx, cancel := context.WithTimeout(t.ctx, max(t.cfg.TTL, time.Second))
+func (t *tenure) prepare(position uint64, within time.Duration) (*jetstream.StreamInfo, error) {
+	ctx, cancel := context.WithTimeout(t.ctx, within)
 	defer cancel()
 	info, err := t.f.streamInfo(ctx)
 	if err != nil {

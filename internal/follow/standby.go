@@ -58,7 +58,7 @@ func (f *Follower) standby(ctx context.Context, me string) (taken, error) {
 		}
 		var got *taken
 		if err == nil {
-			got, err = f.look(ctx, me, &w)
+			got, err = f.look(ctx, me, &w, attemptFor(failures, f.cfg.TTL))
 		}
 		wait := f.cfg.TTL / 4
 		switch {
@@ -77,7 +77,7 @@ func (f *Follower) standby(ctx context.Context, me string) (taken, error) {
 		default:
 			failures++
 			f.failed(err)
-			wait = backoff(failures, resetWaitMin, f.cfg.TTL/2)
+			wait = backoff(failures, resetWaitMin, min(f.cfg.TTL/2, resetWaitMax))
 			f.cfg.Logger.Warn("standby: the record cannot be read", "wait", wait, "error", err)
 		}
 		timer := time.NewTimer(wait)
@@ -93,8 +93,8 @@ func (f *Follower) standby(ctx context.Context, me string) (taken, error) {
 }
 
 // look reads the record once and takes it if that is allowed.
-func (f *Follower) look(ctx context.Context, me string, w *watch) (*taken, error) {
-	ctx, cancel := context.WithTimeout(ctx, max(f.cfg.TTL, time.Second))
+func (f *Follower) look(ctx context.Context, me string, w *watch, within time.Duration) (*taken, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	r, rev, err := f.place.read(ctx)
 	switch {

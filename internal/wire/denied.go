@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -198,9 +199,22 @@ func (a *asked) told(err error) error {
 	return err
 }
 
-// Request sends a request and waits for its answer. Errors are those of nats.go,
-// and a [*PermissionError].
+// answerTimeout is how long a request waits whose context has no deadline: one that is
+// lost is never answered.
+const answerTimeout = 10 * time.Second
+
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, answerTimeout)
+}
+
+// Request sends a request and waits for its answer, for 10 s if its context
+// has no deadline. Errors are those of nats.go, and a [*PermissionError].
 func Request(ctx context.Context, nc *nats.Conn, msg *nats.Msg) (*nats.Msg, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	a := &asked{subject: msg.Subject}
 	resp, err := nc.RequestMsgWithContext(a.watch(ctx, nc), msg)
 	return resp, a.told(err)
@@ -208,6 +222,8 @@ func Request(ctx context.Context, nc *nats.Conn, msg *nats.Msg) (*nats.Msg, erro
 
 // Ask is [Request] without headers.
 func Ask(ctx context.Context, nc *nats.Conn, subject string, body []byte) (*nats.Msg, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	a := &asked{subject: subject}
 	resp, err := nc.RequestWithContext(a.watch(ctx, nc), subject, body)
 	return resp, a.told(err)

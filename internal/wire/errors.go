@@ -37,6 +37,9 @@ var (
 	// ErrNotSent is returned for a batch whose last message was never sent: nothing
 	// of it will be stored.
 	ErrNotSent = errors.New("the batch was not sent")
+	// ErrNoLeader is returned for a stream that has no leader: any replica tells of it
+	// then, one that has nothing yet too.
+	ErrNoLeader = errors.New("the stream has no leader")
 	// ErrProtocol is returned when an answer is not what the server documents.
 	ErrProtocol = errors.New("unexpected answer from the server")
 )

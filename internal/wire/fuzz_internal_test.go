@@ -1,9 +1,11 @@
 package wire
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -58,4 +60,20 @@ func FuzzPermission(f *testing.F) {
 			t.Errorf("%+v", denied)
 		}
 	})
+}
+
+// TestRequestsEnd: a request that is lost is not waited for without an end.
+func TestRequestsEnd(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := bounded(context.Background()) //nolint:usetesting // it has no deadline
+	defer cancel()
+	if end, ok := ctx.Deadline(); !ok || time.Until(end) > answerTimeout {
+		t.Error(end, ok)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	if same, end := bounded(ctx); same != ctx {
+		end()
+		t.Error("a deadline was changed")
+	}
 }

@@ -90,9 +90,9 @@ func LeaderSince(ctx context.Context, nc *nats.Conn, stream string, at time.Time
 }
 
 // LeaderEnd returns the sequence of the last message that a stream's leader has
-// stored, whether or not it is still there. Returns an [*APIError].
+// stored, whether or not it is still there. Returns an [*APIError] or [ErrNoLeader].
 func LeaderEnd(ctx context.Context, nc *nats.Conn, stream string) (uint64, error) {
-	msg, err := Ask(ctx, nc, "$JS.API.STREAM.INFO."+stream, nil)
+	msg, err := askAgain(ctx, nc, "$JS.API.STREAM.INFO."+stream, nil)
 	if err != nil {
 		return 0, err
 	}
@@ -101,12 +101,18 @@ func LeaderEnd(ctx context.Context, nc *nats.Conn, stream string) (uint64, error
 		State *struct {
 			LastSeq uint64 `json:"last_seq"`
 		} `json:"state"`
+		Cluster *struct {
+			Leader string `json:"leader"`
+		} `json:"cluster"`
 	}
 	if err := json.Unmarshal(msg.Data, &resp); err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
 	if resp.Error != nil {
 		return 0, resp.Error
+	}
+	if resp.Cluster != nil && resp.Cluster.Leader == "" {
+		return 0, ErrNoLeader
 	}
 	if resp.State == nil {
 		return 0, fmt.Errorf("%w: neither state nor error", ErrProtocol)
@@ -132,7 +138,7 @@ func leader(ctx context.Context, nc *nats.Conn, stream string, req getRequest) (
 	if err != nil {
 		return Message{}, err
 	}
-	msg, err := Ask(ctx, nc, "$JS.API.STREAM.MSG.GET."+stream, body)
+	msg, err := askAgain(ctx, nc, "$JS.API.STREAM.MSG.GET."+stream, body)
 	if err != nil {
 		return Message{}, err
 	}
@@ -168,6 +174,30 @@ func leader(ctx context.Context, nc *nats.Conn, stream string, req getRequest) (
 		}
 	}
 	return out, nil
+}
+
+// Leaders that are there answer at once; while there is none, nobody does. A server
+// that is slow gets patientAfter every third time.
+const (
+	againAfter   = time.Second
+	patientAfter = 3 * time.Second
+)
+
+// askAgain asks what changes nothing, again and again until ctx ends: what was asked
+// while a stream had no leader is never answered.
+func askAgain(ctx context.Context, nc *nats.Conn, subject string, body []byte) (*nats.Msg, error) {
+	for n := 1; ; n++ {
+		wait := againAfter
+		if n%3 == 0 {
+			wait = patientAfter
+		}
+		once, cancel := context.WithTimeout(ctx, wait)
+		msg, err := Ask(once, nc, subject, body)
+		cancel()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return msg, err
+		}
+	}
 }
 
 // direct turns the answer to a direct get into a message.

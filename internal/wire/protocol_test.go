@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"github.com/rossby-go/rossby/internal/natstest"
@@ -20,21 +19,7 @@ import (
 // or an error, never a panic, and never taken for something else.
 func TestAnswersThatNoServerGives(t *testing.T) {
 	t.Parallel()
-	srv, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv.Start()
-	t.Cleanup(func() {
-		srv.Shutdown()
-		srv.WaitForShutdown()
-	})
-	if !srv.ReadyForConnections(natstest.Patience) {
-		t.Fatal("server is not ready")
-	}
-
+	url := plainServer(t)
 	direct := func(ctx context.Context, nc *nats.Conn, name string) error {
 		_, err := wire.DirectLast(ctx, nc, name, "a")
 		return err
@@ -100,7 +85,7 @@ func TestAnswersThatNoServerGives(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			nc := natstest.Conn(t, srv.ClientURL())
+			nc := natstest.Conn(t, url)
 			stream := natstest.Name(t)
 			for _, subject := range []string{
 				stream,

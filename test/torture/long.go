@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -58,6 +59,8 @@ func longCells(seed uint64, names []string) []cell {
 	}
 	rng := rand.New(rand.NewPCG(seed, 0))
 	rng.Shuffle(len(cells), func(i, j int) { cells[i], cells[j] = cells[j], cells[i] })
+	// Three servers first: a time that is too short leaves out the others.
+	slices.SortStableFunc(cells, func(a, b cell) int { return b.Servers - a.Servers })
 	for i := range cells {
 		cells[i].Seed = seed + uint64(i)
 		if cells[i].mayLose() {

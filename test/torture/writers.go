@@ -193,7 +193,10 @@ func (w *writers) execute(ctx context.Context, rng *rand.Rand, o check.Op, to st
 			o.Error, o.Version, o.Position = "", res.Version, res.Position.String()
 			break
 		}
-		open = open || o.Outcome == check.Unknown
+		if o.Outcome == check.Unknown && !open {
+			// What is still on its way must find the outcome that we get now.
+			open, opts = true, append(opts, aggregate.RecordRejections())
+		}
 		if o.Outcome != check.Unknown && o.Outcome != check.Failed {
 			break
 		}

@@ -6,7 +6,7 @@ import "strings"
 // with, what it has written.
 func Complaint(line string) bool {
 	for _, text := range []string{
-		"Critical write error", "Error preparing WAL replay", "Failed to flush pending data", "corrupt",
+		"Critical write error", "Error preparing WAL replay", "Failed to flush pending data",
 	} {
 		if strings.Contains(line, text) {
 			return true

@@ -1,0 +1,56 @@
+package follow
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"github.com/rossby-go/rossby/internal/natstest"
+	"github.com/rossby-go/rossby/internal/wire"
+)
+
+// TestNoLeaderIsNoHead: a stream without a leader is told of by any replica, one that
+// has nothing yet too. A follower that believed it took its store for restored and
+// stopped. Found by the torture rig: split-leader.
+func TestNoLeaderIsNoHead(t *testing.T) {
+	t.Parallel()
+	srv, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.Start()
+	t.Cleanup(func() {
+		srv.Shutdown()
+		srv.WaitForShutdown()
+	})
+	if !srv.ReadyForConnections(natstest.Patience) {
+		t.Fatal("server is not ready")
+	}
+	nc := natstest.Conn(t, srv.ClientURL())
+	answers := make(chan string, 1)
+	if _, err := nc.Subscribe("$JS.API.STREAM.INFO.bank", func(m *nats.Msg) {
+		_ = m.Respond([]byte(`{"type":"io.nats.jetstream.api.v1.stream_info_response","config":{"name":"bank"},` +
+			`"state":{"last_seq":7},"cluster":{"name":"c","leader":"` + <-answers + `"}}`))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	f, err := New(Config{
+		Conn: nc, Stream: "bank", Bucket: "bank__followers", Name: "f",
+		Start:  func(context.Context) (uint64, error) { return 0, nil },
+		Handle: func(context.Context, Delivery) error { return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers <- ""
+	if info, err := f.streamInfo(t.Context()); !errors.Is(err, wire.ErrNoLeader) {
+		t.Error(info, err)
+	}
+	answers <- "n1"
+	if info, err := f.streamInfo(t.Context()); err != nil || info.State.LastSeq != 7 {
+		t.Error(info, err)
+	}
+}
