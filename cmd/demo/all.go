@@ -14,8 +14,6 @@ import (
 	"github.com/rossby-go/rossby/cmd/demo/internal/app"
 	"github.com/rossby-go/rossby/cmd/demo/internal/commands"
 	"github.com/rossby-go/rossby/cmd/demo/internal/notify"
-	"github.com/rossby-go/rossby/jetstream"
-	"github.com/rossby-go/rossby/jetstream/embedded"
 )
 
 // runAll runs the whole bank in this process, its server too.
@@ -28,6 +26,7 @@ func runAll(ctx context.Context, args []string, out, errOut io.Writer) error {
 	notifyURL := fs.String("notify", "", "URL of another notification service (default: a small one in this process)")
 	deadline := fs.Duration("deadline", commands.DeadlineDefault, "how long a transfer may wait for its debit")
 	lazy := fs.Bool("lazy-sync", false, "let the server fsync every two minutes instead of at every write")
+	count := fs.Int("servers", 1, "NATS servers: 1 in this process, or 3 or 5 that are processes which the page can kill")
 	secure := fs.Bool("secure", false,
 		"let each module log in as a user of its own, over TLS, that may do what the module needs and nothing else")
 	verbose := fs.Bool("v", false, "log what the modules do")
@@ -45,35 +44,30 @@ func runAll(ctx context.Context, args []string, out, errOut io.Writer) error {
 		return err
 	}
 	defer func() { _ = listener.Close() }()
-	serverConfig := embedded.Config{Listen: *natsAddr, StoreDir: *store, LazySync: *lazy}
-	if *secure {
-		serverConfig.Users = secureUsers()
-	}
-	srv, err := embedded.Start(serverConfig)
+	srv, err := startServers(ctx, serversConfig{
+		count: *count, listen: *natsAddr, store: *store, lazy: *lazy, secure: *secure, errOut: errOut,
+	})
 	if err != nil {
-		return fmt.Errorf("--nats-listen %s: %w", *natsAddr, err)
+		return err
 	}
 	defer func() {
-		if err := srv.Stop(); err != nil {
+		if err := srv.stop(); err != nil {
 			log.Error("the server did not stop cleanly", "error", err)
 		}
 	}()
 	g, ctx := errgroup.WithContext(ctx)
 	cfg := app.Config{
 		Listener: listener, Logger: log, NotifyURL: *notifyURL, Deadline: *deadline,
-		Crashes: !*secure, // where each is a process of its own, kill that
+		Line: app.NewLine(), Switches: srv.switches, Replicas: *count,
 	}
-	fsync := jetstream.FsyncAlways
-	if *lazy {
-		fsync = jetstream.FsyncEvery(embedded.LazySyncInterval)
-	}
+	cfg.DurabilitySources.Known = srv.fsync
 	if cfg.NotifyURL == "" {
 		cfg.Service = notify.NewService()
 		if cfg.NotifyURL, err = serveNotifications(ctx, g, "127.0.0.1:0", cfg.Service); err != nil {
 			return err
 		}
 	}
-	banks, end, err := openBank(ctx, srv, *secure, fsync, cfg)
+	banks, end, err := openBank(ctx, srv, *secure, cfg)
 	defer end()
 	if err != nil {
 		return err
@@ -91,16 +85,16 @@ func runAll(ctx context.Context, args []string, out, errOut io.Writer) error {
 			return nil
 		})
 	}
-	nats := "--server " + srv.URL()
+	nats := "--server " + srv.url
 	if *secure {
-		cc, err := srv.ConnectConfig(string(app.HTTP))
+		cc, err := srv.one.ConnectConfig(string(app.HTTP))
 		if err != nil {
 			return err
 		}
 		nats = fmt.Sprintf("--server %s --tlsca %s --tlscert %s --tlskey %s --inbox-prefix %s",
 			cc.URL, cc.TLSCA, cc.TLSCert, cc.TLSKey, cc.InboxPrefix)
 	}
-	g.Go(func() error { return greet(ctx, out, bank, listener.Addr().String(), srv.URL(), nats, *seed) })
+	g.Go(func() error { return greet(ctx, out, bank, listener.Addr().String(), srv.url, nats, *seed) })
 	return g.Wait()
 }
 

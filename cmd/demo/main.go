@@ -1,6 +1,7 @@
 // Command demo is a bank on Rossby: accounts, customers and money transfers.
 //
 //	go run ./cmd/demo                            everything in one process, with a server and a page
+//	go run ./cmd/demo --servers 3                the same on a cluster of three, any of which may be killed
 //	go run ./cmd/demo run MODULE… --nats URL     any of its modules, against your server
 //	go run ./cmd/demo load --transfers 2000      drives it and checks the books
 package main
@@ -37,6 +38,8 @@ func command(ctx context.Context, args []string, out, errOut io.Writer) error {
 	switch name {
 	case "run":
 		return runModules(ctx, args[1:], out, errOut)
+	case "server":
+		return runServer(ctx, args[1:], out)
 	case "load":
 		return runLoad(ctx, args[1:], out, errOut)
 	default:

@@ -11,7 +11,6 @@ import (
 	"github.com/rossby-go/rossby/cmd/demo/internal/notify"
 	"github.com/rossby-go/rossby/cmd/demo/internal/views"
 	"github.com/rossby-go/rossby/jetstream"
-	"github.com/rossby-go/rossby/jetstream/embedded"
 	"github.com/rossby-go/rossby/jetstream/roles"
 )
 
@@ -64,7 +63,7 @@ func secureUsers() []roles.User {
 // a server with users, one for each module on a connection of its own, the last of
 // which is the page's.
 func openBank(
-	ctx context.Context, srv *embedded.Server, secure bool, fsync jetstream.Fsync, cfg app.Config,
+	ctx context.Context, srv *natsServers, secure bool, cfg app.Config,
 ) (banks []*app.App, end func(), err error) {
 	var conns []*nats.Conn
 	end = func() {
@@ -82,7 +81,7 @@ func openBank(
 		own := cfg
 		own.Conn, own.Modules = nc, modules
 		own.ViewsOnly, own.Untraced = secure && modules[0] == app.Queries, secure
-		own.DurabilitySources.Known = map[string]jetstream.Fsync{nc.ConnectedServerName(): fsync}
+		own.Others = banks
 		bank, err := app.New(ctx, own)
 		if err != nil {
 			return err
@@ -91,11 +90,14 @@ func openBank(
 		return nil
 	}
 	if !secure {
-		cc := jetstream.ConnectConfig{URL: srv.URL(), Name: "rossby-demo", Options: []nats.Option{srv.Option()}}
+		cc := jetstream.ConnectConfig{URL: srv.url, Name: "rossby-demo"}
+		if srv.one != nil {
+			cc.Options = []nats.Option{srv.one.Option()}
+		}
 		return banks, end, open(cc, app.Modules()...)
 	}
 	for _, m := range app.Modules() {
-		cc, err := srv.ConnectConfig(string(m))
+		cc, err := srv.one.ConnectConfig(string(m))
 		if err != nil {
 			return banks, end, err
 		}

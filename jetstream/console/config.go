@@ -99,9 +99,9 @@ type Result struct {
 type Switch struct {
 	// Name is unique, [a-z0-9-]+; Title and Help are for people.
 	Name, Title, Help string
-	// Gateway is the gateway that it stands beside; without one it is a part of the
-	// chaos strip.
-	Gateway string
+	// Gateway is the gateway that it stands beside. Without one it stands with those of
+	// its Group, in the order of the configuration. Group defaults to "Parts".
+	Gateway, Group string
 	// Options are the positions, the healthy one first.
 	Options []string
 	// State is the position that it is in, with a line about it.

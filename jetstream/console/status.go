@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -75,13 +76,17 @@ type flip struct {
 	Title   string   `json:"title"`
 	Help    string   `json:"help,omitempty"`
 	Gateway string   `json:"gateway,omitempty"`
+	Group   string   `json:"group"`
 	Options []string `json:"options"`
 	State   string   `json:"state"`
 	Note    string   `json:"note,omitempty"`
 }
 
 func switchState(s Switch) flip {
-	f := flip{Name: s.Name, Title: s.Title, Help: s.Help, Gateway: s.Gateway, Options: s.Options}
+	f := flip{
+		Name: s.Name, Title: s.Title, Help: s.Help, Gateway: s.Gateway, Options: s.Options,
+		Group: cmp.Or(s.Group, "Parts"),
+	}
 	f.State, f.Note = s.State()
 	return f
 }

@@ -1,6 +1,7 @@
 package acceptance_test
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
@@ -17,6 +18,17 @@ func TestSecure(t *testing.T) { //nolint:tparallel // the group ends before the 
 	}
 	c := newClient(base)
 	t.Run("Suite", func(t *testing.T) { suite(t, c) })
+	books(t, c)
+	// The page can break each module, though each is a user of its own.
+	for _, flip := range []struct{ part, option string }{
+		{"customer-view", "killed"}, {"customer-view", "runs"}, {"account-commands", "stopped"}, {"account-commands", "runs"},
+		{"server", "stopped"}, {"server", "runs"},
+	} {
+		a, err := c.do(t.Context(), "POST", "/console/api/switches/"+flip.part, "", map[string]string{"option": flip.option})
+		if err != nil || a.status != http.StatusOK || !strings.Contains(string(a.body), `"state":"`+flip.option+`"`) {
+			t.Errorf("%s %s: %v %+v", flip.part, flip.option, err, a)
+		}
+	}
 	books(t, c)
 	for _, path := range []string{
 		"/console/", "/console/api/status", "/console/api/commits", "/console/api/aggregates", "/console/api/events",

@@ -4,7 +4,17 @@ import { badge, curl, empty, fill, h, number, set, snippets } from "./ui.js";
 import { switchControl } from "./gateways.js";
 import { live } from "./live.js";
 
-let el, controls = new Map(), checks = new Map();
+let el, controls = new Map(), checks = new Map(), groups = new Map();
+
+// groupOf is the section of a group of switches.
+function groupOf(name) {
+  if (!groups.has(name)) {
+    const box = h("div", { class: "cards" });
+    groups.set(name, box);
+    el.querySelector("#groups").append(h("section", { class: "card", dataset: { group: name } }, h("header", {}, h("h2", {}, name)), box));
+  }
+  return groups.get(name);
+}
 
 export const chaos = {
   id: "chaos",
@@ -14,11 +24,12 @@ export const chaos = {
     el = root;
     controls = new Map();
     checks = new Map();
+    groups = new Map();
     fill(el,
       h("div", { class: "head" }, h("h1", {}, "Break something"), h("p", {}, "Stop parts, break what they call, start them again. The invariants are looked at all the while.")),
       h("div", { class: "cards", id: "checks" }),
-      h("section", { class: "card", id: "called" }, h("header", {}, h("h2", {}, "What is called from here")), h("div", { class: "stack", id: "outside" })),
-      h("section", { class: "card" }, h("header", {}, h("h2", {}, "Parts")), h("div", { class: "cards", id: "switches" }), h("p", { class: "empty", id: "no-switches", hidden: true }, "The application has given the console nothing to break.")),
+      h("div", { class: "stack", id: "groups" }),
+      h("p", { class: "empty", id: "no-switches", hidden: true }, "The application has given the console nothing to break."),
       snippets(() => ({
         nats: "# a part is stopped by whoever runs it; with modules as processes of their own:\nkill -9 PID",
         curl: (live.status?.switches ?? []).filter((w) => !w.gateway).slice(0, 2).map((w) => curl(`switches/${w.name}`, { option: w.options[1] })).join("\n\n"),
@@ -42,13 +53,11 @@ export const chaos = {
       set(k.text, c.error || c.text);
       set(k.since, `looked at ${number(k.looked)} times while you watch, broken ${number(k.broken)} times`);
     }
-    const list = el.querySelector("#switches");
     el.querySelector("#no-switches").hidden = s.switches.length > 0;
-    el.querySelector("#called").hidden = !s.switches.some((w) => w.gateway);
     for (const w of s.switches) {
       if (!controls.has(w.name)) {
         controls.set(w.name, switchControl(w));
-        (w.gateway ? el.querySelector("#outside") : list).append(controls.get(w.name).el);
+        groupOf(w.gateway ? "What is called from here" : w.group).append(controls.get(w.name).el);
       }
       controls.get(w.name).update(w);
     }

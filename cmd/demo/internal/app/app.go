@@ -21,6 +21,7 @@ import (
 	"github.com/rossby-go/rossby/cmd/demo/internal/views"
 	"github.com/rossby-go/rossby/gateway"
 	"github.com/rossby-go/rossby/jetstream"
+	"github.com/rossby-go/rossby/jetstream/console"
 	"github.com/rossby-go/rossby/projection"
 )
 
@@ -31,11 +32,15 @@ const StoreName = "bank"
 type Config struct {
 	// Conn is the connection to NATS, which the process shares.
 	Conn *nats.Conn
-	// Crashes gives each follower a connection of its own, so that the page can let it
-	// die as if it were a process of its own.
-	Crashes bool
+	// Line gives each follower a connection of its own, so that the page can let it die
+	// as if it were a process of its own, and break all their connections. Defaults to
+	// none: all is on Conn.
+	Line *Line
 	// Modules are what the process runs.
 	Modules []Module
+	// Others are parts of the bank in this process whose modules the page can break,
+	// too.
+	Others []*App
 	// Deadline is how long a transfer may wait for its debit. Defaults to
 	// [commands.DeadlineDefault].
 	Deadline time.Duration
@@ -55,6 +60,8 @@ type Config struct {
 	RequireDurability jetstream.DurabilityLevel
 	// Service is the notification service in this process, if there is one.
 	Service *notify.Service
+	// Switches are what else the page can break.
+	Switches []console.Switch
 	// ViewsOnly tells that the process may read the views, and not the store: it can
 	// run nothing but [Queries].
 	ViewsOnly bool
@@ -89,11 +96,14 @@ func (c Config) Validate() error {
 type App struct {
 	cfg   Config
 	store *jetstream.Store
+	// decides is the store as the commands' modules reach it.
+	decides *jetstream.Store
 	// Accounts, Customers and Transfers are where commands go: repositories where
 	// the module runs in this process, clients of the services where it does not.
 	Accounts, Customers, Transfers aggregate.Target
 
 	parts    []*part
+	closes   []func()
 	signals  *signals
 	reported reported
 }
@@ -111,7 +121,10 @@ func New(ctx context.Context, cfg Config) (*App, error) {
 	if err := a.openStore(ctx); err != nil {
 		return nil, err
 	}
-	var err error
+	err := a.openLine(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if a.signals, err = newSignals(a.store, cfg); err != nil {
 		return nil, err
 	}
@@ -151,6 +164,22 @@ func (a *App) openStore(ctx context.Context) (err error) {
 	return nil
 }
 
+// openLine opens the store for the commands' modules: over the line, where there is
+// one.
+func (a *App) openLine(ctx context.Context) error {
+	a.decides = a.store
+	if a.cfg.Line == nil || !slices.ContainsFunc(a.cfg.Modules, Module.decides) {
+		return nil
+	}
+	nc, err := a.cfg.Line.connect(a.cfg.Conn.Opts)
+	if err != nil {
+		return err
+	}
+	a.closes = append(a.closes, nc.Close)
+	a.decides, err = jetstream.Attach(ctx, nc, StoreName)
+	return err
+}
+
 // target is where the commands of a type go. Where the module runs here, its
 // command service does, too.
 //
@@ -159,7 +188,7 @@ func target[S any](a *App, m Module, typ *aggregate.Type[S]) (aggregate.Target, 
 	if !slices.Contains(a.cfg.Modules, m) {
 		return aggregate.NewClient(a.cfg.Conn, StoreName, typ, aggregate.ClientConfig{TracerProvider: a.signals.tracer()})
 	}
-	repo, err := aggregate.NewRepository(a.store, typ, aggregate.RepositoryConfig{
+	repo, err := aggregate.NewRepository(a.decides, typ, aggregate.RepositoryConfig{
 		Logger: a.cfg.Logger, TracerProvider: a.signals.tracer(),
 	})
 	if err != nil {

@@ -35,7 +35,7 @@ func newBank(t *testing.T) *bank {
 		t.Fatal(err)
 	}
 	a, err := app.New(t.Context(), app.Config{
-		Conn: natstest.Conn(t, natstest.Run(t).URL()), Crashes: true, Modules: app.Modules(), Listener: listener,
+		Conn: natstest.Conn(t, natstest.Run(t).URL()), Line: app.NewLine(), Modules: app.Modules(), Listener: listener,
 		Logger: slog.New(slog.DiscardHandler), NotifyURL: "http://127.0.0.1:1/", Service: notify.NewService(), TTL: time.Second,
 	})
 	if err != nil {
@@ -80,6 +80,19 @@ func (b *bank) do(method, path, body string) ([]byte, error) {
 // status is what the console tells of switches and checks.
 func (b *bank) status() (switches map[string]string, holds bool) {
 	b.t.Helper()
+	switches, _, holds = b.look()
+	return switches, holds
+}
+
+// notes are what the switches say.
+func (b *bank) notes() map[string]string {
+	b.t.Helper()
+	_, notes, _ := b.look()
+	return notes
+}
+
+func (b *bank) look() (switches, notes map[string]string, holds bool) {
+	b.t.Helper()
 	text, err := b.do(http.MethodGet, "/console/api/status", "")
 	if err != nil {
 		b.t.Fatal(err)
@@ -88,6 +101,7 @@ func (b *bank) status() (switches map[string]string, holds bool) {
 		Switches []struct {
 			Name  string `json:"name"`
 			State string `json:"state"`
+			Note  string `json:"note"`
 		} `json:"switches"`
 		Checks []struct {
 			Holds bool   `json:"holds"`
@@ -97,11 +111,11 @@ func (b *bank) status() (switches map[string]string, holds bool) {
 	if err := json.Unmarshal(text, &s); err != nil || len(s.Checks) != 1 {
 		b.t.Fatalf("%v in %s", err, text)
 	}
-	switches = map[string]string{}
+	switches, notes = map[string]string{}, map[string]string{}
 	for _, w := range s.Switches {
-		switches[w.Name] = w.State
+		switches[w.Name], notes[w.Name] = w.State, w.Note
 	}
-	return switches, s.Checks[0].Holds
+	return switches, notes, s.Checks[0].Holds
 }
 
 // Followers that are stopped, and followers that die in the middle, go on where they
@@ -121,6 +135,16 @@ func TestPartsAreStoppedAndKilled(t *testing.T) {
 			t.Errorf("%s is %s, not %s; the books hold: %v", part, switches[part], option, holds)
 		}
 	}
+	completed := func(id string) {
+		t.Helper()
+		natstest.Eventually(t, "the transfer is completed", func() error {
+			text, err := b.do(http.MethodGet, "/api/transfers/"+id, "")
+			if err == nil && !bytes.Contains(text, []byte("COMPLETED")) {
+				err = fmt.Errorf("%s", text)
+			}
+			return err
+		})
+	}
 	for i, option := range []string{"stopped", "killed"} {
 		for _, part := range []string{"transfer-process", "transfer-view"} {
 			flip(part, option)
@@ -135,13 +159,31 @@ func TestPartsAreStoppedAndKilled(t *testing.T) {
 			flip(part, "runs")
 			flip(part, "runs") // which it does already
 		}
-		natstest.Eventually(t, "the transfer is completed", func() error {
-			text, err := b.do(http.MethodGet, "/api/transfers/"+id, "")
-			if err == nil && !bytes.Contains(text, []byte("COMPLETED")) {
-				err = fmt.Errorf("%s", text)
-			}
-			return err
+		completed(id)
+	}
+	// A line that loses answers leaves nobody knowing what is stored; all of it is found
+	// out.
+	flip("line", "loses answers")
+	var made []string
+	natstest.Eventually(t, "the line was cut twice for each module", func() error {
+		id := fmt.Sprintf("lost%d", len(made))
+		_, err := b.app.Transfers.Create(t.Context(), id, commands.CreateTransfer{
+			FromAccountID: "ada-giro", ToAccountID: "bela-giro", Cents: 1,
 		})
+		if err != nil {
+			return err // and it may be made nevertheless: then it exists the next time
+		}
+		made = append(made, id)
+		note := b.notes()["line"]
+		var cuts int
+		if _, err := fmt.Sscanf(note, "cut %d times", &cuts); err != nil || cuts < 16 {
+			return fmt.Errorf("%q (%v)", note, err)
+		}
+		return nil
+	})
+	flip("line", "works")
+	for _, id := range made {
+		completed(id)
 	}
 	// A commands' service is stopped, not killed: nobody but it knows its connection.
 	if _, err := b.do(http.MethodPost, "/console/api/switches/account-commands", `{"option":"killed"}`); err == nil {

@@ -104,18 +104,23 @@ func (a *App) switches() []console.Switch {
 			},
 		})
 	}
-	for _, p := range a.parts {
-		if slices.Contains([]string{string(HTTP), string(Queries)}, p.name) {
-			continue
+	out = append(out, a.cfg.Switches...)
+	if a.cfg.Line != nil {
+		out = append(out, a.cfg.Line.asSwitch())
+	}
+	for _, b := range append(slices.Clone(a.cfg.Others), a) {
+		for _, p := range b.parts {
+			if !slices.Contains([]string{string(HTTP), string(Queries)}, p.name) {
+				out = append(out, p.asSwitch())
+			}
 		}
-		out = append(out, p.asSwitch())
 	}
 	return out
 }
 
 func (p *part) asSwitch() console.Switch {
 	s := console.Switch{
-		Name: p.name, Title: p.name, Options: []string{runs, stopped},
+		Name: p.name, Group: "Modules", Title: p.name, Options: []string{runs, stopped},
 		State: func() (string, string) {
 			switch running, dead := p.state(); {
 			case running:

@@ -51,7 +51,12 @@ func ParseModules(names []string) ([]Module, error) {
 	return slices.Compact(modules), nil
 }
 
+// decides tells whether the module takes commands.
+func (m Module) decides() bool {
+	return m == AccountCommands || m == CustomerCommands || m == TransferCommands
+}
+
 // commandSide tells whether the module makes the store when it does not exist.
 func (m Module) commandSide() bool {
-	return m == AccountCommands || m == CustomerCommands || m == TransferCommands || m == TransferProcess
+	return m.decides() || m == TransferProcess
 }

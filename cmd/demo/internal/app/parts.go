@@ -49,12 +49,12 @@ func (a *App) add(name string, prepare func() (runner, error)) error {
 func (a *App) follower(
 	ctx context.Context, name string, prepare func(context.Context, *jetstream.Store) (runner, error),
 ) error {
-	p := &part{name: name, crashes: a.cfg.Crashes}
+	p := &part{name: name, crashes: a.cfg.Line != nil}
 	p.prepare = func(ctx context.Context) (runner, error) {
 		if !p.crashes {
 			return prepare(ctx, a.store)
 		}
-		nc, err := a.cfg.Conn.Opts.Connect()
+		nc, err := a.cfg.Line.connect(a.cfg.Conn.Opts)
 		if err != nil {
 			return nil, err
 		}
@@ -92,6 +92,11 @@ func (a *App) addPart(p *part, run runner) {
 // until one of them fails, which ends them all.
 func (a *App) Run(ctx context.Context) error {
 	defer a.signals.close(a.cfg.Logger) //nolint:contextcheck // ctx is over then
+	defer func() {
+		for _, f := range a.closes {
+			f()
+		}
+	}()
 	g, ctx := errgroup.WithContext(ctx)
 	for _, p := range a.parts {
 		g.Go(func() error {
