@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -26,13 +27,13 @@ func main() {
 	file := flag.String("sqlite", filepath.Join(os.TempDir(), "sqlview.db"), "the SQLite `file`")
 	dsn := flag.String("postgres", "", "the `address` of a PostgreSQL database to use instead: postgres://localhost/bank")
 	flag.Parse()
-	if err := run(context.Background(), *file, *dsn); err != nil {
+	if err := run(context.Background(), *file, *dsn, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "sqlview:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, file, dsn string) (err error) {
+func run(ctx context.Context, file, dsn string, out io.Writer) (err error) {
 	// A server of its own, so that the example needs nothing else.
 	srv, err := embedded.Start(embedded.Config{LazySync: true})
 	if err != nil {
@@ -87,7 +88,7 @@ func run(ctx context.Context, file, dsn string) (err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	return sink.Read(ctx, store.Name(), "accounts", last, func(tx *sql.Tx) error { return show(ctx, tx) })
+	return sink.Read(ctx, store.Name(), "accounts", last, func(tx *sql.Tx) error { return show(ctx, tx, out) })
 }
 
 func appendEvents(ctx context.Context, store *jetstream.Store, id string, events ...any) error {
@@ -104,7 +105,7 @@ func appendEvents(ctx context.Context, store *jetstream.Store, id string, events
 	return err
 }
 
-func show(ctx context.Context, tx *sql.Tx) error {
+func show(ctx context.Context, tx *sql.Tx, out io.Writer) error {
 	rows, err := tx.QueryContext(ctx, `SELECT id, owner, cents FROM account ORDER BY id`)
 	if err != nil {
 		return err
@@ -116,7 +117,9 @@ func show(ctx context.Context, tx *sql.Tx) error {
 		if err := rows.Scan(&id, &owner, &cents); err != nil {
 			return err
 		}
-		fmt.Println(id, owner, cents)
+		if _, err := fmt.Fprintln(out, id, owner, cents); err != nil {
+			return err
+		}
 	}
 	return rows.Err()
 }
