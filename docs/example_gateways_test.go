@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"time"
 
+	"go.opentelemetry.io/otel/sdk/metric"
+
 	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/aggregate/aggregatetest"
 	"github.com/rossby-go/rossby/docs/internal/accounts"
@@ -17,6 +19,8 @@ import (
 	"github.com/rossby-go/rossby/jetstream"
 	"github.com/rossby-go/rossby/jetstream/console"
 	"github.com/rossby-go/rossby/jetstream/followers"
+	"github.com/rossby-go/rossby/jetstream/monitor"
+	"github.com/rossby-go/rossby/projection"
 )
 
 var errBadAddress = errors.New("bad address")
@@ -148,6 +152,45 @@ func Example_receiver() {
 		Store: "bank", IdempotencyKey: "partner-Zk3x.0",
 	}))
 	// Output: partner-Zk3x~0 account.opened {"Cents":700}
+}
+
+// docs/signals.md.
+func Example_monitor() {
+	ctx := context.Background()
+	_, store, end := bank(ctx)
+	defer end()
+	repo := must(aggregate.NewRepository(store, accounts.Type, aggregate.RepositoryConfig{}))
+	service := must(aggregate.NewService(repo, aggregate.ServiceConfig{}))
+	updater := must(projection.NewUpdater(store, Balances, projection.UpdaterConfig{}))
+	from := jetstream.FromBeginning()
+	transfers := must(aggregate.NewReactor(store, "transfers", aggregate.ReactorConfig{Start: from}, moneyTransfer(repo, repo)))
+	timers := must(aggregate.NewTimers(ctx, store, aggregate.TimersConfig{}, repo))
+	mails := must(gateway.New(store, "mails", gateway.Config{Start: from},
+		gateway.OnAll(transferEvents, func(context.Context, any, gateway.Delivery) error { return nil })))
+	provider := metric.NewMeterProvider()
+	apiReady := func(context.Context) error { return nil }
+	mux := http.NewServeMux()
+	run := func() error {
+		// snippet:monitor
+		mon, err := monitor.New(monitor.Config{Store: store, MeterProvider: provider})
+		if err != nil {
+			return err
+		}
+		mon.Repository(repo)
+		mon.Service(service)
+		mon.Reactor(transfers)
+		mon.Timers(timers)
+		mon.Updater(updater)
+		mon.Gateway(mails)
+		mon.Check("http", "api", apiReady) // something of your own, for readiness
+		mux.Handle("GET /healthz", mon.Live())
+		mux.Handle("GET /readyz", mon.Ready())
+		// end:monitor
+		fmt.Println(len(mon.Report(ctx).Modules), "modules")
+		return mon.Close()
+	}
+	check(run())
+	// Output: 7 modules
 }
 
 // docs/console.md.

@@ -53,10 +53,20 @@ func ExampleExpectation() {
 		Type: "account", ID: "a1", Expect: jetstream.Exists(), Decisions: decided("noted"),
 	})
 	fmt.Println("version", head.Version, err)
+
+	// What was seen at version 1 is no longer so; whatever there is, is fine.
+	note := jetstream.Write{Type: "account", ID: "a1", Expect: jetstream.AtVersion(1), Decisions: decided("noted")}
+	_, err = store.Append(ctx, note)
+	fmt.Println("version 1:", errors.As(err, &conflict))
+	note.Expect = jetstream.Any()
+	head, err = store.Append(ctx, note)
+	fmt.Println("version", head.Version, err)
 	// Output:
 	// version 1 <nil>
 	// opened twice: true – it has version 1
 	// version 2 <nil>
+	// version 1: true
+	// version 3 <nil>
 }
 
 // Money moves from one account to another: both commits are stored, or none.

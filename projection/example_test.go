@@ -93,6 +93,36 @@ func ExampleNewKeyed() {
 	// Output: ann 70
 }
 
+// A fold that deletes: a closed account is in no view.
+func ExampleOnRow() {
+	type balance struct {
+		Cents int64 `json:"cents"`
+	}
+	balances := projection.NewKeyed("balances",
+		projection.On(accountEvents, func(b *balance, e credited, _ jetstream.Meta) { b.Cents += e.Cents }),
+		projection.OnRow(accountEvents, func(row *projection.Row[balance], _ closed, _ jetstream.Meta) error {
+			row.Delete()
+			return nil
+		}),
+		projection.OnRow(accountEvents, func(row *projection.Row[balance], e opened, _ jetstream.Meta) error {
+			if e.Owner == "" {
+				return fmt.Errorf("account %q has no owner", row.Key) // stops the view: see UpdaterConfig.OnError
+			}
+			return nil
+		}),
+	)
+	nc, last, end := bank(balances)
+	defer end()
+	ctx := context.Background()
+	reader, err := projection.NewReader[balance](ctx, nc, "bank", "balances", projection.ReaderConfig{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	entry, err := reader.Get(ctx, "a1", projection.AtLeast(last))
+	fmt.Println(entry.Value.Cents, err)
+	// Output: 70 <nil>
+}
+
 // How a view is, asked from anywhere.
 func ExampleReadStatus() {
 	type balance struct {

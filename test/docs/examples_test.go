@@ -16,17 +16,17 @@ import (
 // main are the functions that programs begin with, by their package, beside those that
 // are named New….
 var mainFunctions = map[string][]string{
-	"jetstream":                 {"Attach", "Connect", "Open", "PlanMigration"},
+	"jetstream":                 {"Any", "AtVersion", "Attach", "Connect", "Exists", "NoStream", "Open", "PlanMigration"},
 	"jetstream/archive":         {"Compare", "CompareArchive", "Copy", "Export", "ExportFile", "Import"},
 	"jetstream/embedded":        {"Start"},
 	"jetstream/followers":       nil,
 	"jetstream/roles":           {"ServerConfig", "NSC"},
 	"jetstream/schematest":      {"Golden"},
-	"aggregate":                 {"ReadStatus", "Reserve"},
-	"aggregate/saga":            {"StartOn", "ReportOn"},
+	"aggregate":                 {"ExpectVersion", "Intercept", "Metadata", "ReadStatus", "Reserve", "UpdateFunc"},
+	"aggregate/saga":            {"Events", "ReportOn", "Send", "StartOn"},
 	"aggregate/commandhttp":     nil,
 	"aggregate/aggregatetest":   {"Await", "Check", "Given", "Golden"},
-	"projection":                {"ReadStatus"},
+	"projection":                {"IntValue", "OnRow", "ReadStatus"},
 	"projection/projectiontest": {"Rebuild"},
 	"projection/queryhttp":      nil,
 	"projection/sinktest":       {"Run"},
@@ -34,7 +34,9 @@ var mainFunctions = map[string][]string{
 	"gateway/mail":              nil,
 	"gateway/publish":           nil,
 	"gateway/webhook":           nil,
+	"gateway/cloudevent":        {"Read"},
 	"jetstream/console":         nil,
+	"jetstream/monitor":         nil,
 }
 
 // unshown are the main functions that no Example shows, each with the reason.
@@ -47,8 +49,14 @@ var unshown = map[string]string{
 }
 
 // TestExamples: each main function is called in an Example of its package, which runs.
+// A public package without one is not overlooked.
 func TestExamples(t *testing.T) {
 	t.Parallel()
+	for _, dir := range publicPackages(t) {
+		if _, known := mainFunctions[dir]; !known {
+			t.Errorf("package %s has no Examples", dir)
+		}
+	}
 	for dir, others := range mainFunctions {
 		names := exported(t, filepath.Join(root, dir))
 		calls := shown(t, dir)
@@ -71,6 +79,24 @@ func TestExamples(t *testing.T) {
 			}
 		}
 	}
+}
+
+// publicPackages are the directories of the packages that programs import.
+func publicPackages(t *testing.T) (dirs []string) {
+	t.Helper()
+	for _, top := range []string{"jetstream", "aggregate", "projection", "gateway"} {
+		err := fs.WalkDir(os.DirFS(root), top, func(name string, d fs.DirEntry, err error) error {
+			if err == nil && path.Ext(name) == ".go" && !strings.HasSuffix(name, "_test.go") &&
+				!strings.Contains(name, "internal/") && !slices.Contains(dirs, path.Dir(name)) {
+				dirs = append(dirs, path.Dir(name))
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dirs
 }
 
 // shown are the functions of a package that its Examples call, and what stands beside

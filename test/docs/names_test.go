@@ -20,12 +20,7 @@ var name = regexp.MustCompile("`[*]?([a-z]+)\\.([A-Z][A-Za-z]*)(?:\\.([A-Z][A-Za
 func TestNames(t *testing.T) {
 	t.Parallel()
 	packages := map[string]map[string]bool{}
-	for _, dir := range []string{
-		"jetstream", "jetstream/archive", "jetstream/embedded", "jetstream/followers", "jetstream/roles", "jetstream/schematest",
-		"aggregate", "aggregate/aggregatetest", "aggregate/commandhttp", "aggregate/saga",
-		"projection", "projection/projectiontest", "projection/queryhttp", "projection/sinktest",
-		"gateway", "gateway/mail", "gateway/publish", "gateway/webhook", "jetstream/console",
-	} {
+	for dir := range mainFunctions {
 		packages[path.Base(dir)] = exported(t, filepath.Join(root, dir))
 	}
 	found := 0
