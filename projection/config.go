@@ -74,8 +74,8 @@ type UpdaterConfig struct {
 	LeaseTTL time.Duration
 	// Logger defaults to slog.Default.
 	Logger *slog.Logger
-	// OnError is what happens when an event's fold keeps failing. Defaults to
-	// [StopOnError].
+	// OnError is what happens when an event's fold keeps failing, or makes a value
+	// that cannot be stored. Defaults to [StopOnError].
 	OnError ErrorPolicy
 	// OnStop is what Run does when the view must stop. Defaults to
 	// [WaitWhenStopped].

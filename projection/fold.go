@@ -110,6 +110,9 @@ type folder struct {
 	// came back.
 	told *control
 	left string
+	// doubt is a key whose value cannot be stored: it is looked at after each of its
+	// events, so that the one is found that makes it so.
+	doubt string
 	// only, when set, are the keys that are folded: see [refold].
 	only map[string]struct{}
 	dog  watchdog
@@ -419,7 +422,7 @@ func (f *folder) seal() error {
 			s.seq = 0 // Nothing to write: the base stays.
 			continue
 		}
-		if err := f.place(s); err != nil {
+		if err := f.place(s, &f.dog.some); err != nil {
 			return err
 		}
 		write = append(write, s)
@@ -441,17 +444,47 @@ func (f *folder) encode(s *slot) error {
 	return nil
 }
 
-// place finds out what a slot that will be written is found by, and whether the
-// server takes it.
-func (f *folder) place(s *slot) error {
-	if err := f.core.index(s); err != nil {
-		return err
+// place finds out what a slot that will be written is found by, for an event, and
+// whether the server takes it.
+func (f *folder) place(s *slot, rec *jetstream.Recorded) error {
+	if len(f.core.indexes) > 0 {
+		f.dog.begin(rec, s)
+		err := f.core.index(s)
+		f.dog.end()
+		if err != nil {
+			return err
+		}
 	}
-	limit := f.limit()
-	if size := len(s.out) + indexBytes(s.index); limit > 0 && size > limit {
-		return &ValueError{Key: s.key, Cause: fmt.Errorf("is %d bytes, the server takes %d", size, limit)}
+	return f.fits(s.key, s.out, s.index)
+}
+
+// fits tells whether the server takes a value with what it is found by.
+func (f *folder) fits(key string, data []byte, places []string) error {
+	found := indexBytes(places)
+	if found > maxPlaceBytes {
+		return &ValueError{Key: key, Cause: fmt.Errorf(
+			"is found by index values of %d bytes, the server takes %d", found, maxPlaceBytes)}
+	}
+	if size, limit := len(data)+found, f.limit(); limit > 0 && size > limit {
+		return &ValueError{Key: key, Cause: fmt.Errorf("is %d bytes, the server takes %d", size, limit)}
 	}
 	return nil
+}
+
+// storable tells whether what a fold has made of a slot can be stored.
+func (f *folder) storable(s *slot) error {
+	if s.gone {
+		return nil
+	}
+	data, err := encodeValue(s)
+	if err != nil {
+		return err
+	}
+	places, err := f.core.places(s.key, data)
+	if err != nil {
+		return err
+	}
+	return f.fits(s.key, data, places)
 }
 
 // landed remembers what a written page left in the bucket.

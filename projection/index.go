@@ -44,7 +44,8 @@ type indexed struct {
 //
 // [Reader.Find] asks for them. The entries of an index change in the same atomic
 // write as the value: a reader never sees one without the other. Each value of an
-// index that a key gains or loses is one more message of that write.
+// index that a key gains or loses is one more message of that write. A key is found
+// by at most 400 values, of 63 KiB together.
 //
 // Raise [Definition.Version] when you add an index or change by, and the view is
 // rebuilt. The name is one or more of a–z, 0–9 and '-'.
@@ -141,8 +142,12 @@ func (c *core) places(key string, data []byte) (places []string, err error) {
 }
 
 // maxPlaces is the largest number of index values of one key: all of them may
-// change at once, and then fit into one batch with the value.
-const maxPlaces = 400
+// change at once, and then fit into one batch with the value. maxPlaceBytes is what
+// they may take together: servers take headers of 64 KiB.
+const (
+	maxPlaces     = 400
+	maxPlaceBytes = 63 << 10
+)
 
 // asIndexValue is the error of a key, about an index value.
 func asIndexValue(err error) error {
@@ -154,9 +159,6 @@ func asIndexValue(err error) error {
 
 // index finds out which index values a slot gains and loses.
 func (c *core) index(s *slot) error {
-	if len(c.indexes) == 0 {
-		return nil
-	}
 	var err error
 	if s.index, err = c.places(s.key, s.out); err != nil {
 		return err

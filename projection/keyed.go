@@ -144,6 +144,11 @@ func (f *folder) apply(ops []op) (i int, err error) {
 		if err := o.r.fold(s, o.rec.Event, &o.rec.Meta); err != nil {
 			return i, err
 		}
+		if f.doubt != "" && f.doubt == s.key {
+			if err := f.storable(s); err != nil {
+				return i, err
+			}
+		}
 		s.exists = !s.gone
 		if s.gone {
 			s.value, s.gone = f.core.newValue(), false
@@ -206,6 +211,8 @@ func (f *folder) failure(o *op, err error) error {
 	}
 	if o.slot != nil {
 		e.Key = o.slot.key
+	} else if value, ok := errors.AsType[*ValueError](err); ok {
+		e.Key = value.Key
 	}
 	return e
 }

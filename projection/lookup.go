@@ -1,6 +1,7 @@
 package projection
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"iter"
@@ -186,7 +187,7 @@ func (t *txState) prefix(prefix string) map[string][]byte {
 func (f *folder) foldLookup(ctx context.Context, items []item, careful bool) error {
 	t := &txState{ctx: ctx, f: f, changes: map[string][]byte{}}
 	var seq uint64
-	size := 0
+	size, skipped := 0, f.page.skipped
 	for i := range items {
 		it := &items[i]
 		events, err := f.events(it)
@@ -206,6 +207,9 @@ func (f *folder) foldLookup(ctx context.Context, items []item, careful bool) err
 			err := f.call(t, r, rec)
 			if t.infra != nil {
 				return t.infra
+			}
+			if err == nil && careful {
+				err = t.storable(before)
 			}
 			if err == nil {
 				continue
@@ -233,7 +237,7 @@ func (f *folder) foldLookup(ctx context.Context, items []item, careful bool) err
 		}
 		n := &now[i]
 		n.key, n.out, n.seq, n.exists = key, t.changes[key], seq, t.changes[key] != nil
-		if err := f.core.index(n); err != nil {
+		if err := f.place(n, t.last); err != nil {
 			return f.failure(&op{rec: t.last, seq: seq}, err)
 		}
 		alone, together = alone+n.writes(), together+n.writes()
@@ -247,6 +251,7 @@ func (f *folder) foldLookup(ctx context.Context, items []item, careful bool) err
 		}
 	}
 	if together > maxBatchKeys {
+		f.page.skipped = skipped // It is folded again, on the next page.
 		return errPageFull
 	}
 	for i, key := range t.order {
@@ -262,6 +267,26 @@ func (f *folder) foldLookup(ctx context.Context, items []item, careful bool) err
 	}
 	f.page.bytes += size
 	f.page.writes = together
+	return nil
+}
+
+// storable tells whether what an event has changed can be stored.
+func (t *txState) storable(before map[string][]byte) error {
+	defer t.f.dog.end()
+	for _, key := range t.order {
+		data := t.changes[key]
+		if was, ok := before[key]; ok && bytes.Equal(was, data) {
+			continue
+		}
+		t.f.dog.begin(t.last, &slot{key: key})
+		places, err := t.f.core.places(key, data)
+		if err != nil {
+			return err
+		}
+		if err := t.f.fits(key, data, places); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

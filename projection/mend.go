@@ -55,7 +55,7 @@ func (u *Updater) mend(ctx context.Context, fl *flusher, r *refold, bases map[st
 		}
 		base := bases[key]
 		s.base.index = base.found
-		if err := r.fo.place(s); err != nil {
+		if err := r.fo.place(s, &r.fo.dog.some); err != nil {
 			return 0, err
 		}
 		s.lost = append(s.lost, without(without(base.index, base.found), s.index)...)

@@ -97,8 +97,8 @@ func (u *Updater) acquire(ctx context.Context, me string, hint *hints) (*ownersh
 		if u.b.nc.IsClosed() {
 			return nil, closedError(u.b.nc)
 		}
-		if wire.Denied(err) {
-			return nil, err
+		if wire.Denied(err) || missing(err) {
+			return nil, err // A bucket that was deleted is made again, from the start.
 		}
 		if err := u.pause(ctx, u.cfg.LeaseTTL/8, hint); err != nil {
 			return nil, err
@@ -116,7 +116,7 @@ func (u *Updater) told(ctx context.Context, o *ownership, hint *hints) (wait boo
 	if err == nil {
 		err = u.paused(ctx, o, told)
 	}
-	if errors.Is(err, ErrBucket) {
+	if errors.Is(err, ErrBucket) || missing(err) {
 		return false, err
 	}
 	return true, errors.Join(u.pause(ctx, u.cfg.LeaseTTL/4, hint), closedError(u.b.nc))

@@ -115,9 +115,9 @@ func (u *Updater) Status() Status {
 // waited out. When the view must stop, [UpdaterConfig.OnStop] says whether Run
 // waits, trying again from time to time and on [Admin.Resume], or returns:
 //
-//   - [*StoppedError], when an event cannot be folded ([*FoldError]), a value
-//     cannot be stored ([*ValueError]), or the store was restored
-//     ([ErrStoreRestored]): a person must look;
+//   - [*StoppedError], when an event cannot be folded, or makes a value that
+//     cannot be stored ([*FoldError], with a [*ValueError] in it), or the store
+//     was restored ([ErrStoreRestored]): a person must look;
 //   - [ErrBucket], when the view's bucket cannot be used;
 //   - [ErrSuperseded], when another definition version took the view's place:
 //     waiting, it goes on after an [Admin.Rollback].
@@ -159,6 +159,8 @@ type failing struct {
 	skip     bool
 	// left is an event to leave out without a call, as calls do not come back.
 	left string
+	// doubt is the key whose value could not be stored.
+	doubt string
 }
 
 // judge remembers what ended a session, and says what comes of it: that it is tried
@@ -166,7 +168,7 @@ type failing struct {
 func (b *failing) judge(err error, view string, cfg *UpdaterConfig) error {
 	if fold, ok := errors.AsType[*FoldError](err); ok {
 		if b.sequence != fold.Sequence {
-			*b = failing{sequence: fold.Sequence}
+			*b = failing{sequence: fold.Sequence, doubt: b.doubt}
 		}
 		b.tries++
 		switch {
@@ -183,7 +185,12 @@ func (b *failing) judge(err error, view string, cfg *UpdaterConfig) error {
 		}
 		return &StoppedError{View: view, Cause: err}
 	}
-	if _, ok := errors.AsType[*ValueError](err); ok || errors.Is(err, ErrStoreRestored) {
+	value, ok := errors.AsType[*ValueError](err)
+	if ok && b.doubt != value.Key {
+		b.doubt = value.Key
+		return errAgain // Once more, to find the event that makes it so.
+	}
+	if ok || errors.Is(err, ErrStoreRestored) {
 		return &StoppedError{View: view, Cause: err}
 	}
 	return err
@@ -359,7 +366,7 @@ func (u *Updater) session(ctx context.Context, o *ownership, fl *flusher, hint *
 		core: u.core, cfg: &u.cfg, log: u.log, store: u.store, decoder: u.decoder, b: u.b, gen: o.gen,
 		epoch: o.cp.Epoch, rev: fl.shared, cache: newCache(u.cfg.CacheBytes, o.fresh),
 		page: newPage(o.cp.Position), written: o.cp.Position, barrier: bad.sequence, skip: bad.skip,
-		told: o.told, left: bad.left,
+		told: o.told, left: bad.left, doubt: bad.doubt,
 	}
 	if o.building {
 		fl.idle = func(ctx context.Context) error { return u.flip(ctx, o, fl, cur) }

@@ -15,6 +15,8 @@ type watchdog struct {
 	begun atomic.Uint64
 	rec   atomic.Pointer[jetstream.Recorded]
 	slot  atomic.Pointer[slot]
+	// some stands for an event that is not known: one of the slot's.
+	some jetstream.Recorded
 }
 
 // begin says that user code is called for an event.
@@ -56,7 +58,9 @@ func (w *watchdog) run(ctx context.Context, view string, timeout time.Duration) 
 			Cause: fmt.Errorf("%w: more than %v", ErrFoldTimeout, timeout),
 		}
 		if s := w.slot.Load(); s != nil {
-			e.Key = s.key
+			if e.Key = s.key; rec == &w.some {
+				e.Event, e.Sequence = "?", s.seq
+			}
 		}
 		return e
 	}
