@@ -18,8 +18,12 @@ import (
 	"github.com/rossby-go/rossby/internal/wire"
 )
 
-// errLost says that another owner has taken the view over.
-var errLost = errors.New("another instance owns the view now")
+var (
+	// errLost says that another owner has taken the view over.
+	errLost = errors.New("another instance owns the view now")
+	// errUndecided says that it is not known what became of the write before.
+	errUndecided = errors.New("the checkpoint's last write is undecided")
+)
 
 // batchBytes bounds the values of one batch of a keyed view.
 const batchBytes = 8 << 20
@@ -207,6 +211,9 @@ func (f *flusher) single(ctx context.Context, s *slot) bool {
 // nobody else has written the checkpoint. It sends them unchanged until it knows:
 // nil, stored; [errLost], another owner came before; or the server's refusal.
 func (f *flusher) put(ctx context.Context, msgs []*nats.Msg, cp checkpoint) error {
+	if f.undecided {
+		return errUndecided // That one may land yet, and would be taken for this one.
+	}
 	now := time.Now()
 	cp.Flush, cp.Time = f.cp.Flush+1, now.UTC()
 	cp.passed()

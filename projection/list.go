@@ -136,6 +136,12 @@ func (r *Reader[V]) pick(gen int, snap *snapshot, after uint64, o ListOptions) (
 // behind; then these keys are read together as they are now.
 func (r *Reader[V]) bigPage(ctx context.Context, gen int, after uint64, o ListOptions) ([]Entry[V], string, error) {
 	wait := newBackoff(time.Millisecond, 50*time.Millisecond)
+	if !o.AtLeast.IsZero() {
+		// Before a page is read: what it does not hold is told by no entry.
+		if _, err := r.Position(ctx, AtLeast(o.AtLeast)); err != nil {
+			return nil, "", err
+		}
+	}
 	var far uint64 // the revision that the leader had, once it was asked
 	for {
 		page, err := r.b.page(ctx, after)

@@ -168,6 +168,7 @@ func (u *Updater) putFlip(ctx context.Context, fl *flusher, msgs []*nats.Msg, cp
 	}
 	rev, err := send(ctx, u.b, append(msgs, m))
 	if err != nil {
+		fl.undecided = true
 		return errors.Join(errAgain, err)
 	}
 	fl.cp, fl.rev = cp, rev
