@@ -113,9 +113,10 @@ func (c *Client) definition() *definition { return c.def }
 // when no service listens, when the service is busy – until ctx ends.
 //
 // Errors are those of [Repository.Execute], and [ErrInternal] of the service. When
-// ctx ends while a request is open it is [jetstream.ErrUnknownOutcome]; when the
-// services were busy to the end, a [*BusyError] or [ErrContended]; when none
-// executed it, [jetstream.ErrUnavailable]. The result of a refusal has only the ID.
+// ctx ends while a request is open it is [jetstream.ErrUnknownOutcome], and so is a
+// reply that cannot be read; when the services were busy to the end, a [*BusyError]
+// or [ErrContended]; when none executed it, [jetstream.ErrUnavailable]. The result of
+// a refusal has only the ID.
 func (c *Client) Execute(ctx context.Context, id string, command any, opts ...CallOption) (Result, error) {
 	return c.send(ctx, id, command, newCall(opts))
 }
@@ -205,6 +206,9 @@ type sending struct {
 
 // send sends the command until its outcome is known, or its time is over.
 func (s *sending) send(ctx context.Context) (Result, error) {
+	if ctx.Err() != nil || time.Until(s.deadline) <= 0 {
+		return Result{}, s.unavailable(s.over(ctx))
+	}
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		res, err := s.attempt(ctx)
 		if err == nil {
@@ -224,8 +228,9 @@ func (s *sending) send(ctx context.Context) (Result, error) {
 			pause = min(pause, time.Until(s.deadline)/3) // who comes back late is still found
 		case isBusy:
 			pause = cmp.Or(busy.RetryAfter, wait)
-		case s.open && errors.Is(err, ErrInternal):
-			// It was not done this time; before, it may have been.
+		case s.open && !isRefusal(err) && !errors.Is(err, ErrOtherPayload):
+			// It was not done this time; before, it may have been, or may be yet. Only an
+			// outcome, which is recorded, is that of all attempts.
 		default:
 			return res, err
 		}
@@ -233,17 +238,29 @@ func (s *sending) send(ctx context.Context) (Result, error) {
 		if s.pause(ctx, pause/2+rand.N(pause)) {
 			continue
 		}
-		cause := errors.Join(cmp.Or(context.Cause(ctx), context.DeadlineExceeded), err)
 		switch {
 		case s.open:
+			// What the last attempt came to must not be found in it: it may say that
+			// nothing was done.
+			cause := fmt.Errorf("%w; the last attempt: %s", s.over(ctx), err.Error())
 			return Result{}, &jetstream.UnknownError{Type: s.name, ID: s.id, Cause: cause}
 		case errors.Is(err, jetstream.ErrUnavailable):
-			return Result{}, fmt.Errorf("%s %q: %w: command %q was not executed: %w",
-				s.name, s.id, jetstream.ErrUnavailable, s.command.Name, cause)
+			return Result{}, s.unavailable(errors.Join(s.over(ctx), err))
 		default:
 			return res, err
 		}
 	}
+}
+
+// over says why there are no more attempts.
+func (s *sending) over(ctx context.Context) error {
+	return cmp.Or(context.Cause(ctx), context.DeadlineExceeded)
+}
+
+// unavailable is the error of a command that nobody executed.
+func (s *sending) unavailable(cause error) error {
+	return fmt.Errorf("%s %q: %w: command %q was not executed: %w",
+		s.name, s.id, jetstream.ErrUnavailable, s.command.Name, cause)
 }
 
 // lastAttempt is the least time that an attempt is worth: one that is cut off turns
@@ -314,11 +331,15 @@ func (s *sending) request(ctx context.Context, command string, header nats.Heade
 func (c *Client) reply(id string, msg *nats.Msg) (Result, error) {
 	code := msg.Header.Get(micro.ErrorCodeHeader)
 	if code == "" {
+		var res Result
 		cdc, err := (&Encoded{ContentType: msg.Header.Get(protocol.HeaderContentType)}).codec()
-		if err != nil {
-			return Result{}, fmt.Errorf("reply: %w", err)
+		if err == nil {
+			res, err = decodeReply(msg.Data, cdc, c.def)
 		}
-		return decodeReply(msg.Data, cdc, c.def)
+		if err != nil { // of a service that has done it, or of nobody who could
+			err = &jetstream.UnknownError{Type: c.name, ID: id, Cause: fmt.Errorf("reply: %w", err)}
+		}
+		return res, err
 	}
 	var b protocol.ErrorBody
 	if err := json.Unmarshal(msg.Data, &b); err != nil || b.Kind == "" {

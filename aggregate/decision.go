@@ -36,7 +36,7 @@ type Result struct {
 	Position jetstream.Position
 	// Events are those that the command led to. A service leaves them out when they
 	// do not fit into a reply. The Event is nil where a service is newer than this
-	// program and its schema does not know it.
+	// program, whose schema does not know it or cannot read it.
 	Events []jetstream.Recorded
 	// Duplicate tells that the command, or the trigger, had been handled before:
 	// this is what came of it then.

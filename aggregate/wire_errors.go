@@ -32,6 +32,8 @@ func errorBody(err error) protocol.ErrorBody {
 		stored   *jetstream.UnknownEventError
 	)
 	switch {
+	case errors.Is(err, jetstream.ErrUnknownOutcome): // first: whatever else it wraps is no outcome
+		return protocol.ErrorBody{Kind: protocol.KindUnknown, Reason: err.Error()}
 	case errors.As(err, &rejected):
 		return protocol.ErrorBody{Kind: protocol.KindRejected, Code: rejected.Code, Reason: rejected.Reason}
 	case errors.As(err, &version):
@@ -59,8 +61,6 @@ func errorBody(err error) protocol.ErrorBody {
 		return protocol.ErrorBody{Kind: protocol.KindInvalid, Reason: err.Error()}
 	case errors.As(err, &refused):
 		return protocol.ErrorBody{Kind: protocol.KindInvalid, Code: codeRefused, Reason: err.Error()}
-	case errors.Is(err, jetstream.ErrUnknownOutcome):
-		return protocol.ErrorBody{Kind: protocol.KindUnknown, Reason: err.Error()}
 	case errors.As(err, &stored) && stored.Version > 0:
 		// Another instance may be new enough, and a deploy brings more of them.
 		return protocol.ErrorBody{Kind: protocol.KindUnavailable, Code: codeOutdated, Reason: err.Error()}

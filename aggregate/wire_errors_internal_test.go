@@ -59,7 +59,11 @@ func TestErrorsCrossTheWire(t *testing.T) {
 				Type: "t", ID: "id", Cause: errors.New((&jetstream.RefusedError{Type: "t", ID: "id", Cause: cause}).Error()),
 			},
 		},
-		"unknown":     {err: &jetstream.UnknownError{Type: "t", ID: "id", Cause: cause}, code: "504", is: jetstream.ErrUnknownOutcome},
+		"unknown": {err: &jetstream.UnknownError{Type: "t", ID: "id", Cause: cause}, code: "504", is: jetstream.ErrUnknownOutcome},
+		"unknown, after others came first": {
+			err:  &jetstream.UnknownError{Type: "t", ID: "id", Cause: errors.Join(cause, ErrContended, Reject("too-much", "5"))},
+			code: "504", is: jetstream.ErrUnknownOutcome,
+		},
 		"unavailable": {err: fmt.Errorf("t: %w", jetstream.ErrUnavailable), code: "503", is: jetstream.ErrUnavailable},
 		"incomplete":  {err: fmt.Errorf("t: %w", jetstream.ErrIncomplete), code: "503", is: jetstream.ErrUnavailable},
 		"late":        {err: context.DeadlineExceeded, code: "503", is: jetstream.ErrUnavailable},

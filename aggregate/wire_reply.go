@@ -2,8 +2,6 @@ package aggregate
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
 	"reflect"
 	"strconv"
 
@@ -150,8 +148,8 @@ func unpackEvent(r *codec.Reader) (e wireEvent) {
 }
 
 // decodeReply reads a reply into typed events. A service may be newer than this
-// program, or older: events are upcast, and of those that the schema does not know
-// only the Meta is there. The command happened all the same.
+// program, or older: events are upcast, and of those that this program's schema does
+// not know, or cannot read, only the Meta is there. The command happened all the same.
 func decodeReply(data []byte, cdc codec.Codec, d *definition) (Result, error) {
 	var in wireReply
 	var err error
@@ -161,7 +159,7 @@ func decodeReply(data []byte, cdc codec.Codec, d *definition) (Result, error) {
 		err = in.unpack(data)
 	}
 	if err != nil {
-		return Result{}, fmt.Errorf("reply: %w", err)
+		return Result{}, err
 	}
 	res := Result{ID: in.ID, Version: in.Version, Position: in.Position, Duplicate: in.Duplicate}
 	if len(in.Events) > 0 {
@@ -175,12 +173,9 @@ func decodeReply(data []byte, cdc codec.Codec, d *definition) (Result, error) {
 		events, err := d.schema.Decode(jetstream.EventData{
 			Name: e.Name, Version: max(e.SchemaVersion, 1), Codec: cdc, Data: e.Data,
 		})
-		if errors.Is(err, jetstream.ErrUnknownEvent) {
+		if err != nil {
 			res.Events = append(res.Events, r)
 			continue
-		}
-		if err != nil {
-			return Result{}, fmt.Errorf("reply: %w", err)
 		}
 		for i, event := range events {
 			if i > 0 {

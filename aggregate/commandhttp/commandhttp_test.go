@@ -169,6 +169,7 @@ func TestProblems(t *testing.T) {
 		{&aggregate.BusyError{}, 429, "busy", "1"},
 		{fmt.Errorf("x: %w", aggregate.ErrContended), 429, "contended", "1"},
 		{&jetstream.UnknownError{Cause: errors.New("x")}, 504, "unknown", "1"},
+		{&jetstream.UnknownError{Cause: fmt.Errorf("after %w", aggregate.ErrContended)}, 504, "unknown", "1"},
 		{fmt.Errorf("x: %w", jetstream.ErrUnavailable), 503, "unavailable", "1"},
 		{context.DeadlineExceeded, 503, "unavailable", "1"},
 		{&jetstream.RefusedError{Cause: nats.ErrMaxPayload}, 413, "too-large", ""},

@@ -35,6 +35,10 @@ func describeError(err error) *problem.Error {
 	if p, ok := errors.AsType[*problem.Error](err); ok {
 		return p
 	}
+	if errors.Is(err, jetstream.ErrUnknownOutcome) { // first: whatever else it wraps is no outcome
+		return problem.Of(http.StatusGatewayTimeout, "unknown",
+			"it may have happened, or may yet: send it again with the same "+headerKey).Again(again)
+	}
 	if rejected, ok := errors.AsType[*aggregate.RejectedError](err); ok {
 		p := problem.Of(http.StatusUnprocessableEntity, "rejected", rejected.Reason)
 		if rejected.Code != "" {
@@ -86,9 +90,6 @@ func describeFault(err error) *problem.Error {
 		return problem.Of(http.StatusRequestEntityTooLarge, "too-large", "the command is too large to be sent or stored")
 	case isRefused:
 		return problem.Of(http.StatusInsufficientStorage, "refused", refused.Error())
-	case errors.Is(err, jetstream.ErrUnknownOutcome):
-		return retry(http.StatusGatewayTimeout, "unknown",
-			"it may have happened, or may yet: send it again with the same "+headerKey)
 	case errors.Is(err, jetstream.ErrUnavailable), errors.Is(err, jetstream.ErrIncomplete),
 		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return retry(http.StatusServiceUnavailable, "unavailable", "nothing was done: NATS or a service does not answer")

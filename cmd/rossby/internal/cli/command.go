@@ -101,6 +101,8 @@ type sending struct {
 	commandID string
 	expect    int64
 	meta      map[string]string
+	// open tells that an attempt may have been executed, or may be yet.
+	open bool
 }
 
 func (a *app) commandSend() *cobra.Command {
@@ -233,17 +235,17 @@ const (
 
 // send sends the command, again with the same id while its outcome is not known.
 func (s *sending) send(ctx context.Context) (*reply, error) {
-	open := false
 	for pause := sendPause; ; pause = min(2*pause, sendPauseMax) {
 		r, err := s.attempt(ctx)
 		switch {
 		case err == nil:
 			return r, nil
 		case matches(err, context.DeadlineExceeded, nats.ErrTimeout, context.Canceled, jetstream.ErrUnknownOutcome):
-			open = true // it may have happened
-		case errors.Is(err, nats.ErrNoResponders) && !open:
+			s.open = true // it may have happened
+		case errors.Is(err, nats.ErrNoResponders) && !s.open:
 			return nil, err
 		case matches(err, aggregate.ErrBusy, aggregate.ErrContended, jetstream.ErrUnavailable, nats.ErrNoResponders):
+		case s.open && !outcome(err):
 		default:
 			return nil, err
 		}
@@ -252,12 +254,18 @@ func (s *sending) send(ctx context.Context) (*reply, error) {
 			continue
 		case <-ctx.Done():
 		}
-		if open {
+		if s.open {
 			return nil, fmt.Errorf("%w: it may have happened, or may yet: ask again with --id %s: %w",
 				&jetstream.UnknownError{Type: s.typ, ID: s.id, Cause: context.Cause(ctx)}, s.commandID, err)
 		}
 		return nil, fmt.Errorf("it did not happen: %w", err)
 	}
+}
+
+// outcome tells errors that are what came of a command.
+func outcome(err error) bool {
+	_, version := errors.AsType[*aggregate.VersionError](err)
+	return version || matches(err, aggregate.ErrRejected, aggregate.ErrNotFound, aggregate.ErrExists, aggregate.ErrOtherPayload)
 }
 
 func (s *sending) attempt(ctx context.Context) (*reply, error) {
@@ -266,6 +274,11 @@ func (s *sending) attempt(ctx context.Context) (*reply, error) {
 	header := nats.Header{
 		protocol.HeaderContentType: {"application/json"}, protocol.HeaderCommandID: {s.commandID},
 		protocol.HeaderDeadline: {protocol.Deadline(ctx)},
+	}
+	if s.open {
+		// An earlier attempt may arrive after this one: it must find this one's outcome,
+		// a refusal too.
+		header[protocol.HeaderRecordRejections] = []string{"true"}
 	}
 	if s.expect >= 0 {
 		header[protocol.HeaderExpectVersion] = []string{strconv.FormatInt(s.expect, 10)}
@@ -284,7 +297,7 @@ func (s *sending) attempt(ctx context.Context) (*reply, error) {
 	}
 	r := &reply{CommandID: s.commandID}
 	if err := json.Unmarshal(msg.Data, r); err != nil {
-		return nil, fmt.Errorf("the service's reply cannot be read: %w", err)
+		return nil, fmt.Errorf("%w: the service's reply cannot be read: %w", jetstream.ErrUnknownOutcome, err)
 	}
 	return r, nil
 }

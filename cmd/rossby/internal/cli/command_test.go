@@ -82,9 +82,34 @@ func TestCommandOutcomes(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	refusal := make(chan string, 100)
+	for command, later := range map[string]string{"refuse": "not-found", "balk": "invalid"} {
+		asked := 0
+		if _, err := b.nc.Subscribe("bank.command.account."+command+".*", func(m *nats.Msg) {
+			kind := later
+			if asked++; asked == 1 {
+				kind = "unknown"
+			} else if command == "refuse" {
+				refusal <- m.Header.Get("Rossby-Record-Rejections")
+			}
+			_ = m.RespondMsg(&nats.Msg{
+				Header: nats.Header{"Nats-Service-Error-Code": {"4xx"}, "Nats-Service-Error": {kind}},
+				Data:   []byte(`{"kind":"` + kind + `","reason":"so"}`),
+			})
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := b.nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
+	// An attempt that is still on its way must find the refusal of a later one.
+	b.rossby("command", "send", "account", "refuse", "a1").ends(3)
+	if recorded := <-refusal; recorded != "true" {
+		t.Errorf("the refusal is to be recorded: %q", recorded)
+	}
+	// What is no outcome says nothing of the attempts before.
+	b.rossby("command", "send", "account", "balk", "a1", "--timeout", "300ms").ends(7).fails("it may have happened")
 	b.rossby("command", "send", "account", "lose", "a1").ends(0).says("account/a1 is at version 3")
 	if first, second := <-ids, <-ids; first != second || first == "" {
 		t.Errorf("sent as %q, then as %q", first, second)
