@@ -142,7 +142,7 @@ func (h *history) backwards(ctx context.Context, after uint64, c *Commit, yield 
 func (h *history) linked(c *Commit) error {
 	switch {
 	case c.unguarded:
-		return chainError(c.Sequence, h.subject, "it was stored without an expectation")
+		return unguardedError(c, h.subject)
 	case (c.Ordinal == 1) != (c.PreviousSequence == 0), c.PreviousSequence >= c.Sequence:
 		return chainError(c.Sequence, h.subject, fmt.Sprintf("it has ordinal %d and says that it follows one at %d",
 			c.Ordinal, c.PreviousSequence))
@@ -389,6 +389,8 @@ func (c *Commit) size() int {
 // follows checks that a commit continues the one before it, nil for none.
 func follows(subject string, c, before *Commit) error {
 	switch {
+	case before == nil && c.unguarded:
+		return unguardedError(c, subject)
 	case before == nil && c.Ordinal == 1:
 		return nil
 	case before == nil:
@@ -405,6 +407,10 @@ func follows(subject string, c, before *Commit) error {
 			c.Version, c.Events(), before.Version))
 	}
 	return nil
+}
+
+func unguardedError(c *Commit, subject string) *DamageError {
+	return chainError(c.Sequence, subject, "it was stored without an expectation")
 }
 
 func chainError(sequence uint64, subject, detail string) *DamageError {

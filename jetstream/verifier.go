@@ -145,7 +145,7 @@ func (r *verifier) chain(ctx context.Context, subject string, c *Commit) error {
 	case met && due == maphash.Comparable(r.seed, claimed):
 		return nil
 	case !met && c.Ordinal == 1:
-		return r.copied(ctx, subject, c)
+		return r.firstCommit(ctx, subject, c)
 	case !met && c.PreviousSequence > 0 && c.PreviousSequence <= r.v.After:
 		return nil // What it follows is not looked at.
 	}
@@ -182,23 +182,37 @@ func (r *verifier) chain(ctx context.Context, subject string, c *Commit) error {
 	return nil
 }
 
-// copied checks that a first commit is no copy of another aggregate's: a chain that
-// was copied as a whole holds.
-func (r *verifier) copied(ctx context.Context, subject string, c *Commit) error {
+// firstCommit checks that an aggregate's first commit is no copy of another's, and
+// that the server was told that it is the first.
+func (r *verifier) firstCommit(ctx context.Context, subject string, c *Commit) error {
+	fault, err := r.copied(ctx, subject, c)
+	if err != nil {
+		return err
+	}
+	h := history{Store: r.Store, subject: subject}
+	if fault == nil && !errors.As(h.linked(c), &fault) {
+		return nil
+	}
+	return r.found(fault)
+}
+
+// copied is a first commit that is a copy of another aggregate's: a chain that was
+// copied as a whole holds.
+func (r *verifier) copied(ctx context.Context, subject string, c *Commit) (*DamageError, error) {
 	key := maphash.String(r.seed, c.CommitID)
 	at, met := r.first[key]
 	if !met {
 		r.first[key] = c.Sequence
-		return nil
+		return nil, nil //nolint:nilnil // no copy, and that is no error
 	}
 	m, err := r.peek(ctx, at)
 	if err != nil || m == nil || header(m.Header, headerCommit) != c.CommitID {
-		return err
+		return nil, err
 	}
-	return r.found(&DamageError{
+	return &DamageError{
 		Kind: DamageCopy, Subject: subject, Sequence: c.Sequence, Through: c.Sequence,
 		Detail: fmt.Sprintf("commit %s stands at %d on %q, too: its events have the same ids", c.CommitID, at, m.Subject),
-	})
+	}, nil
 }
 
 // commit checks what a commit holds, and counts it.

@@ -293,9 +293,28 @@ func TestVerifyFindsForgeries(t *testing.T) {
 				m := copied(t, s, 8, "")
 				m.Subject, _ = s.Subject("account", "w")
 				m.Header["Rossby-Commit"] = []string{"other"}
-				publish(t, s.Conn(), m)
+				publish(t, s.Conn(), wire.Expect(m, 0))
 			},
 			want: "transaction 9 w",
+		},
+		"a first commit that expects nothing": {
+			damage: func(t *testing.T, s *jetstream.Store, _ []jetstream.Head) {
+				t.Helper()
+				subject, _ := s.Subject("account", "w")
+				m := copied(t, s, 2, subject)
+				m.Header["Rossby-Commit"] = []string{"other"}
+				at := publish(t, s.Conn(), m)
+				if _, err := s.Append(t.Context(), write("w", "", jetstream.Head{
+					Sequence: at, CommitID: "other", Ordinal: 1, Version: 1,
+				})); err != nil {
+					t.Fatal(err)
+				}
+				if commits, err := history(t.Context(), s, "w", jetstream.Range{}); !errors.Is(err, jetstream.ErrDamaged) || commits != nil {
+					t.Errorf("its history: %d commits, %v", len(commits), err)
+				}
+				wantFound(t, s, jetstream.Verification{Type: "account", ID: "w"}, "chain 7 w")
+			},
+			want: "chain 7 w",
 		},
 		"events of no schema": {
 			damage: func(t *testing.T, s *jetstream.Store, heads []jetstream.Head) {
