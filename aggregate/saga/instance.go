@@ -246,10 +246,14 @@ func (s *Saga[D]) commands() []aggregate.Option {
 			}
 		}),
 		aggregate.Handle("report-failed", func(i State[D], c reportFailed, _ aggregate.Decision) ([]any, error) {
-			if i.at(c.Failure.Step, Failing) && slices.Contains(i.Done, c.Failure.Step) {
+			switch {
+			case i.at(c.Failure.Step, Failing) && slices.Contains(i.Done, c.Failure.Step):
 				return []any{Failed(c)}, nil // too late, and nothing to undo
-			}
-			if !i.at(c.Failure.Step, Running) {
+			case i.at(c.Failure.Step, Failing) && s.awaits(c.Failure.Step):
+				// The outcome has overtaken the news that the command was accepted, after
+				// which the step would be undone.
+				return append([]any{Failed(c)}, s.unwind(&i)...), nil
+			case !i.at(c.Failure.Step, Running):
 				return nil, nil
 			}
 			i.undid(c.Failure.Step)

@@ -127,6 +127,12 @@ func (s *Saga[D]) step(name string) (Step[D], error) {
 	}
 }
 
+// awaits tells whether a step's outcome comes with an event.
+func (s *Saga[D]) awaits(name string) bool {
+	step, err := s.step(name)
+	return err == nil && step.Await
+}
+
 // next is the name of the step after one, "" after the last.
 func (s *Saga[D]) next(name string) string {
 	for i, step := range s.steps[:len(s.steps)-1] {

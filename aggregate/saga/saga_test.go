@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/aggregate/aggregatetest"
 	"github.com/rossby-go/rossby/aggregate/saga"
 	"github.com/rossby-go/rossby/jetstream"
@@ -109,6 +110,44 @@ func TestAwait(t *testing.T) {
 	s.Settle()
 	if got := state(t, s.instances, "o2"); got.Phase != saga.Compensated || got.Failure.Code != saga.CodeTimedOut {
 		t.Fatalf("%+v", got)
+	}
+}
+
+// TestAwaitOvertaken: after an outage that outlasts a step's time, what the step came
+// to may be heard of before its acceptance is. One that failed is not undone.
+func TestAwaitOvertaken(t *testing.T) {
+	t.Parallel()
+	step := func(name string) string { return `{"step":"` + name + `"}` }
+	bounced := `{"failure":{"step":"mail","code":"bounced"}}`
+	const until = "started, begun seat, done seat, begun note, done note, begun charge, done charge, begun mail, "
+	for want, commands := range map[string][][2]string{
+		"expired mail, failed mail (bounced), undoing charge": {
+			{"expire", step("mail")}, {"report-failed", bounced}, {"report-accepted", step("mail")}, {"compensate", "{}"},
+		},
+		"expired mail, accepted mail, failed mail (bounced), undoing charge": {
+			{"expire", step("mail")}, {"report-accepted", step("mail")}, {"report-failed", bounced}, {"compensate", "{}"},
+		},
+		"failed mail (bounced), undoing charge": {
+			{"report-failed", bounced}, {"expire", step("mail")}, {"report-accepted", step("mail")}, {"compensate", "{}"},
+		},
+		"expired mail, done mail, undoing mail": {
+			{"expire", step("mail")}, {"report-done", step("mail")}, {"report-accepted", step("mail")}, {"compensate", "{}"},
+		},
+	} {
+		store := aggregatetest.NewStore(t)
+		posts := aggregatetest.NewRepository(store, mails)
+		instances := aggregatetest.NewRepository(store, booking(posts, posts, posts).Type())
+		if _, err := instances.Create(t.Context(), "o1", trip); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range append([][2]string{
+			{"report-done", step("seat")}, {"report-done", step("note")}, {"report-done", step("charge")},
+		}, commands...) {
+			exec(t, instances, "o1", aggregate.Encoded{Name: c[0], Body: []byte(c[1])})
+		}
+		if got := story(t, instances, "o1"); got != until+want {
+			t.Errorf("the story is\n%s\nwant\n%s", got, until+want)
+		}
 	}
 }
 
