@@ -36,8 +36,10 @@ type incoming struct {
 	body    []byte
 	codec   codec.Codec
 
-	cancel  context.CancelFunc
-	overdue *time.Timer
+	cancel context.CancelFunc
+	// left is the time that the caller gave it, timeless why that cannot be read.
+	left     time.Duration
+	timeless error
 	// wait returns what came of the command.
 	wait func() (Result, error)
 	res  Result
@@ -53,12 +55,25 @@ func (s *Service) take(ctx context.Context, pool *workers, h *handler, req micro
 		ctx: ctx, service: s, pool: pool, handler: h, subject: req.Subject(), reply: req.Reply(),
 		header: nats.Header(req.Headers()), body: req.Data(),
 	}
+	m.deadline()
 	if err := pool.submit(m.subject[strings.LastIndexByte(m.subject, '.')+1:], m); err != nil {
 		s.counters.busy.Add(1)
 		m.refuse(errorBody(err))
 		return
 	}
 	s.counters.taken.Add(1)
+}
+
+// deadline reads how long the caller waits. A command that begins has its context;
+// one that still waits then, or does not end with it, is given up.
+func (m *incoming) deadline() {
+	text := m.header.Get(protocol.HeaderDeadline)
+	left, err := protocol.Timeout(text, m.service.cfg.Timeout)
+	if err != nil {
+		left = m.service.cfg.Timeout
+		m.timeless = &jetstream.InvalidError{Field: "header " + protocol.HeaderDeadline, Value: text, Reason: err.Error()}
+	}
+	m.left, m.patience, m.late = left, left+overdueAfter, m.giveUp
 }
 
 // enter reads the request and gives its command a place in the aggregate's line.
@@ -72,6 +87,10 @@ func (m *incoming) enter() {
 }
 
 func (m *incoming) read() (wait func() (Result, error), err error) {
+	end := m.since.Add(m.left)
+	if !time.Now().Before(end) {
+		return nil, m.waited() // perhaps it was given up
+	}
 	e, cdc, err := (&Encoded{
 		Name: m.handler.name, ContentType: m.header.Get(protocol.HeaderContentType), Body: m.body,
 	}).normal()
@@ -86,14 +105,11 @@ func (m *incoming) read() (wait func() (Result, error), err error) {
 	if m.service.core.tracer != nil {
 		m.ctx, m.span = m.service.core.traceHandle(m.ctx, m.id, m.handler.name, m.since, c)
 	}
-	left, err := protocol.Timeout(m.header.Get(protocol.HeaderDeadline), m.service.cfg.Timeout)
-	if err != nil {
-		return nil, &jetstream.InvalidError{
-			Field: "header " + protocol.HeaderDeadline, Value: m.header.Get(protocol.HeaderDeadline), Reason: err.Error(),
-		}
+	if m.timeless != nil {
+		return nil, m.timeless
 	}
-	m.ctx, m.cancel = context.WithDeadline(m.ctx, m.since.Add(left))
-	m.overdue = time.AfterFunc(time.Until(m.since.Add(left+overdueAfter)), m.giveUp)
+	m.ctx, m.cancel = context.WithDeadline(m.ctx, end)
+	m.pool.prepared(&m.job)
 	h := m.handler
 	command, err := h.decode(cdc, e.Body)
 	if err != nil {
@@ -106,10 +122,21 @@ func (m *incoming) read() (wait func() (Result, error), err error) {
 		request{call: c, name: h.name, create: h.create, decide: h.decide, command: command})
 }
 
-// giveUp answers a command whose handler does not return. Nothing of it is stored
-// once its time is over, but only its return would prove that.
+// waited is the error of a command whose time was over before it began.
+func (m *incoming) waited() error {
+	return fmt.Errorf("%s %q: %w: the command waited for others: %w",
+		m.service.core.typeName, m.id, jetstream.ErrUnavailable, context.DeadlineExceeded)
+}
+
+// giveUp answers a command that waits for too long, or whose handler does not return.
+// Nothing of either is stored once its time is over, but of the latter only its
+// return would prove that.
 func (m *incoming) giveUp() {
-	m.pool.giveUp(&m.job, func() {
+	m.pool.giveUp(&m.job, func(begun bool) {
+		if !begun {
+			m.fail(m.waited())
+			return
+		}
 		m.service.counters.overdue.Add(1)
 		m.service.cfg.Logger.ErrorContext(m.ctx, "a command's handler does not return", "subject", m.subject)
 		m.fail(&jetstream.UnknownError{
@@ -124,9 +151,9 @@ func (m *incoming) await() {
 		if p := recover(); p != nil {
 			m.err = fmt.Errorf("command %q panicked: %v\n%s", m.handler.name, p, debug.Stack())
 		}
+		m.timer.Stop()
 		if m.cancel != nil {
 			m.cancel()
-			m.overdue.Stop()
 		}
 	}()
 	if m.err == nil {

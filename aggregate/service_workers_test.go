@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -265,4 +266,39 @@ func TestServiceDescribesItsCommands(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestWaitingCommandsAreAnswered: a command that waits for a place is answered when its
+// time is over, and does not begin any more.
+func TestWaitingCommandsAreAnswered(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.Run(t).URL())
+	store := newStore(t, nc, jetstream.Config{})
+	block, blocked := make(chan struct{}), make(chan struct{})
+	type wait struct{}
+	repo := repoOf(t, store, newAccounts(aggregate.Handle("wait", func(account, wait, aggregate.Decision) ([]any, error) {
+		close(blocked)
+		<-block
+		return []any{credited{7}}, nil
+	})))
+	must(t, repo, "a1", open{100})
+	must(t, repo, "a2", open{100})
+	run(t, newService(t, repo, aggregate.ServiceConfig{Workers: 1, Timeout: time.Hour}))
+	request(t, nc, store.Name()+".command.account.credit.absent", `{"cents":1}`, nil) // it listens
+	release := sync.OnceFunc(func() { close(block) })
+	t.Cleanup(release)
+	done := make(chan *nats.Msg, 1)
+	go func() { done <- request(t, nc, store.Name()+".command.account.wait.a1", "{}", nil) }()
+	<-blocked
+	resp := request(t, nc, store.Name()+".command.account.credit.a2", `{"cents":5}`, nats.Header{"Rossby-Timeout": {"50ms"}})
+	if code, kind, _, reason := errorOf(t, resp); kind != "unavailable" {
+		t.Errorf("%s %s: %s", code, kind, reason)
+	}
+	release()
+	if resp := <-done; resp.Header.Get("Nats-Service-Error-Code") != "" {
+		t.Errorf("%s", resp.Data)
+	}
+	must(t, repo, "a1", debit{1})
+	balance(t, newRepo(t, store), "a1", 106, 3)
+	balance(t, newRepo(t, store), "a2", 100, 1)
 }

@@ -23,8 +23,14 @@ type job struct {
 	id    string
 	since time.Time
 	line  *line
-	// claimed tells that somebody answers it, or has.
-	claimed bool
+	// late is called when the task is not done after patience, unless timer is
+	// stopped. It is optional.
+	late     func()
+	patience time.Duration
+	timer    *time.Timer
+	// begun tells that it waits no more, prepared that others may look at what it has
+	// made of itself; claimed that somebody answers it, or has.
+	begun, prepared, claimed bool
 }
 
 func (j *job) base() *job { return j }
@@ -105,6 +111,9 @@ func (w *workers) submit(id string, t task) error {
 	j := t.base()
 	j.id, j.line, j.since = id, l, time.Now()
 	l.waiting = append(l.waiting, t)
+	if j.late != nil {
+		j.timer = time.AfterFunc(j.patience, j.late)
+	}
 	switch {
 	case known:
 		w.next(l)
@@ -129,7 +138,7 @@ func (w *workers) next(l *line) {
 	if l.waiting = l.waiting[1:]; len(l.waiting) == 0 {
 		l.waiting = nil
 	}
-	l.entering = true
+	l.entering, t.base().begun = true, true
 	select {
 	case w.handOver <- t:
 	default:
@@ -171,7 +180,7 @@ func (w *workers) run(t task) {
 	t.enter()
 	j := t.base()
 	w.mu.Lock()
-	j.line.entering = false
+	j.line.entering, j.prepared = false, true
 	j.line.inside++
 	w.next(j.line)
 	w.mu.Unlock()
@@ -231,17 +240,31 @@ func (j *job) claim() bool {
 	return first
 }
 
-// giveUp answers a task that does not return, unless it has returned now, and lets
-// another aggregate run in its place. It counts until it returns.
-func (w *workers) giveUp(j *job, answer func()) {
+// prepared lets others look at a task that is about to enter.
+func (w *workers) prepared(j *job) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
+	j.prepared = true
+}
+
+// giveUp answers a task that does not return, unless it has returned now, and lets
+// another aggregate run in its place; or one that still waits, which must not begin
+// any more. It counts until it returns, or it is its turn.
+func (w *workers) giveUp(j *job, answer func(begun bool)) {
+	w.mu.Lock()
+	begun := j.begun
+	if begun && !j.prepared {
+		j.timer.Reset(overdueAfter)
+		w.mu.Unlock()
+		return
+	}
 	claimed := j.claim()
-	if claimed {
+	if claimed && begun {
 		w.release(j.line)
 	}
 	w.mu.Unlock()
 	if claimed {
-		answer()
+		answer(begun)
 		w.open.Done()
 	}
 }
