@@ -1,9 +1,11 @@
 package follow_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -113,5 +115,81 @@ func TestReplicatedWithStepDowns(t *testing.T) {
 	until(t, "the server knows", func() bool {
 		s, err := follow.ReadStatus(t.Context(), b.nc, b.stream, b.bucket, "f")
 		return err == nil && s.CaughtUp && s.Position >= uint64(head)
+	})
+}
+
+// TestControlReplicated: what was asked of an owner holds on three servers, whose
+// record and stream change leaders around it.
+func TestControlReplicated(t *testing.T) {
+	t.Parallel()
+	_, urls := cluster(t)
+	b := newBench(t, urls, 3)
+	j := newJournal(t)
+	const bad = 4
+	j.fail = func(d follow.Delivery) error {
+		if d.Sequence == bad && !d.Replay {
+			return errTest
+		}
+		return nil
+	}
+	cfg := b.config(j)
+	cfg.TTL = 2 * time.Second
+	cfg.Decide = func(follow.Failure) follow.Verdict { return follow.Verdict{Action: follow.Park} }
+	stepDown := func(stream string) {
+		t.Helper()
+		until(t, "another leader of "+stream, func() bool {
+			msg, err := b.nc.Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil, 2*time.Second)
+			return err == nil && strings.Contains(string(msg.Data), `"success":true`)
+		})
+	}
+	i := start(t, cfg)
+	// ask repeats what may not have been recorded, until it is, or was before.
+	ask := func(what string, do func() error, before ...error) {
+		t.Helper()
+		stepDown("KV_" + b.bucket)
+		stepDown(b.stream)
+		until(t, what, func() bool {
+			err := do()
+			return err == nil || slices.ContainsFunc(before, func(e error) bool { return errors.Is(err, e) })
+		})
+	}
+	anew := func() {
+		t.Helper()
+		i.stop(t)
+		i = start(t, cfg)
+	}
+
+	b.publishLanes(2, 5)
+	until(t, "it is parked", func() bool { return j.count() == 6 && len(i.Status().Blocked) == 1 })
+	ask("pause", func() error { return i.Pause(t.Context(), follow.Pause{By: "ada"}) })
+	anew()
+	b.publishLanes(2, 5)
+	lane := ""
+	until(t, "the events wait", func() bool {
+		s := i.Status()
+		if len(s.Blocked) == 1 {
+			lane = s.Blocked[0].Subject
+		}
+		return s.State == follow.StatePaused && s.Unfinished == 2 && lane != ""
+	})
+	if j.count() != 6 {
+		t.Errorf("%d done in a pause", j.count())
+	}
+	ask("discard", func() error { return i.Discard(t.Context(), lane, bad, true) }, follow.ErrNoLane, follow.ErrOtherEvent)
+	anew()
+	until(t, "the owner knows", func() bool { return i.Status().State == follow.StatePaused })
+	if l := i.Status().Blocked; len(l) > 0 {
+		t.Errorf("still blocked: %+v", l)
+	}
+	ask("unpause", func() error { return i.Unpause(t.Context()) })
+	i.caughtUp(t, 20)
+	if j.count() != 19 {
+		t.Errorf("%d done", j.count())
+	}
+	j.ordered()
+	ask("replay", func() error { return i.Replay(t.Context(), follow.Replay{From: 1, To: 5}) }, follow.ErrReplaying)
+	until(t, "the replay ends", func() bool {
+		s := i.Status()
+		return j.count() == 20 && s.State == follow.StateActive && s.Replay == nil && s.CaughtUp && s.Position >= 20
 	})
 }
