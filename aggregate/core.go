@@ -30,6 +30,7 @@ type core struct {
 	lanes    lanes
 	counters counters
 	tracer   *tracing.Tracer // nil without tracing
+	took     durations
 	newState func() any
 	zero     []byte
 	// now is the clock of decisions.
@@ -57,11 +58,15 @@ func newCore(
 	if err := store.Codec().Decode(zero, newState()); err != nil {
 		return nil, fmt.Errorf("aggregate type %q: the state does not survive its own encoding: %w", typeName, err)
 	}
+	took, err := newDurations(cfg.MeterProvider, store.Name(), typeName)
+	if err != nil {
+		return nil, err
+	}
 	return &core{
 		def: def, typeName: typeName, store: store, cfg: cfg, decoder: decoder, cache: cache,
 		receipts: newReceipts(store, cfg.ReceiptTTL), states: newStates(store, def.fingerprint, typeName, cfg),
 		newState: newState, zero: zero, now: time.Now,
-		tracer: tracing.New(cfg.TracerProvider),
+		tracer: tracing.New(cfg.TracerProvider), took: took,
 	}, nil
 }
 
@@ -74,8 +79,9 @@ type request struct {
 	// command is decided upon; compute, unless nil, makes it from the state.
 	command any
 	compute func(state any, d Decision) (any, error)
-	// span is nil without tracing.
-	span trace.Span
+	// span is nil without tracing, began zero without a meter.
+	span  trace.Span
+	began time.Time
 }
 
 func (r *core) executeCommand(ctx context.Context, id string, command any, c *call) (Result, error) {
@@ -112,6 +118,7 @@ func (r *core) line(ctx context.Context, id string, req request) (*ticket, error
 		return nil, err
 	}
 	r.counters.commands.Add(1)
+	req.began = r.took.command.Now()
 	if r.tracer != nil {
 		ctx, req.span = r.traceCommand(ctx, id, req)
 	}
@@ -133,6 +140,9 @@ func (r *core) wait(id string, t *ticket) (Result, error) {
 
 // ended notes how a command ended.
 func (r *core) ended(t *ticket, res Result, err error) error {
+	if r.took.command != nil {
+		r.took.command.Since(t.ctx, t.req.began, t.req.name, measuredOutcome(res, err))
+	}
 	if t.req.span != nil {
 		endCommand(t.req.span, r.store, res, err)
 	}

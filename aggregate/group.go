@@ -384,7 +384,9 @@ func (r *core) commit(ctx context.Context, id string, g *group) (jetstream.Head,
 	if r.tracer != nil {
 		ctx, span = r.traceCommit(ctx, &w, g.events)
 	}
+	began := r.took.append.Now()
 	head, err := r.store.Append(ctx, w)
+	r.took.appendedIn(ctx, began, err)
 	if span != nil {
 		endCommit(span, head, err)
 	}

@@ -167,6 +167,7 @@ func (m *incoming) answer() {
 		return
 	}
 	m.succeed(m.res)
+	m.took(measuredOutcome(m.res, nil))
 	if m.span != nil {
 		endSend(m.span, m.res, nil)
 	}
@@ -206,6 +207,7 @@ func (m *incoming) fail(err error) {
 		m.service.cfg.Logger.ErrorContext(m.ctx, "command failed", "subject", m.subject, "error", err)
 	}
 	m.service.counters.count(b.Kind)
+	m.took(requestOutcome(b.Kind))
 	if m.span != nil {
 		endHandle(m.span, b, err)
 	}

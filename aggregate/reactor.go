@@ -9,11 +9,13 @@ import (
 	"reflect"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/rossby-go/rossby/internal/control"
 	"github.com/rossby-go/rossby/internal/dispatch"
 	"github.com/rossby-go/rossby/internal/follow"
+	"github.com/rossby-go/rossby/internal/latency"
 	"github.com/rossby-go/rossby/internal/memstore"
 	"github.com/rossby-go/rossby/internal/tracing"
 	"github.com/rossby-go/rossby/jetstream"
@@ -37,6 +39,9 @@ type ReactorConfig struct {
 	// fails: its upper end doubles with each, and it is random below. Default to
 	// 50 ms and 30 s.
 	MinBackoff, MaxBackoff time.Duration
+	// MeterProvider makes the histogram of how long handlers take; see docs/signals.md.
+	// Defaults to none, which costs nothing.
+	MeterProvider metric.MeterProvider
 	// Policies say what becomes of an event whose handler failed, by the class of
 	// the error: the first that is for the error holds. Behind them stand the
 	// defaults:
@@ -106,6 +111,8 @@ type reactorDef struct {
 	rehearse *memstore.Store
 	table    *dispatch.Table
 	tracer   *tracing.Tracer // nil without tracing
+	// duration is nil without a meter.
+	duration *latency.Histogram
 }
 
 // On declares what a reactor does about an event of the schema. The handler may
@@ -123,14 +130,21 @@ func On[E any](
 		if handle == nil {
 			return fmt.Errorf("handler of %s is a nil function", reflect.TypeFor[E]())
 		}
-		return d.table.Add(schema, reflect.TypeFor[E](), func(ctx context.Context, e dispatch.Event) error {
+		return d.table.Add(schema, reflect.TypeFor[E](), func(ctx context.Context, e dispatch.Event) (err error) {
+			if d.duration != nil {
+				began := time.Now()
+				err = errHandlerPanicked // unless it returns
+				defer func() { d.handledIn(ctx, began, e.Name, err) }()
+			}
 			do := &Do{reactor: d.name, timers: d.timers, rehearse: d.rehearse, meta: e.Meta, origin: e.Origin}
 			if d.tracer == nil {
-				return handle(ctx, e.Event.(E), e.Meta, do) //nolint:forcetypeassert // looked up by this type
+				err = handle(ctx, e.Event.(E), e.Meta, do) //nolint:forcetypeassert // looked up by this type
+				return err
 			}
-			return d.traced(ctx, e, func(ctx context.Context) error {
+			err = d.traced(ctx, e, func(ctx context.Context) error {
 				return handle(ctx, e.Event.(E), e.Meta, do) //nolint:forcetypeassert // looked up by this type
 			})
+			return err
 		})
 	}
 }
@@ -144,7 +158,10 @@ func NewReactor(store *jetstream.Store, name string, cfg ReactorConfig, handlers
 	}
 	def := &reactorDef{name: name, timers: natsTimers{store}, table: dispatch.NewTable()}
 	def.table.Unknown, def.tracer = cfg.Unknown, tracing.New(cfg.TracerProvider)
-	if err := errors.Join(jetstream.ValidateName("reactor name", name), cfg.Validate(), def.build(handlers)); err != nil {
+	var meter error
+	def.duration, meter = newHandlerDuration(cfg.MeterProvider, store.Name(), name)
+	err := errors.Join(meter, jetstream.ValidateName("reactor name", name), cfg.Validate(), def.build(handlers))
+	if err != nil {
 		return nil, err
 	}
 	fc := follow.Config{

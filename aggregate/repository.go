@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/rossby-go/rossby/jetstream"
@@ -48,6 +49,10 @@ type RepositoryConfig struct {
 	// MaxAttempts bounds how often a command is decided when other writers come
 	// first. Defaults to [MaxAttemptsDefault].
 	MaxAttempts int
+	// MeterProvider makes the histograms of how long commands and appends take, and of
+	// the [Service] that answers for the repository; see docs/signals.md. Defaults to
+	// none, which costs nothing.
+	MeterProvider metric.MeterProvider
 	// ReceiptTTL is how long a command id that bears no time is remembered, in whole
 	// seconds, rounded up. Defaults to [ReceiptTTLDefault].
 	ReceiptTTL time.Duration

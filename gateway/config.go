@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/rossby-go/rossby/internal/follow"
@@ -50,6 +51,9 @@ type Config struct {
 	// ledger does not know them; most commits hold one event. Defaults to
 	// [MaxUnrecordedDefault].
 	MaxUnrecorded int
+	// MeterProvider makes the histogram of how long deliveries take; see
+	// docs/signals.md. Defaults to none, which costs nothing.
+	MeterProvider metric.MeterProvider
 	// Policies say what becomes of deliveries that failed: the first one that is for
 	// the error decides. After them, [Permanent] errors are parked at once and all
 	// others are tried again without an end.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rossby-go/rossby/internal/dispatch"
 	"github.com/rossby-go/rossby/internal/follow"
+	"github.com/rossby-go/rossby/internal/latency"
 	"github.com/rossby-go/rossby/internal/mutate"
 	"github.com/rossby-go/rossby/internal/tracing"
 	"github.com/rossby-go/rossby/jetstream"
@@ -28,6 +29,7 @@ type definition struct {
 	table    *dispatch.Table
 	ledger   *ledger         // nil without one
 	tracer   *tracing.Tracer // nil without tracing
+	took     *latency.Histogram
 
 	mu           sync.Mutex
 	destinations map[string]*destination
@@ -135,6 +137,10 @@ func (def *definition) attempt(ctx context.Context, h *handler, e dispatch.Event
 	// Judged also when the handler ends its goroutine.
 	err = errEnded
 	defer func() { judge(err) }()
+	if def.took != nil {
+		began := time.Now()
+		defer func() { def.took.Since(ctx, began, dest.name, measuredOutcome(err)) }()
+	}
 	if def.tracer != nil {
 		var span trace.Span
 		ctx, span = def.traceAttempt(ctx, dest.name, e, d)

@@ -107,6 +107,10 @@ func New(store *jetstream.Store, name string, cfg Config, handlers ...Option) (*
 	errs := []error{jetstream.ValidateName("gateway name", name), cfg.Validate()}
 	cfg = cfg.withDefaults()
 	def := newDefinition(store, name, cfg)
+	var err error
+	if def.took, err = newDeliveryDuration(cfg.MeterProvider, store.Name(), name); err != nil {
+		errs = append(errs, err)
+	}
 	for _, h := range handlers {
 		errs = append(errs, h(def))
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/rossby-go/rossby/jetstream"
@@ -74,6 +75,9 @@ type UpdaterConfig struct {
 	LeaseTTL time.Duration
 	// Logger defaults to slog.Default.
 	Logger *slog.Logger
+	// MeterProvider makes the histograms of how long folding takes and how late the view
+	// is; see docs/signals.md. Defaults to none, which costs nothing.
+	MeterProvider metric.MeterProvider
 	// OnError is what happens when an event's fold keeps failing, or makes a value
 	// that cannot be stored. Defaults to [StopOnError].
 	OnError ErrorPolicy

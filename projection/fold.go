@@ -75,6 +75,8 @@ type page struct {
 	opened  time.Time
 	// traced are the decisions that the page takes into the view.
 	traced []traced
+	// folding is how long folding it took, if that is measured.
+	folding time.Duration
 }
 
 func newPage(pos uint64) *page {
@@ -119,6 +121,7 @@ type folder struct {
 	step func(string)
 	// tracer is nil without tracing.
 	tracer *viewTracer
+	took   viewDurations
 }
 
 // leave tells whether an event is to be left out without a look at it. eventID is
@@ -178,7 +181,7 @@ func (f *folder) run(ctx context.Context, in <-chan chunk, pages chan<- *page, d
 		case c := <-chunks:
 			f.take(&c)
 		case p := <-done:
-			f.landed(p)
+			f.landed(ctx, p)
 		case <-age:
 		}
 	}
@@ -208,7 +211,7 @@ func (f *folder) work(ctx context.Context) error {
 			n = f.group(0)
 		}
 		items, began := f.items[:n], f.tracer.now()
-		err := f.fold(ctx, items, careful)
+		err := f.measured(ctx, items, careful)
 		if errors.Is(err, errPageFull) {
 			f.force = true
 			return nil
@@ -243,6 +246,16 @@ func (f *folder) work(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// measured folds, and notes how long that took.
+func (f *folder) measured(ctx context.Context, items []item, careful bool) error {
+	if f.took.fold == nil {
+		return f.fold(ctx, items, careful)
+	}
+	began := time.Now()
+	defer func() { f.page.folding += time.Since(began) }()
+	return f.fold(ctx, items, careful)
 }
 
 // weigh puts what the page's values take, by a sample of them, in the place of
@@ -488,8 +501,11 @@ func (f *folder) storable(s *slot) error {
 }
 
 // landed remembers what a written page left in the bucket.
-func (f *folder) landed(p *page) {
+func (f *folder) landed(ctx context.Context, p *page) {
 	f.tracer.landed(p.traced)
+	if p.events > 0 {
+		f.took.landed(ctx, p.folding, p.last.Time)
+	}
 	for _, s := range p.slots {
 		if s.seq == 0 {
 			f.cache.put(s.key, s.base)

@@ -109,7 +109,7 @@ func (r *Rehearsal) twice(ctx context.Context, f *folder) error {
 	if len(f.items) == len(before) {
 		return fmt.Errorf("the rehearsal of view %q does not go on", r.core.view) // cannot be
 	}
-	f.landed(f.page)
+	f.landed(ctx, f.page)
 	f.page, f.force = newPage(f.page.pos), false
 	return nil
 }

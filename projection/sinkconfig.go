@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/rossby-go/rossby/jetstream"
@@ -32,6 +33,9 @@ type SinkConfig struct {
 	LeaseTTL time.Duration
 	// Logger defaults to slog.Default.
 	Logger *slog.Logger
+	// MeterProvider makes the histograms of how long transactions take and how late the
+	// view is; see docs/signals.md. Defaults to none, which costs nothing.
+	MeterProvider metric.MeterProvider
 	// OnError is what happens when an event's handler keeps failing. Defaults to
 	// [StopOnError].
 	OnError ErrorPolicy
@@ -63,7 +67,7 @@ func (c SinkConfig) updater() UpdaterConfig {
 	return UpdaterConfig{
 		FoldRetries: c.FoldRetries, FoldTimeout: c.FoldTimeout, Instance: c.Instance, LeaseTTL: c.LeaseTTL,
 		Logger: c.Logger, OnError: c.OnError, OnStop: c.OnStop, Unknown: c.Unknown, Window: c.Window,
-		TracerProvider: c.TracerProvider,
-		PageBytes:      cmp.Or(c.PageBytes, SinkPageBytesDefault), PageEvents: cmp.Or(c.PageEvents, SinkPageEventsDefault),
+		MeterProvider: c.MeterProvider, TracerProvider: c.TracerProvider,
+		PageBytes: cmp.Or(c.PageBytes, SinkPageBytesDefault), PageEvents: cmp.Or(c.PageEvents, SinkPageEventsDefault),
 	}
 }

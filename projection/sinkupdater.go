@@ -48,12 +48,13 @@ func NewSinkUpdater[T any](
 	if err := errors.Join(c.err, cfg.Validate()); err != nil {
 		return nil, err
 	}
-	src, err := newSource(store, c, cfg.Unknown)
+	own := cfg.updater().withDefaults()
+	src, err := newSource(store, c, &own)
 	if err != nil {
 		return nil, err
 	}
 	u := &SinkUpdater{
-		source: src, cfg: cfg.updater().withDefaults(), sink: sinkOf[T]{sink}, name: SinkName(store.Name(), c.view),
+		source: src, cfg: own, sink: sinkOf[T]{sink}, name: SinkName(store.Name(), c.view),
 		prepare: func(ctx context.Context, tx any) error {
 			t, _ := tx.(T)
 			return def.prepare(ctx, t)

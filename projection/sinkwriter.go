@@ -122,10 +122,15 @@ func (w *sinkWriter) write(ctx context.Context) error {
 			n, careful = w.group(0), true
 		}
 	}
+	took := &w.u.took
+	measured := took.fold.Now()
 	for began := w.tracer.now(); ; {
 		err := w.page(ctx, n, careful)
 		if err == nil {
 			w.tracer.landed(w.tracer.note(nil, w.items[:n], began))
+			if !measured.IsZero() {
+				took.landed(ctx, time.Since(measured), w.cp.Last.Time)
+			}
 			break
 		}
 		if !errors.Is(err, errCommit) || n <= w.group(0) {

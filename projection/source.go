@@ -16,14 +16,19 @@ type source struct {
 	store   *jetstream.Store
 	decoder *jetstream.Decoder
 	ignore  map[string]map[string]bool
+	took    viewDurations
 }
 
-func newSource(store *jetstream.Store, c *core, unknown jetstream.UnknownPolicy) (*source, error) {
-	decoder, err := jetstream.NewDecoder(unknown, c.schemas...)
+func newSource(store *jetstream.Store, c *core, cfg *UpdaterConfig) (*source, error) {
+	decoder, err := jetstream.NewDecoder(cfg.Unknown, c.schemas...)
 	if err != nil {
 		return nil, fmt.Errorf("definition of view %q: %w", c.view, err)
 	}
-	return &source{core: c, store: store, decoder: decoder, ignore: c.ignorable()}, nil
+	took, err := newViewDurations(cfg.MeterProvider, store.Name(), c.view)
+	if err != nil {
+		return nil, err
+	}
+	return &source{took: took, core: c, store: store, decoder: decoder, ignore: c.ignorable()}, nil
 }
 
 // filter is the one filter of the cursor: none, or that of the only type.

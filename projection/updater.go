@@ -74,7 +74,7 @@ func NewUpdater(store *jetstream.Store, def AnyDefinition, cfg UpdaterConfig) (*
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	src, err := newSource(store, c, cfg.Unknown)
+	src, err := newSource(store, c, &cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -372,6 +372,7 @@ func (u *Updater) session(ctx context.Context, o *ownership, fl *flusher, hint *
 		fl.idle = func(ctx context.Context) error { return u.flip(ctx, o, fl, cur) }
 	}
 	if !o.building {
+		fo.took = u.took
 		fo.tracer = newViewTracer(u.cfg.TracerProvider, u.store.Name(), u.core.view)
 	}
 	cur.step, fo.step = u.done, u.done

@@ -88,6 +88,10 @@ func rows() []row { //nolint:funlen // a table
 			about: "a command with spans that are recorded; raw: without",
 		},
 		{
+			name: "execute-measured", target: 0.95, run: executeMeasured,
+			about: "a command whose durations go into histograms; raw: without",
+		},
+		{
 			name: "execute-uncached", target: 0.87, run: executeUncached,
 			about: "a command in process, cache evicted; raw: direct get and PublishMsg",
 		},

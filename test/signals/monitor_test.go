@@ -85,7 +85,7 @@ func is(want float64) func(float64) bool     { return func(v float64) bool { ret
 // everything is a store with each kind of module, watched.
 func everything(t *testing.T, provider metric.MeterProvider) *shop {
 	t.Helper()
-	s := startShop(t, natstest.Name(t), nil)
+	s := startShop(t, natstest.Name(t), nil, provider)
 	m := need(monitor.New(monitor.Config{
 		Store: s.store, MeterProvider: provider, Logger: quiet, Timeout: natstest.Patience,
 	}))(t)
@@ -105,7 +105,7 @@ func everything(t *testing.T, provider metric.MeterProvider) *shop {
 	return s
 }
 
-var documented = regexp.MustCompile("(?m)^\\| `(rossby\\.[a-z._]+)` \\| (counter|gauge) \\| ([^ ]*) \\| ")
+var documented = regexp.MustCompile("(?m)^\\| `(rossby\\.[a-z._]+)` \\| (counter|gauge|histogram) \\| ([^ ]*) \\| ")
 
 // docs/signals.md lists every metric that is really exported, with its kind and its
 // unit, and no other.
@@ -127,8 +127,12 @@ func TestMetricsAreDocumented(t *testing.T) {
 		for _, s := range data.ScopeMetrics {
 			for _, m := range s.Metrics {
 				kind := "gauge"
-				if _, counts := m.Data.(metricdata.Sum[float64]); counts {
+				switch m.Data.(type) {
+				case metricdata.Sum[float64]:
 					kind = "counter"
+				case metricdata.Histogram[float64]:
+					kind = "histogram"
+				default:
 				}
 				got[m.Name] = kind + " " + m.Unit
 			}
@@ -178,6 +182,7 @@ func TestDashboardAndAlertsUseRealMetrics(t *testing.T) {
 			exists := map[string]bool{}
 			for _, f := range families {
 				exists[f.GetName()] = true
+				exists[f.GetName()+"_bucket"] = f.GetType().String() == "HISTOGRAM"
 			}
 			for _, name := range names {
 				if !exists[name] {
@@ -197,7 +202,7 @@ func onlyMetrics(names []string) []string {
 	return slices.DeleteFunc(names, func(name string) bool {
 		return slices.Contains([]string{
 			"rossby_aggregate_type", "rossby_follower_kind", "rossby_follower_name", "rossby_view", "rossby_gateway",
-			"rossby_destination", "rossby_module_kind", "rossby_module_name", "rossby_store", "rossby_durability",
+			"rossby_destination", "rossby_outcome", "rossby_reactor", "rossby_command_name", "rossby_event_name", "rossby_module_kind", "rossby_module_name", "rossby_store", "rossby_durability",
 		}, name)
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/rossby-go/rossby/aggregate"
@@ -80,7 +81,7 @@ type shop struct {
 }
 
 // startShop runs the shop until the test ends.
-func startShop(t *testing.T, name string, spans trace.TracerProvider) *shop {
+func startShop(t *testing.T, name string, spans trace.TracerProvider, meters metric.MeterProvider) *shop {
 	t.Helper()
 	url := natstest.Run(t).URL()
 	s := &shop{delivered: make(chan string, 1)}
@@ -88,20 +89,25 @@ func startShop(t *testing.T, name string, spans trace.TracerProvider) *shop {
 	if s.store, err = jetstream.Open(t.Context(), natstest.Conn(t, url), jetstream.Config{Name: name}); err != nil {
 		t.Fatal(err)
 	}
-	orders := need(aggregate.NewRepository(s.store, orderType(), aggregate.RepositoryConfig{TracerProvider: spans}))(t)
-	stocks := need(aggregate.NewRepository(s.store, stockType(), aggregate.RepositoryConfig{TracerProvider: spans}))(t)
+	cfg := aggregate.RepositoryConfig{TracerProvider: spans, MeterProvider: meters}
+	orders := need(aggregate.NewRepository(s.store, orderType(), cfg))(t)
+	stocks := need(aggregate.NewRepository(s.store, stockType(), cfg))(t)
 	service := need(aggregate.NewService(orders, aggregate.ServiceConfig{Logger: quiet}))(t)
 	reactor := need(aggregate.NewReactor(s.store, "take-stock",
-		aggregate.ReactorConfig{Start: jetstream.FromBeginning(), Logger: quiet, TracerProvider: spans},
+		aggregate.ReactorConfig{
+			Start: jetstream.FromBeginning(), Logger: quiet, TracerProvider: spans, MeterProvider: meters,
+		},
 		aggregate.On(orderEvents, func(ctx context.Context, _ placed, m jetstream.Meta, do *aggregate.Do) error {
 			_, err := do.Create(ctx, stocks, "", take{Order: m.ID})
 			return err
 		})))(t)
 	updater := need(projection.NewUpdater(s.store, projection.NewKeyed("orders",
 		projection.On(orderEvents, func(o *shown, e placed, _ jetstream.Meta) { o.Item = e.Item }),
-	), projection.UpdaterConfig{Logger: quiet, TracerProvider: spans}))(t)
+	), projection.UpdaterConfig{Logger: quiet, TracerProvider: spans, MeterProvider: meters}))(t)
 	gate := need(gateway.New(s.store, "shipping",
-		gateway.Config{Start: jetstream.FromBeginning(), Logger: quiet, TracerProvider: spans},
+		gateway.Config{
+			Start: jetstream.FromBeginning(), Logger: quiet, TracerProvider: spans, MeterProvider: meters,
+		},
 		gateway.On(orderEvents, func(ctx context.Context, _ placed, d gateway.Delivery) error {
 			if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
 				s.delivered <- sc.TraceID().String()

@@ -55,7 +55,7 @@ func lines(spans []sdktrace.ReadOnlySpan, of trace.TraceID) []string {
 func TestOneTrace(t *testing.T) {
 	t.Parallel()
 	spans, provider := recorder()
-	s := startShop(t, natstest.Name(t), provider)
+	s := startShop(t, natstest.Name(t), provider, nil)
 	ctx, root := provider.Tracer("test").Start(t.Context(), "request")
 	res, err := s.orders.Create(ctx, "o1", place{Item: "book"})
 	root.End()
@@ -103,7 +103,7 @@ func TestOneTrace(t *testing.T) {
 func TestTraceOfARefusal(t *testing.T) {
 	t.Parallel()
 	spans, provider := recorder()
-	s := startShop(t, natstest.Name(t), provider)
+	s := startShop(t, natstest.Name(t), provider, nil)
 	if _, err := s.orders.Create(t.Context(), "o1", place{}); !errors.Is(err, aggregate.ErrRejected) {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestExporterIsStuck(t *testing.T) {
 			t.Log(err)
 		}
 	})
-	s := startShop(t, natstest.Name(t), provider)
+	s := startShop(t, natstest.Name(t), provider, nil)
 	for i := range 20 {
 		id := fmt.Sprintf("o%d", i)
 		res, err := s.orders.Create(t.Context(), id, place{Item: "book"})

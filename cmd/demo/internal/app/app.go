@@ -189,7 +189,7 @@ func target[S any](a *App, m Module, typ *aggregate.Type[S]) (aggregate.Target, 
 		return aggregate.NewClient(a.cfg.Conn, StoreName, typ, aggregate.ClientConfig{TracerProvider: a.signals.tracer()})
 	}
 	repo, err := aggregate.NewRepository(a.decides, typ, aggregate.RepositoryConfig{
-		Logger: a.cfg.Logger, TracerProvider: a.signals.tracer(),
+		Logger: a.cfg.Logger, TracerProvider: a.signals.tracer(), MeterProvider: a.signals.meters,
 	})
 	if err != nil {
 		return nil, err
@@ -226,7 +226,7 @@ func (a *App) prepare(ctx context.Context, m Module) error {
 		return a.follower(ctx, string(m), func(_ context.Context, store *jetstream.Store) (runner, error) {
 			g, err := notify.NewGateway(store, a.cfg.NotifyURL, &http.Client{Timeout: 10 * time.Second}, gateway.Config{
 				Start: jetstream.FromBeginning(), Logger: a.cfg.Logger, TTL: a.cfg.TTL, Timeout: 15 * time.Second,
-				MaxBackoff: 5 * time.Second, Concurrency: 8, TracerProvider: a.signals.tracer(),
+				MaxBackoff: 5 * time.Second, Concurrency: 8, TracerProvider: a.signals.tracer(), MeterProvider: a.signals.meters,
 			})
 			if err != nil {
 				return nil, err
@@ -251,7 +251,7 @@ func (a *App) prepareProcess(ctx context.Context) error {
 	process := func(_ context.Context, store *jetstream.Store) (runner, error) {
 		reactor, err := commands.NewReactor(store, a.Accounts, a.Transfers, a.cfg.Deadline, aggregate.ReactorConfig{
 			Start: jetstream.FromBeginning(), Logger: a.cfg.Logger, TTL: a.cfg.TTL, MaxBackoff: 2 * time.Second,
-			TracerProvider: a.signals.tracer(),
+			TracerProvider: a.signals.tracer(), MeterProvider: a.signals.meters,
 		})
 		if err != nil {
 			return nil, err
@@ -264,7 +264,7 @@ func (a *App) prepareProcess(ctx context.Context) error {
 func (a *App) updater(ctx context.Context, m Module, def projection.AnyDefinition) error {
 	return a.follower(ctx, string(m), func(_ context.Context, store *jetstream.Store) (runner, error) {
 		u, err := projection.NewUpdater(store, def, projection.UpdaterConfig{
-			Logger: a.cfg.Logger, LeaseTTL: a.cfg.TTL, TracerProvider: a.signals.tracer(),
+			Logger: a.cfg.Logger, LeaseTTL: a.cfg.TTL, TracerProvider: a.signals.tracer(), MeterProvider: a.signals.meters,
 		})
 		if err != nil {
 			return nil, err
