@@ -18,6 +18,7 @@ import (
 	"github.com/rossby-go/rossby/gateway"
 	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream"
+	"github.com/rossby-go/rossby/test/signals/shop"
 )
 
 // histograms are the counts of every histogram, by name and attributes but the
@@ -55,11 +56,11 @@ func TestDurations(t *testing.T) {
 	t.Parallel()
 	reader := sdkmetric.NewManualReader()
 	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
-	s := startShop(t, natstest.Name(t), nil, provider)
-	if _, err := s.orders.Create(t.Context(), "o1", place{Item: "book"}); err != nil {
+	s := shop.Start(t, natstest.Name(t), nil, provider)
+	if _, err := s.Orders.Create(t.Context(), "o1", shop.Place{Item: "book"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.orders.Create(t.Context(), "o2", place{}); !errors.Is(err, aggregate.ErrRejected) {
+	if _, err := s.Orders.Create(t.Context(), "o2", shop.Place{}); !errors.Is(err, aggregate.ErrRejected) {
 		t.Fatal(err)
 	}
 	// The attributes are in the order of their keys.
@@ -96,14 +97,14 @@ func TestDurationsOfFailures(t *testing.T) {
 	t.Parallel()
 	reader := sdkmetric.NewManualReader()
 	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
-	s := startShop(t, natstest.Name(t), nil, nil)
+	s := shop.Start(t, natstest.Name(t), nil, nil)
 	const slow = 30 * time.Millisecond
 	cfg := aggregate.ReactorConfig{
-		Start: jetstream.FromBeginning(), Logger: quiet, MeterProvider: provider, MinBackoff: time.Millisecond,
+		Start: jetstream.FromBeginning(), Logger: shop.Quiet, MeterProvider: provider, MinBackoff: time.Millisecond,
 	}
 	tries := 0
-	reactor := need(aggregate.NewReactor(s.store, "clumsy", cfg,
-		aggregate.On(orderEvents, func(ctx context.Context, _ placed, _ jetstream.Meta, _ *aggregate.Do) error {
+	reactor := shop.Need(aggregate.NewReactor(s.Store, "clumsy", cfg,
+		aggregate.On(shop.OrderEvents, func(ctx context.Context, _ shop.Placed, _ jetstream.Meta, _ *aggregate.Do) error {
 			tries++
 			switch tries {
 			case 1:
@@ -117,13 +118,13 @@ func TestDurationsOfFailures(t *testing.T) {
 				return nil
 			}
 		})))(t)
-	gate := need(gateway.New(s.store, "refused", gateway.Config{
-		Start: jetstream.FromBeginning(), Logger: quiet, MeterProvider: provider,
-	}, gateway.On(orderEvents, func(context.Context, placed, gateway.Delivery) error {
+	gate := shop.Need(gateway.New(s.Store, "refused", gateway.Config{
+		Start: jetstream.FromBeginning(), Logger: shop.Quiet, MeterProvider: provider,
+	}, gateway.On(shop.OrderEvents, func(context.Context, shop.Placed, gateway.Delivery) error {
 		return gateway.Permanent(errDown)
 	})))(t)
-	run(t, reactor.Run, gate.Run)
-	if _, err := s.orders.Create(t.Context(), "o1", place{Item: "book"}); err != nil {
+	shop.Run(t, reactor.Run, gate.Run)
+	if _, err := s.Orders.Create(t.Context(), "o1", shop.Place{Item: "book"}); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]uint64{

@@ -23,12 +23,12 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/rossby-go/rossby/aggregate"
-	"github.com/rossby-go/rossby/gateway"
 	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream"
 	"github.com/rossby-go/rossby/jetstream/followers"
 	"github.com/rossby-go/rossby/jetstream/monitor"
 	"github.com/rossby-go/rossby/projection"
+	"github.com/rossby-go/rossby/test/signals/shop"
 )
 
 // prom is what Prometheus would scrape.
@@ -38,10 +38,10 @@ type prom struct{ *prometheus.Registry }
 func watch(t *testing.T, cfg monitor.Config) (*monitor.Monitor, prom) {
 	t.Helper()
 	registry := prometheus.NewRegistry()
-	exporter := need(otelprom.New(otelprom.WithRegisterer(registry)))(t)
+	exporter := shop.Need(otelprom.New(otelprom.WithRegisterer(registry)))(t)
 	cfg.MeterProvider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))
-	cfg.Logger, cfg.Timeout = quiet, natstest.Patience
-	m := need(monitor.New(cfg))(t)
+	cfg.Logger, cfg.Timeout = shop.Quiet, natstest.Patience
+	m := shop.Need(monitor.New(cfg))(t)
 	t.Cleanup(func() {
 		if err := m.Close(); err != nil {
 			t.Error(err)
@@ -79,27 +79,26 @@ func (p prom) reaches(t *testing.T, name string, holds func(float64) bool) {
 	})
 }
 
-func above(least float64) func(float64) bool { return func(v float64) bool { return v > least } }
-func is(want float64) func(float64) bool     { return func(v float64) bool { return v == want } }
+func is(want float64) func(float64) bool { return func(v float64) bool { return v == want } }
 
 // everything is a store with each kind of module, watched.
-func everything(t *testing.T, provider metric.MeterProvider) *shop {
+func everything(t *testing.T, provider metric.MeterProvider) *shop.Shop {
 	t.Helper()
-	s := startShop(t, natstest.Name(t), nil, provider)
-	m := need(monitor.New(monitor.Config{
-		Store: s.store, MeterProvider: provider, Logger: quiet, Timeout: natstest.Patience,
+	s := shop.Start(t, natstest.Name(t), nil, provider)
+	m := shop.Need(monitor.New(monitor.Config{
+		Store: s.Store, MeterProvider: provider, Logger: shop.Quiet, Timeout: natstest.Patience,
 	}))(t)
 	t.Cleanup(func() {
 		if err := m.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	m.Repository(s.repo)
-	m.Service(s.service)
-	m.Reactor(s.reactor)
-	m.Updater(s.updater)
-	m.Gateway(s.gate)
-	if _, err := s.orders.Create(t.Context(), "o1", place{Item: "book"}); err != nil {
+	m.Repository(s.Repo)
+	m.Service(s.Service)
+	m.Reactor(s.Reactor)
+	m.Updater(s.Updater)
+	m.Gateway(s.Gate)
+	if _, err := s.Orders.Create(t.Context(), "o1", shop.Place{Item: "book"}); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -111,7 +110,7 @@ var documented = regexp.MustCompile("(?m)^\\| `(rossby\\.[a-z._]+)` \\| (counter
 // unit, and no other.
 func TestMetricsAreDocumented(t *testing.T) {
 	t.Parallel()
-	text := need(os.ReadFile("../../docs/signals.md"))(t)
+	text := shop.Need(os.ReadFile("../../docs/signals.md"))(t)
 	want := map[string]string{}
 	for _, row := range documented.FindAllStringSubmatch(string(text), -1) {
 		want[row[1]] = row[2] + " " + row[3]
@@ -166,10 +165,10 @@ var used = regexp.MustCompile(`rossby_[a-z_]+`)
 func TestDashboardAndAlertsUseRealMetrics(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
-	exporter := need(otelprom.New(otelprom.WithRegisterer(registry)))(t)
+	exporter := shop.Need(otelprom.New(otelprom.WithRegisterer(registry)))(t)
 	everything(t, sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter)))
 	for _, file := range []string{"../../docs/signals/grafana.json", "../../docs/signals/alerts.yml"} {
-		text := need(os.ReadFile(file))(t)
+		text := shop.Need(os.ReadFile(file))(t)
 		names := slices.Compact(slices.Sorted(slices.Values(onlyMetrics(used.FindAllString(string(text), -1)))))
 		if len(names) < 10 {
 			t.Fatalf("%s uses %d metrics", file, len(names))
@@ -192,7 +191,7 @@ func TestDashboardAndAlertsUseRealMetrics(t *testing.T) {
 			return nil
 		})
 	}
-	if !json.Valid(need(os.ReadFile("../../docs/signals/grafana.json"))(t)) {
+	if !json.Valid(shop.Need(os.ReadFile("../../docs/signals/grafana.json"))(t)) {
 		t.Error("the dashboard is not JSON")
 	}
 }
@@ -223,11 +222,11 @@ func ask(t *testing.T, h http.Handler) (int, monitor.Report) {
 func TestQuietStoreIsReady(t *testing.T) {
 	t.Parallel()
 	s := everything(t, nil)
-	m, _ := watch(t, monitor.Config{Store: s.store, StallAfter: time.Nanosecond})
-	m.Service(s.service)
-	m.Reactor(s.reactor)
-	m.Updater(s.updater)
-	m.Gateway(s.gate)
+	m, _ := watch(t, monitor.Config{Store: s.Store, StallAfter: time.Nanosecond})
+	m.Service(s.Service)
+	m.Reactor(s.Reactor)
+	m.Updater(s.Updater)
+	m.Gateway(s.Gate)
 	const end = 4 // the genesis, and what placing an order leads to
 	natstest.Eventually(t, "the modules to catch up", func() error {
 		code, r := ask(t, m.Ready())
@@ -249,8 +248,8 @@ func TestQuietStoreIsReady(t *testing.T) {
 		t.Errorf("live: %d", code)
 	}
 	// Of a connection of its own: the modules need theirs.
-	nc := natstest.Conn(t, s.store.Conn().ConnectedUrl())
-	other := need(monitor.New(monitor.Config{Store: need(jetstream.Attach(t.Context(), nc, s.store.Name()))(t)}))(t)
+	nc := natstest.Conn(t, s.Store.Conn().ConnectedUrl())
+	other := shop.Need(monitor.New(monitor.Config{Store: shop.Need(jetstream.Attach(t.Context(), nc, s.Store.Name()))(t)}))(t)
 	nc.Close()
 	if code, _ := ask(t, other.Live()); code != http.StatusServiceUnavailable {
 		t.Errorf("live without a connection: %d", code)
@@ -262,18 +261,18 @@ func TestQuietStoreIsReady(t *testing.T) {
 func TestDeadFollower(t *testing.T) {
 	t.Parallel()
 	s := everything(t, nil)
-	m, p := watch(t, monitor.Config{Store: s.store, StallAfter: 50 * time.Millisecond})
+	m, p := watch(t, monitor.Config{Store: s.Store, StallAfter: 50 * time.Millisecond})
 	stuck := make(chan struct{})
-	view := need(projection.NewUpdater(s.store, projection.NewKeyed("stuck",
-		projection.On(orderEvents, func(_ *shown, _ placed, _ jetstream.Meta) { <-stuck })),
-		projection.UpdaterConfig{Logger: quiet, FoldTimeout: -1}))(t)
-	reactor := need(aggregate.NewReactor(s.store, "stuck",
-		aggregate.ReactorConfig{Start: jetstream.FromBeginning(), Logger: quiet},
-		aggregate.On(orderEvents, func(context.Context, placed, jetstream.Meta, *aggregate.Do) error {
+	view := shop.Need(projection.NewUpdater(s.Store, projection.NewKeyed("stuck",
+		projection.On(shop.OrderEvents, func(_ *shop.Shown, _ shop.Placed, _ jetstream.Meta) { <-stuck })),
+		projection.UpdaterConfig{Logger: shop.Quiet, FoldTimeout: -1}))(t)
+	reactor := shop.Need(aggregate.NewReactor(s.Store, "stuck",
+		aggregate.ReactorConfig{Start: jetstream.FromBeginning(), Logger: shop.Quiet},
+		aggregate.On(shop.OrderEvents, func(context.Context, shop.Placed, jetstream.Meta, *aggregate.Do) error {
 			<-stuck
 			return nil
 		})))(t)
-	run(t, view.Run, reactor.Run)
+	shop.Run(t, view.Run, reactor.Run)
 	free := sync.OnceFunc(func() { close(stuck) })
 	t.Cleanup(free) // before the modules are waited for
 	m.Updater(view)
@@ -296,10 +295,10 @@ func TestDeadFollower(t *testing.T) {
 	dead(2)
 	free()
 	dead(0)
-	if err := followers.New(s.store).Pause(t.Context(), "stuck", "ann", "to see"); err != nil {
+	if err := followers.New(s.Store).Pause(t.Context(), "stuck", "ann", "to see"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.orders.Create(t.Context(), "o2", place{Item: "pen"}); err != nil {
+	if _, err := s.Orders.Create(t.Context(), "o2", shop.Place{Item: "pen"}); err != nil {
 		t.Fatal(err)
 	}
 	natstest.Eventually(t, "the pause", func() error {
@@ -315,9 +314,9 @@ func TestDeadFollower(t *testing.T) {
 func TestModuleThatDoesNotRun(t *testing.T) {
 	t.Parallel()
 	s := everything(t, nil)
-	m, p := watch(t, monitor.Config{Store: s.store})
-	remove := m.Updater(need(projection.NewUpdater(s.store, projection.NewKeyed("idle",
-		projection.On(orderEvents, func(_ *shown, _ placed, _ jetstream.Meta) {})), projection.UpdaterConfig{}))(t))
+	m, p := watch(t, monitor.Config{Store: s.Store})
+	remove := m.Updater(shop.Need(projection.NewUpdater(s.Store, projection.NewKeyed("idle",
+		projection.On(shop.OrderEvents, func(_ *shop.Shown, _ shop.Placed, _ jetstream.Meta) {})), projection.UpdaterConfig{}))(t))
 	if code, r := ask(t, m.Ready()); code != http.StatusServiceUnavailable || r.Modules[0].State != "starting" {
 		t.Errorf("%d: %+v", code, r)
 	}
@@ -329,216 +328,3 @@ func TestModuleThatDoesNotRun(t *testing.T) {
 }
 
 var errDown = errors.New("the service is down")
-
-// Each alert of docs/signals/alerts.yml is provoked: its metric does what the alert
-// waits for.
-func TestAlerts(t *testing.T) {
-	t.Parallel()
-	text := need(os.ReadFile("../../docs/signals/alerts.yml"))(t)
-	guide := need(os.ReadFile("../../docs/signals.md"))(t)
-	provoke := map[string]func(*testing.T){
-		"RossbyModuleNotReady": alertLag, "RossbyFollowerLags": alertLag, "RossbyViewLags": alertLag,
-		"RossbyParked": alertParked, "RossbyBreakerOpen": alertBreaker, "RossbyConflicts": alertConflicts,
-		"RossbyBusy": alertBusy, "RossbyNotDurable": alertDurability, "RossbyStoreDown": alertStoreDown,
-		"RossbyDisconnected": alertStoreDown, "RossbyReplicaMissing": alertReplica, "RossbyViewStopped": alertStopped,
-	}
-	names := regexp.MustCompile(`(?m)^ *- alert: (\w+)$`).FindAllStringSubmatch(string(text), -1)
-	if len(names) != len(provoke) {
-		t.Errorf("%d alerts, %d are provoked", len(names), len(provoke))
-	}
-	for _, n := range names {
-		if provoke[n[1]] == nil {
-			t.Errorf("nothing provokes %s", n[1])
-			continue
-		}
-		if !strings.Contains(string(guide), "| `"+n[1]+"` |") {
-			t.Errorf("docs/signals.md does not explain %s", n[1])
-		}
-		t.Run(n[1], func(t *testing.T) {
-			t.Parallel()
-			provoke[n[1]](t)
-		})
-	}
-}
-
-func alertLag(t *testing.T) {
-	t.Helper()
-	s := everything(t, nil)
-	m, p := watch(t, monitor.Config{Store: s.store, StallAfter: time.Millisecond})
-	stuck := make(chan struct{})
-	view := need(projection.NewUpdater(s.store, projection.NewKeyed("stuck",
-		projection.On(orderEvents, func(_ *shown, _ placed, _ jetstream.Meta) { <-stuck })),
-		projection.UpdaterConfig{Logger: quiet}))(t)
-	reactor := need(aggregate.NewReactor(s.store, "stuck",
-		aggregate.ReactorConfig{Start: jetstream.FromBeginning(), Logger: quiet},
-		aggregate.On(orderEvents, func(context.Context, placed, jetstream.Meta, *aggregate.Do) error {
-			<-stuck
-			return nil
-		})))(t)
-	run(t, view.Run, reactor.Run)
-	t.Cleanup(func() { close(stuck) }) // before the modules are waited for
-	m.Updater(view)
-	m.Reactor(reactor)
-	p.reaches(t, "rossby_view_lag", above(0))
-	p.reaches(t, "rossby_follower_lag_time_seconds", above(0))
-	p.reaches(t, "rossby_module_ready", is(0))
-}
-
-func alertParked(t *testing.T) {
-	t.Helper()
-	s := everything(t, nil)
-	m, p := watch(t, monitor.Config{Store: s.store})
-	reactor := need(aggregate.NewReactor(s.store, "refusing",
-		aggregate.ReactorConfig{Start: jetstream.FromBeginning(), Logger: quiet},
-		aggregate.On(orderEvents, func(context.Context, placed, jetstream.Meta, *aggregate.Do) error {
-			return aggregate.Reject("no", "never")
-		})))(t)
-	run(t, reactor.Run)
-	m.Reactor(reactor)
-	p.reaches(t, "rossby_follower_parked", is(1))
-	// What waits for a person is an alert; the others go on, so the module is ready.
-	p.reaches(t, "rossby_module_ready", is(1))
-}
-
-func alertBreaker(t *testing.T) {
-	t.Helper()
-	s := everything(t, nil)
-	m, p := watch(t, monitor.Config{Store: s.store})
-	for _, id := range []string{"o2", "o3"} { // a breaker wants several aggregates to fail
-		if _, err := s.orders.Create(t.Context(), id, place{Item: "pen"}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	gate := need(gateway.New(s.store, "failing", gateway.Config{
-		Start: jetstream.FromBeginning(), Logger: quiet, MinBackoff: time.Millisecond, MaxBackoff: time.Millisecond,
-		Limits: gateway.Limits{BreakerFailures: 2, BreakerCooldown: time.Hour},
-	}, gateway.On(orderEvents, func(context.Context, placed, gateway.Delivery) error { return errDown })))(t)
-	run(t, gate.Run)
-	m.Gateway(gate)
-	p.reaches(t, "rossby_gateway_breaker_open", is(1))
-	p.reaches(t, "rossby_gateway_failed_total", above(1))
-}
-
-func alertConflicts(t *testing.T) {
-	t.Helper()
-	s := everything(t, nil)
-	m, p := watch(t, monitor.Config{Store: s.store})
-	another := need(aggregate.NewRepository(s.store, stockType(), aggregate.RepositoryConfig{}))(t)
-	one := need(aggregate.NewRepository(s.store, stockType(), aggregate.RepositoryConfig{}))(t)
-	m.Repository(one)
-	if _, err := one.Create(t.Context(), "s1", take{}); err != nil {
-		t.Fatal(err)
-	}
-	for i := range 5 {
-		for _, repo := range []*aggregate.Repository[stock]{another, one} {
-			if _, err := repo.Execute(t.Context(), "s1", more{}); err != nil {
-				t.Fatal(i, err)
-			}
-		}
-	}
-	if v := p.value(t, "rossby_repository_conflicts_total"); v < 5 {
-		t.Errorf("%v conflicts", v)
-	}
-	if v := p.value(t, "rossby_repository_commits_total"); v != 6 {
-		t.Errorf("%v commits", v)
-	}
-}
-
-func alertBusy(t *testing.T) {
-	t.Helper()
-	s := everything(t, nil)
-	m, p := watch(t, monitor.Config{Store: s.store})
-	began, let := make(chan struct{}, 8), make(chan struct{})
-	typ := aggregate.New[stock](jetstream.NewSchema("slow", jetstream.Event[taken]("taken")),
-		aggregate.Apply(func(*stock, taken, jetstream.Meta) {}),
-		aggregate.Create("take", func(c take, _ aggregate.Decision) ([]any, error) {
-			began <- struct{}{}
-			<-let
-			return []any{taken(c)}, nil
-		}))
-	repo := need(aggregate.NewRepository(s.store, typ, aggregate.RepositoryConfig{}))(t)
-	service := need(aggregate.NewService(repo, aggregate.ServiceConfig{Logger: quiet, Queue: 1}))(t)
-	run(t, service.Run)
-	m.Service(service)
-	<-service.Ready()
-	client := need(aggregate.NewClient(s.store.Conn(), s.store.Name(), typ, aggregate.ClientConfig{}))(t)
-	results := make(chan error, 2)
-	create := func(id string) {
-		_, err := client.Create(t.Context(), id, take{})
-		results <- err
-	}
-	go create("a")
-	<-began
-	go create("b")
-	p.reaches(t, "rossby_service_busy_total", above(0))
-	close(let)
-	for range 2 {
-		if err := <-results; err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-func alertDurability(t *testing.T) {
-	t.Helper()
-	s := everything(t, nil)
-	server := s.store.Conn().ConnectedServerName()
-	for level, fsync := range map[float64]jetstream.Fsync{2: jetstream.FsyncEvery(time.Minute), 4: jetstream.FsyncAlways} {
-		_, p := watch(t, monitor.Config{
-			Store: s.store, DurabilitySources: jetstream.DurabilitySources{Known: map[string]jetstream.Fsync{server: fsync}},
-		})
-		p.reaches(t, "rossby_store_durability", is(level))
-	}
-}
-
-func alertStoreDown(t *testing.T) {
-	t.Helper()
-	srv := natstest.Run(t)
-	store := need(jetstream.Open(t.Context(), natstest.Conn(t, srv.URL()), jetstream.Config{Name: natstest.Name(t)}))(t)
-	m, p := watch(t, monitor.Config{Store: store})
-	p.reaches(t, "rossby_store_up", is(1))
-	p.reaches(t, "rossby_connection_up", is(1))
-	m2 := need(monitor.New(monitor.Config{Store: store, Timeout: 100 * time.Millisecond}))(t)
-	if err := srv.Stop(); err != nil {
-		t.Fatal(err)
-	}
-	natstest.Eventually(t, "the process not to be ready", func() error {
-		if code, r := ask(t, m2.Ready()); code != http.StatusServiceUnavailable || r.Reason == "" {
-			return fmt.Errorf("%d: %+v", code, r)
-		}
-		return nil
-	})
-	if code, _ := ask(t, m.Live()); code != http.StatusOK {
-		t.Error("a process whose server is away is not worth less")
-	}
-}
-
-func alertReplica(t *testing.T) {
-	t.Helper()
-	cluster := natstest.RunCluster(t)
-	store := need(jetstream.Open(t.Context(), cluster.Conn(t), jetstream.Config{Name: natstest.Name(t), Replicas: 3}))(t)
-	cluster.Stop((cluster.StreamLeader(store.Name()) + 1) % 3)
-	natstest.Eventually(t, "the replica to be missing", func() error {
-		// One look serves for a while, so each of these is another process.
-		_, p := watch(t, monitor.Config{Store: store})
-		if v := p.value(t, "rossby_store_replicas_missing"); v != 1 {
-			return fmt.Errorf("%v are missing", v)
-		}
-		return nil
-	})
-}
-
-func alertStopped(t *testing.T) {
-	t.Helper()
-	s := everything(t, nil)
-	m, p := watch(t, monitor.Config{Store: s.store})
-	view := need(projection.NewUpdater(s.store, projection.NewKeyed("broken",
-		projection.On(orderEvents, func(_ *shown, _ placed, _ jetstream.Meta) { panic("it cannot") })),
-		projection.UpdaterConfig{Logger: quiet, FoldRetries: -1}))(t)
-	run(t, view.Run)
-	m.Updater(view)
-	p.reaches(t, "rossby_view_stopped", is(1))
-	if code, _ := ask(t, m.Ready()); code != http.StatusServiceUnavailable {
-		t.Error("a view that has stopped is ready")
-	}
-}

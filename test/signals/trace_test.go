@@ -16,6 +16,7 @@ import (
 	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/projection"
+	"github.com/rossby-go/rossby/test/signals/shop"
 )
 
 // recorder keeps spans for tests.
@@ -55,14 +56,14 @@ func lines(spans []sdktrace.ReadOnlySpan, of trace.TraceID) []string {
 func TestOneTrace(t *testing.T) {
 	t.Parallel()
 	spans, provider := recorder()
-	s := startShop(t, natstest.Name(t), provider, nil)
+	s := shop.Start(t, natstest.Name(t), provider, nil)
 	ctx, root := provider.Tracer("test").Start(t.Context(), "request")
-	res, err := s.orders.Create(ctx, "o1", place{Item: "book"})
+	res, err := s.Orders.Create(ctx, "o1", shop.Place{Item: "book"})
 	root.End()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.reader.Get(t.Context(), "o1", projection.AtLeast(res.Position)); err != nil {
+	if _, err := s.Reader.Get(t.Context(), "o1", projection.AtLeast(res.Position)); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
@@ -86,7 +87,7 @@ func TestOneTrace(t *testing.T) {
 		}
 		return nil
 	})
-	if got := <-s.delivered; got != root.SpanContext().TraceID().String() {
+	if got := <-s.Delivered; got != root.SpanContext().TraceID().String() {
 		t.Errorf("the handler's context is of trace %s", got)
 	}
 	for _, span := range spans.Ended() {
@@ -103,8 +104,8 @@ func TestOneTrace(t *testing.T) {
 func TestTraceOfARefusal(t *testing.T) {
 	t.Parallel()
 	spans, provider := recorder()
-	s := startShop(t, natstest.Name(t), provider, nil)
-	if _, err := s.orders.Create(t.Context(), "o1", place{}); !errors.Is(err, aggregate.ErrRejected) {
+	s := shop.Start(t, natstest.Name(t), provider, nil)
+	if _, err := s.Orders.Create(t.Context(), "o1", shop.Place{}); !errors.Is(err, aggregate.ErrRejected) {
 		t.Fatal(err)
 	}
 	natstest.Eventually(t, "the spans", func() error {
@@ -156,17 +157,17 @@ func TestExporterIsStuck(t *testing.T) {
 			t.Log(err)
 		}
 	})
-	s := startShop(t, natstest.Name(t), provider, nil)
+	s := shop.Start(t, natstest.Name(t), provider, nil)
 	for i := range 20 {
 		id := fmt.Sprintf("o%d", i)
-		res, err := s.orders.Create(t.Context(), id, place{Item: "book"})
+		res, err := s.Orders.Create(t.Context(), id, shop.Place{Item: "book"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.reader.Get(t.Context(), id, projection.AtLeast(res.Position)); err != nil {
+		if _, err := s.Reader.Get(t.Context(), id, projection.AtLeast(res.Position)); err != nil {
 			t.Fatal(err)
 		}
-		<-s.delivered
+		<-s.Delivered
 	}
 	<-exporter.called
 }

@@ -1,0 +1,9 @@
+package promql_test
+
+import (
+	"testing"
+
+	"github.com/rossby-go/rossby/internal/natstest"
+)
+
+func TestMain(m *testing.M) { natstest.VerifyTestMain(m) }
