@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/rossby-go/rossby/internal/protocol"
 	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -77,50 +78,22 @@ func newStates(store eventStore, fingerprint, typ string, cfg RepositoryConfig) 
 	}
 }
 
-func (s *states) stream() string { return "KV_" + s.bucket }
+func (s *states) stream() string { return protocol.StateStream(s.store.Name()) }
 
 // subject is that of an aggregate's state under the repository's fingerprint:
 // $KV.<store>__state.<type>.<fingerprint>.<id>.
 func (s *states) subject(id string) string {
-	return "$KV." + s.bucket + "." + s.typ + "." + s.fingerprint + "." + encodeKey(id)
+	return protocol.StateSubject(s.store.Name(), s.typ, s.fingerprint, id)
 }
-
-// encodeKey writes an aggregate's id with the characters that a key may have: all
-// others are '=' and two hexadecimal digits for each byte.
-func encodeKey(id string) string {
-	const digits = "0123456789ABCDEF"
-	var b strings.Builder
-	b.Grow(len(id))
-	for i := range len(id) {
-		switch c := id[i]; {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
-			b.WriteByte(c)
-		default:
-			b.WriteByte('=')
-			b.WriteByte(digits[c>>4])
-			b.WriteByte(digits[c&15])
-		}
-	}
-	return b.String()
-}
-
-// The headers of a state. docs/format.md specifies them.
-const (
-	headerFormat   = "Rossby-Format"
-	headerFollows  = "Rossby-Follows"
-	headerChecksum = "Rossby-Checksum"
-	headerContent  = "Content-Type"
-	stateFormat    = "1"
-)
 
 // message is what is stored of a state.
 func (s *states) message(id string, b *base) *nats.Msg {
 	msg := nats.NewMsg(s.subject(id))
 	follows := fmt.Sprintf("%s %d %d %d", b.head.CommitID, b.head.Sequence, b.head.Ordinal, b.head.Version)
-	msg.Header[headerFormat] = []string{stateFormat}
-	msg.Header[headerFollows] = []string{follows}
-	msg.Header[headerChecksum] = []string{checksum(msg.Subject, follows, b.data)}
-	msg.Header[headerContent] = []string{s.store.Codec().ContentType()}
+	msg.Header[protocol.HeaderStateFormat] = []string{protocol.StateFormat}
+	msg.Header[protocol.HeaderStateFollows] = []string{follows}
+	msg.Header[protocol.HeaderStateChecksum] = []string{checksum(msg.Subject, follows, b.data)}
+	msg.Header[protocol.HeaderContentType] = []string{s.store.Codec().ContentType()}
 	msg.Data = b.data
 	return msg
 }
@@ -148,10 +121,10 @@ func (s *states) parse(m *wire.Message) (base, error) {
 	}
 	var b base
 	b.data = m.Data
-	text := one(headerFollows)
+	text := one(protocol.HeaderStateFollows)
 	fields := strings.Split(text, " ")
-	if one(headerFormat) != stateFormat || len(fields) != 4 || fields[0] == "" ||
-		one(headerContent) != s.store.Codec().ContentType() {
+	if one(protocol.HeaderStateFormat) != protocol.StateFormat || len(fields) != 4 || fields[0] == "" ||
+		one(protocol.HeaderContentType) != s.store.Codec().ContentType() {
 		return base{}, errNoState
 	}
 	b.head.CommitID = fields[0]
@@ -162,7 +135,7 @@ func (s *states) parse(m *wire.Message) (base, error) {
 		}
 		*to = n
 	}
-	if one(headerChecksum) != checksum(m.Subject, text, m.Data) {
+	if one(protocol.HeaderStateChecksum) != checksum(m.Subject, text, m.Data) {
 		return base{}, fmt.Errorf("%w: its checksum is wrong", errNoState)
 	}
 	b.kept = b.head.Ordinal

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/rossby-go/rossby/internal/natstest"
+	"github.com/rossby-go/rossby/internal/protocol"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -25,7 +26,7 @@ func TestKeysTellIDs(t *testing.T) {
 		if err := jetstream.ValidateID(id); err != nil {
 			t.Fatal(err)
 		}
-		key := encodeKey(id)
+		key := protocol.StateKey(id)
 		if other, taken := seen[key]; taken || !valid.MatchString(key) || strings.Contains(key, ".") {
 			t.Errorf("%q has key %q (%q)", id, key, other)
 		}

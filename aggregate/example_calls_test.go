@@ -82,7 +82,7 @@ func ExampleUpdateFunc() {
 	}, aggregate.On(shelfEvents, func(ctx context.Context, e Lent, _ jetstream.Meta, do *aggregate.Do) error {
 		res, err := aggregate.UpdateFunc(ctx, do, readers, e.To, func(c Card, _ aggregate.Decision) (any, error) {
 			if c.Books > 0 {
-				return nil, nil // it has been counted: nothing to do, and that is recorded
+				return nil, nil //nolint:nilnil // nothing to do, and that is recorded
 			}
 			return Count{Book: e.Book}, nil
 		})

@@ -26,7 +26,7 @@ func Example() {
 	}
 	header := http.Header{}
 	event.WriteHeaders(header.Set)
-	fmt.Println(header.Get("ce-type"), header.Get("ce-source"), header.Get("ce-id"))
+	fmt.Println(header.Get("Ce-Type"), header.Get("Ce-Source"), header.Get("Ce-Id"))
 
 	got, err := cloudevent.Read("application/json", header.Get, event.Data)
 	if err != nil {

@@ -85,7 +85,7 @@ func TestExamples(t *testing.T) {
 func publicPackages(t *testing.T) (dirs []string) {
 	t.Helper()
 	for _, top := range []string{"jetstream", "aggregate", "projection", "gateway"} {
-		err := fs.WalkDir(os.DirFS(root), top, func(name string, d fs.DirEntry, err error) error {
+		err := fs.WalkDir(os.DirFS(root), top, func(name string, _ fs.DirEntry, err error) error {
 			if err == nil && path.Ext(name) == ".go" && !strings.HasSuffix(name, "_test.go") &&
 				!strings.Contains(name, "internal/") && !slices.Contains(dirs, path.Dir(name)) {
 				dirs = append(dirs, path.Dir(name))

@@ -44,7 +44,7 @@ func noCommits(ctx context.Context, store *jetstream.Store, typ, id string) erro
 	return missing("an aggregate of type", typ, known)
 }
 
-const stateless = "(none travels with the commit, and it cannot be folded without the program's types)"
+const stateless = "(none is stored, and it cannot be folded without the program's types)"
 
 func (a *app) aggregateShow() *cobra.Command {
 	c := a.command("show TYPE/ID", "Shows an aggregate's last commit and stored state",
@@ -68,17 +68,24 @@ func (a *app) aggregateShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.showCommit(store, last, 0)
+			return a.showCommit(ctx, store, last, 0)
 		})
-	c.Long = "Shows an aggregate's last commit and, where one travels with it, the state after it. Without the\n" +
-		"program's types the events cannot be folded; what is shown is what is stored."
+	c.Long = "Shows an aggregate's last commit and the state after it, where one travels with it or is kept in the\n" +
+		"bucket of states; that may be of a version before. Without the program's types the events cannot be\n" +
+		"folded; what is shown is what is stored."
 	return c
 }
 
 // showCommit shows a commit with its state, or says that there is none. version, if
 // not 0, is the one that was asked for.
-func (a *app) showCommit(store *jetstream.Store, c *jetstream.Commit, version uint64) error {
+func (a *app) showCommit(ctx context.Context, store *jetstream.Store, c *jetstream.Commit, version uint64) error {
 	row := commitOf(store, c)
+	if row.State == nil {
+		var err error
+		if row.State, err = keptState(ctx, store, c); err != nil {
+			return err
+		}
+	}
 	return a.show(row, func(w io.Writer) {
 		row.print(w)
 		if row.State == nil {
@@ -170,11 +177,11 @@ func (a *app) aggregateAt() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.showCommit(store, c, version)
+			return a.showCommit(ctx, store, c, version)
 		})
-	c.Long = "Shows the commit that an aggregate ended with at a version or a time and, where one travels with it, the\n" +
-		"state after it. One that does not travel cannot be folded without the program's types:\n" +
-		"aggregate.Repository.LoadAt does that."
+	c.Long = "Shows the commit that an aggregate ended with at a version or a time and the state after it, where one\n" +
+		"travels with it, or the newest kept one is of then or before. Any other cannot be folded without the\n" +
+		"program's types: aggregate.Repository.LoadAt does that."
 	c.Flags().Uint64Var(&version, "version", 0, "the `version`: the number of the aggregate's events")
 	c.Flags().StringVar(&at, "time", "", "the `time`, RFC 3339, by the clock of the stream's leader")
 	return c

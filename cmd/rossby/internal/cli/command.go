@@ -103,6 +103,8 @@ type sending struct {
 	meta      map[string]string
 	// open tells that an attempt may have been executed, or may be yet.
 	open bool
+	// wait is how long a service that is not there may take to start.
+	wait time.Duration
 }
 
 func (a *app) commandSend() *cobra.Command {
@@ -126,6 +128,8 @@ func (a *app) commandSend() *cobra.Command {
 				return &usageError{fmt.Sprintf("send: %q is one argument too many", args[1]), nil}
 			case s.expect < -1:
 				return &usageError{"--expect-version must not be negative", nil}
+			case s.wait < 0:
+				return &usageError{"--wait must not be negative", nil}
 			}
 			s.body = "{}"
 			if len(args) > 0 {
@@ -144,11 +148,14 @@ func (a *app) commandSend() *cobra.Command {
 		})
 	c.Long = "Sends a command to an aggregate and shows what came of it. The body is JSON, - reads it from the input.\n" +
 		"A command is sent again with its id until the answer is known or --timeout ends: it happens once.\n" +
+		"A service that is not there gets --wait to start.\n" +
 		"Exit code 7: it is not known; the same command with the same --id asks again."
 	f := c.Flags()
 	f.BoolVar(&makes, "new", false, "make an id for a new aggregate")
 	f.StringVar(&s.commandID, "id", "", "the command's `id`; a new one by default")
 	f.Int64Var(&s.expect, "expect-version", -1, "refuse unless the aggregate has this `version`")
+	f.DurationVar(&s.wait, "wait", 2*time.Second,
+		"how long to wait for a service that is starting, at most --timeout; 0 for not at all")
 	f.StringToStringVar(&s.meta, "meta", nil, "metadata to store with the events, `key=value`")
 	c.ValidArgsFunction = a.completes(serviceTypes)
 	return c
@@ -193,22 +200,7 @@ type reply struct {
 func (a *app) send(ctx context.Context, s sending) error {
 	ctx, cancel := a.short(ctx)
 	defer cancel()
-	r, err := s.send(ctx)
-	if errors.Is(err, nats.ErrNoResponders) {
-		// Nobody took it: is it the name, or is nobody there?
-		rows, listErr := commands(ctx, s.place)
-		if listErr != nil {
-			return errors.Join(err, listErr)
-		}
-		if rows, listErr = ofType(rows, s.typ); listErr != nil {
-			return listErr
-		}
-		var known []string
-		for _, row := range rows {
-			known = append(known, row.Command)
-		}
-		return missing("command "+s.typ, s.command, known)
-	}
+	r, err := s.sendTo(ctx)
 	if err != nil {
 		return err
 	}
@@ -223,6 +215,45 @@ func (a *app) send(ctx context.Context, s sending) error {
 			_, _ = fmt.Fprintf(w, "  v%d  %s  %s\n", e.Version, e.Name, string(e.Data))
 		}
 	})
+}
+
+// servicePause is how often a service that is not there is looked for.
+const servicePause = 100 * time.Millisecond
+
+// sendTo sends the command, and waits for a service that is not there yet.
+func (s *sending) sendTo(ctx context.Context) (*reply, error) {
+	until, cancel := context.WithTimeout(ctx, s.wait)
+	defer cancel()
+	for there := 0; ; {
+		r, err := s.send(ctx)
+		if !errors.Is(err, nats.ErrNoResponders) {
+			return r, err
+		}
+		// Nobody took it: is it the name, or is nobody there?
+		rows, listErr := commands(ctx, s.place)
+		if listErr != nil {
+			return nil, errors.Join(err, listErr)
+		}
+		own, listErr := ofType(rows, s.typ)
+		if listErr == nil {
+			there++ // a service takes its commands one after the other when it starts, so look twice
+		}
+		select {
+		case <-time.After(servicePause):
+			if there < 2 {
+				continue
+			}
+		case <-until.Done():
+		}
+		if listErr != nil {
+			return nil, listErr
+		}
+		var known []string
+		for _, row := range own {
+			known = append(known, row.Command)
+		}
+		return nil, missing("command "+s.typ, s.command, known)
+	}
 }
 
 // The pauses between attempts.

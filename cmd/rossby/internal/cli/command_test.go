@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -16,7 +17,7 @@ func TestCommand(t *testing.T) {
 	t.Parallel()
 	b := newBank(t)
 	b.rossby("command", "ls").ends(0).says("No service takes commands")
-	b.rossby("command", "send", "account", "open", "a1").ends(3).fails(`a service for type "account": not found`)
+	b.rossby("command", "send", "account", "open", "a1", "--wait", "0").ends(3).fails(`a service for type "account": not found`)
 	b.service()
 
 	b.rossby("command", "ls").ends(0).says("account  open", "Cents:integer")
@@ -57,6 +58,30 @@ func TestCommand(t *testing.T) {
 	if jetstream.ValidateID(got.ID) != nil || got.ID == "a1" {
 		t.Errorf("%+v", got)
 	}
+}
+
+// TestCommandWaits: a service that starts a moment later gets the command; one that never
+// does is missed when the wait is over.
+func TestCommandWaits(t *testing.T) {
+	t.Parallel()
+	b := newBank(t)
+	b.rossby("command", "send", "account", "open", "a1", "--wait", "300ms").ends(3).fails(`a service for type "account"`)
+	sent := make(chan result, 1)
+	looked, err := b.nc.SubscribeSync("$SRV.INFO")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		sent <- b.rossby("command", "send", "account", "open", "a1", `{"Cents":7}`, "--wait", natstest.Patience.String())
+	}()
+	if _, err := looked.NextMsgWithContext(t.Context()); err != nil { // it asks who is there: nobody
+		t.Fatal(err)
+	}
+	b.service()
+	(<-sent).ends(0).says("account/a1 is at version 1")
 }
 
 // TestCommandOutcomes: a lost answer is asked for again with the same id; one that never

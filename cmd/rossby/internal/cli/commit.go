@@ -101,14 +101,6 @@ type decisionRow struct {
 	Events      int               `json:"events"`
 }
 
-// stateRow is a state that travels with a commit.
-type stateRow struct {
-	Fingerprint string          `json:"fingerprint"`
-	KeyRef      string          `json:"keyRef,omitempty"`
-	Data        json.RawMessage `json:"data,omitempty"`
-	Unreadable  string          `json:"unreadable,omitempty"`
-}
-
 // commitRow is a commit as it is shown.
 type commitRow struct {
 	Sequence  uint64             `json:"sequence"`
@@ -160,26 +152,6 @@ func commitOf(store *jetstream.Store, c *jetstream.Commit) commitRow {
 	return row
 }
 
-func stateOf(c *jetstream.Commit) *stateRow {
-	if c.State == nil {
-		return nil
-	}
-	s := &stateRow{Fingerprint: c.State.Fingerprint, KeyRef: c.State.KeyRef}
-	s.Data, s.Unreadable = readable(c.State.Codec, c.State.KeyRef, c.State.Data)
-	return s
-}
-
-func (s *stateRow) text() string {
-	switch {
-	case s.KeyRef != "":
-		return "(encrypted under " + oneLine(s.KeyRef) + ")"
-	case s.Unreadable != "":
-		return "(" + oneLine(s.Unreadable) + ")"
-	default:
-		return string(s.Data)
-	}
-}
-
 func (c *commitRow) print(w io.Writer) {
 	fields(w, field{"Commit", c.CommitID}, field{"Aggregate", c.Type + "/" + c.ID},
 		field{"Version", fmt.Sprintf("%d, commit %d of the aggregate", c.Version, c.Ordinal)},
@@ -199,7 +171,7 @@ func (c *commitRow) print(w io.Writer) {
 		})
 	}
 	if c.State != nil {
-		_, _ = fmt.Fprintf(w, "\nState after it: %s\n", c.State.text())
+		c.State.print(w, c.Version)
 	}
 }
 

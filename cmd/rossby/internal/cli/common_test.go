@@ -85,10 +85,15 @@ type bank struct {
 
 func newBank(t testing.TB) *bank {
 	t.Helper()
-	b := &bank{t: t, url: natstest.Run(t).URL()}
+	return newBankAt(t, natstest.Run(t).URL(), 1)
+}
+
+func newBankAt(t testing.TB, url string, replicas int) *bank {
+	t.Helper()
+	b := &bank{t: t, url: url}
 	b.nc = natstest.Conn(t, b.url)
 	var err error
-	if b.store, err = jetstream.Open(t.Context(), b.nc, jetstream.Config{Name: "bank"}); err != nil {
+	if b.store, err = jetstream.Open(t.Context(), b.nc, jetstream.Config{Name: "bank", Replicas: replicas}); err != nil {
 		t.Fatal(err)
 	}
 	if b.repo, err = aggregate.NewRepository(b.store, typ, aggregate.RepositoryConfig{}); err != nil {

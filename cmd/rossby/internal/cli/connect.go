@@ -216,8 +216,8 @@ func listStores(ctx context.Context, nc *nats.Conn) ([]storeRow, error) {
 		}
 		return nil, fmt.Errorf("list the stores: %w", err)
 	}
-	sortBy(rows, func(r storeRow) string { return r.Name })
-	return rows, nil
+	// Servers of a cluster list a stream twice when its leader resigns between two pages.
+	return uniqueBy(rows, func(r storeRow) string { return r.Name }), nil
 }
 
 func storeNames(rows []storeRow) []string {

@@ -206,6 +206,9 @@ func TestUsage(t *testing.T) {
 		{"bench -n 0", "from 1 to"},
 		{"new Shop", "Shop"},
 		{"new shop --module a//b", "--module"},
+		{"new log", `--module "log": is a package or a word of Go's own: pass a path of yours, such as --module example.com/log`},
+		{"new shop --module vendor", "Go's own"},
+		{"command send account debit a1 --wait -1s", "--wait must not be negative"},
 	} {
 		t.Run(test.line, func(t *testing.T) {
 			t.Parallel()

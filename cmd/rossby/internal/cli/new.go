@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -86,12 +87,23 @@ func (a *app) newCommand() *cobra.Command {
 	return c
 }
 
+// reserved are the module paths that Go refuses or takes for its own: the packages of
+// its standard library with a path of one word, and the words of its tools.
+var reserved = strings.Fields(`all cmd go std vendor
+	bufio bytes cmp context crypto embed encoding errors expvar flag fmt hash html image io iter log maps math mime
+	net os path plugin reflect regexp runtime slices sort strconv strings structs sync syscall testing time unicode
+	unique unsafe weak`)
+
 var modulePath = regexp.MustCompile(`^[a-z0-9][a-zA-Z0-9._~/-]*$`)
 
 // complete fills in what the flags leave open.
 func (s *service) complete() error {
 	if !modulePath.MatchString(s.Module) || strings.Contains(s.Module, "//") || strings.HasSuffix(s.Module, "/") {
 		return &usageError{fmt.Sprintf("--module %q: is not a module's path, such as example.com/shop", s.Module), nil}
+	}
+	if slices.Contains(reserved, s.Module) {
+		return &usageError{fmt.Sprintf("--module %q: is a package or a word of Go's own: pass a path of yours, such as "+
+			"--module example.com/%s", s.Module, s.Module), nil}
 	}
 	if s.Module == thisModule {
 		return &usageError{fmt.Sprintf("--module %q: is Rossby's own", s.Module), nil}

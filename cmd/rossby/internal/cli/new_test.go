@@ -163,3 +163,29 @@ func TestNewRelease(t *testing.T) {
 	}
 	run(t, "new", "shop", "--dir", filepath.Join(dir, "x"), "--replace", dir+"-none").ends(3)
 }
+
+// TestNewOfReservedNames: no package of Go's library becomes a module's path unseen.
+func TestNewOfReservedNames(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "std").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for name := range strings.Lines(string(out)) {
+		name = strings.TrimSpace(name)
+		if strings.Contains(name, "/") {
+			continue
+		}
+		n++
+		dir := filepath.Join(t.TempDir(), name)
+		run(t, "new", name, "--dir", dir).ends(2).fails("--module example.com/" + name)
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+	if n < 30 {
+		t.Errorf("%d packages", n)
+	}
+	run(t, "new", "log", "--dir", filepath.Join(t.TempDir(), "log"), "--module", "example.com/log").ends(0)
+}

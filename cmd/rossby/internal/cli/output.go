@@ -19,6 +19,12 @@ func sortBy[T any, K cmp.Ordered](list []T, key func(T) K) {
 	slices.SortFunc(list, func(x, y T) int { return cmp.Compare(key(x), key(y)) })
 }
 
+// uniqueBy sorts a list and leaves out all but the first of those with the same key.
+func uniqueBy[T any, K cmp.Ordered](list []T, key func(T) K) []T {
+	slices.SortStableFunc(list, func(x, y T) int { return cmp.Compare(key(x), key(y)) })
+	return slices.CompactFunc(list, func(x, y T) bool { return key(x) == key(y) })
+}
+
 // show prints a value: as JSON, or as human writes it.
 func (a *app) show(v any, human func(w io.Writer)) error {
 	if a.json {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -269,6 +270,48 @@ func TestAggregate(t *testing.T) {
 	}
 	b.rossby("aggregate", "at", "account/a3", "--version", "1").ends(0).
 		says("cannot be folded", "Version 1 lies within this commit")
+}
+
+// TestAggregateKeptState: a state that is too large for the commits is shown from the
+// bucket, and with it which version it is of.
+func TestAggregateKeptState(t *testing.T) {
+	t.Parallel()
+	b := newBank(t)
+	large := aggregate.New[account](events, aggregate.StateLimit(0),
+		aggregate.Apply(func(a *account, e opened, _ jetstream.Meta) { a.Cents = e.Cents }),
+		aggregate.Apply(func(a *account, e debited, _ jetstream.Meta) { a.Cents -= e.Cents }),
+		aggregate.Create("open", func(c open, _ aggregate.Decision) ([]any, error) { return []any{opened(c)}, nil }),
+		aggregate.Handle("debit", func(_ account, c debit, _ aggregate.Decision) ([]any, error) { return []any{debited(c)}, nil }),
+	)
+	repo, err := aggregate.NewRepository(b.store, large, aggregate.RepositoryConfig{StateEvery: 2, Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.repo = repo
+	b.account("a/1:ü", 700, 500)
+	show := func(args ...string) result { return b.rossby(append([]string{"aggregate"}, args...)...).ends(0) }
+	natstest.Eventually(t, "the state is kept", func() error {
+		if r := show("show", "account", "a/1:ü"); !strings.Contains(r.out, `State after it, kept beside the commits: {"Cents":200}`) {
+			return errors.New(r.out)
+		}
+		return nil
+	})
+	show("at", "account", "a/1:ü", "--version", "1").says("State after it: (none is stored")
+	if _, err := repo.Execute(t.Context(), "a/1:ü", debit{1}); err != nil {
+		t.Fatal(err)
+	}
+	show("show", "account", "a/1:ü").says(`State at version 2, the newest that is kept beside the commits: {"Cents":200}`)
+	var row struct {
+		State struct {
+			Kept    bool
+			Version int
+			Data    account
+		}
+	}
+	show("show", "account", "a/1:ü", "--json").decode(&row)
+	if !row.State.Kept || row.State.Version != 2 || row.State.Data.Cents != 200 {
+		t.Errorf("%+v", row)
+	}
 }
 
 // TestReadable: whatever a codec stores is shown as JSON, and what cannot be is said.

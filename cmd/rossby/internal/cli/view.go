@@ -25,7 +25,9 @@ func (a *app) viewCommands() *cobra.Command {
 
 // viewRow is a view as it is shown.
 type viewRow struct {
-	View       string                  `json:"view"`
+	View string `json:"view"`
+	// Database tells that it is kept in a database: only how far it has read is known.
+	Database   bool                    `json:"database,omitempty"`
 	Generation int                     `json:"generation"`
 	Version    int                     `json:"version"`
 	State      projection.State        `json:"state"`
@@ -68,8 +70,7 @@ func viewNames(ctx context.Context, at place) ([]string, error) {
 	if err := names.Err(); err != nil {
 		return nil, fmt.Errorf("list the views of store %q: %w", at.store, err)
 	}
-	sortBy(all, func(s string) string { return s })
-	return all, nil
+	return uniqueBy(all, func(s string) string { return s }), nil
 }
 
 // noView names the views that there are when one is not among them.
@@ -80,6 +81,17 @@ func noView(ctx context.Context, at place, view string, err error) error {
 	known, listErr := viewNames(ctx, at)
 	if listErr != nil {
 		return errors.Join(err, listErr)
+	}
+	others, listErr := sinks(ctx, at)
+	if listErr != nil {
+		return errors.Join(err, listErr)
+	}
+	for i := range others {
+		if others[i].View == view {
+			return &usageError{fmt.Sprintf("view %q is kept in a database, which this does not reach: "+
+				"see rossby view status, and projection.SinkAdmin", view), err}
+		}
+		known = append(known, others[i].View)
 	}
 	if len(known) == 0 {
 		if stores, listErr := listStores(ctx, at.nc); listErr == nil && !slices.Contains(storeNames(stores), at.store) {
@@ -135,8 +147,16 @@ func (a *app) viewLs() *cobra.Command {
 				}
 				rows = append(rows, viewOf(&s))
 			}
+			others, err := sinks(ctx, placeOf(store))
+			if err != nil {
+				return err
+			}
+			rows = append(rows, others...)
 			return list(a, rows, fmt.Sprintf("Store %q has no views.", store.Name()),
 				[]string{"VIEW", "STATE", "LAG", "BEHIND", "GENERATION", "VERSION", "OWNER", "ERROR"}, func(r viewRow) []string {
+					if r.Database {
+						return []string{r.View, string(r.State), number(r.Lag), "", "in a database", "", "", ""}
+					}
 					return []string{
 						r.View, stateText(&r), number(r.Lag), seconds(r.LagSeconds), number(r.Generation), number(r.Version),
 						r.Owner, r.Error,

@@ -54,10 +54,15 @@ func generationOf(g *projection.Generation) generationRow {
 func (a *app) viewStatus() *cobra.Command {
 	return a.onView("status VIEW", "Shows where a view is, and its generations",
 		"  rossby view status accounts --store bank", cobra.ExactArgs(1),
-		func(ctx context.Context, _ place, admin *projection.Admin, _ []string) error {
+		func(ctx context.Context, at place, admin *projection.Admin, args []string) error {
 			ctx, cancel := a.short(ctx)
 			defer cancel()
 			s, err := admin.Status(ctx)
+			if errors.Is(err, projection.ErrViewNotFound) {
+				if row, sinkErr := sink(ctx, at, args[0]); sinkErr == nil {
+					return a.showSink(row)
+				}
+			}
 			if err != nil {
 				return err
 			}
