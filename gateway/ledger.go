@@ -20,8 +20,13 @@ import (
 	"github.com/rossby-go/rossby/jetstream"
 )
 
-// ledgerAttempts is how often an entry is written before it is given up.
-const ledgerAttempts = 2
+const (
+	// ledgerAttempts is how often an entry is tried before it is given up.
+	ledgerAttempts = 2
+	// ledgerResend is when an entry that was not acknowledged is sent again: what is
+	// sent while the ledger has no leader is lost.
+	ledgerResend = 400 * time.Millisecond
+)
 
 // ledger remembers the deliveries that were made, for some time. An owner looks
 // up only events up to the highest one that its predecessors entered: what lies
@@ -149,18 +154,7 @@ func (l *ledger) try(ctx context.Context, e dispatch.Event, d Delivery) error {
 	}
 	subject := l.subject(e.EventID)
 	err := wire.Watched(ctx, l.store.Conn(), func(s string) bool { return s == subject }, func(ctx context.Context) error {
-		sent, err := l.send(e, d)
-		if err != nil {
-			return err
-		}
-		select {
-		case <-sent.Ok():
-			return nil
-		case err := <-sent.Err():
-			return err
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		return l.enter(ctx, e, d)
 	})
 	if err == nil || ctx.Err() != nil {
 		return err
@@ -171,6 +165,36 @@ func (l *ledger) try(ctx context.Context, e dispatch.Event, d Delivery) error {
 		l.mu.Unlock()
 	}
 	return err
+}
+
+// enter sends an entry until one of them is acknowledged, whichever.
+func (l *ledger) enter(ctx context.Context, e dispatch.Event, d Delivery) error {
+	again := time.NewTicker(ledgerResend)
+	defer again.Stop()
+	var before []natsjs.PubAckFuture
+	for {
+		sent, err := l.send(e, d)
+		if err != nil {
+			return err
+		}
+		select {
+		case <-sent.Ok():
+			return nil
+		case err := <-sent.Err():
+			return err
+		case <-again.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		before = append(before, sent)
+		for _, earlier := range before {
+			select {
+			case <-earlier.Ok():
+				return nil
+			default:
+			}
+		}
+	}
 }
 
 // send sends an entry and does not wait. Entries must be stored in the order in

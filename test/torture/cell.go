@@ -92,6 +92,8 @@ type env struct {
 	cluster  *rig.Cluster
 	receiver *receiver
 	modules  [2]*rig.Process
+	// starting guards modules, which a soak looks at while a disturbance starts them.
+	starting sync.Mutex
 	probes   int
 	// ownerKills are kills of the process that delivered.
 	ownerKills int
@@ -184,14 +186,20 @@ func (e *env) compress(ctx context.Context) error {
 }
 
 // startModules starts a process of modules that does not run.
-func (e *env) startModules(ctx context.Context, i int) (err error) {
+func (e *env) startModules(ctx context.Context, i int) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	name := moduleNames[i]
-	e.modules[i], err = rig.Start(ctx, modulesKind, moduleConfig{
+	p, err := rig.Start(ctx, modulesKind, moduleConfig{
 		Name: name, URL: rig.URL(e.cluster.Modules, i+1), Store: storeName, Receiver: e.receiver.URL, TTL: moduleTTL,
 	}, "running", filepath.Join(e.dir, name+".log"))
-	return err
+	if err != nil {
+		return err
+	}
+	e.starting.Lock()
+	defer e.starting.Unlock()
+	e.modules[i] = p
+	return nil
 }
 
 // disturb runs the load and the disturbances, and ends with everything mended.
@@ -271,15 +279,31 @@ func (e *env) inflict(ctx context.Context, n nemesis, rng *rand.Rand) error {
 }
 
 // elected measures how long it takes until JetStream, the streams that a payment
-// needs and the consumers of the followers have leaders that answer: the servers'
-// part of a recovery.
+// needs and the consumers of the followers have leaders that answer the clients of
+// every server: the servers' part of a recovery.
 func (e *env) elected(ctx context.Context, s *steps) time.Duration {
+	var all sync.WaitGroup
+	for node := range e.cluster.Nodes {
+		all.Go(func() { e.electedAt(ctx, node, s) })
+	}
+	all.Wait()
+	return time.Since(s.began)
+}
+
+func (e *env) electedAt(ctx context.Context, node int, s *steps) {
 	answers := func(subject string, request any) {
 		_ = rig.Until(ctx, e.Patience, subject, func(ctx context.Context) error {
+			// Who is asked while there is no leader never answers.
+			once, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+			defer cancel()
 			var answer struct{}
-			return e.cluster.API(ctx, subject, request, &answer)
+			err := e.cluster.APIAt(once, node, subject, request, &answer)
+			if api, ok := errors.AsType[*rig.APIError](err); ok && api.Code == streamNotFound {
+				return nil // lost, as some configurations may lose it
+			}
+			return err
 		})
-		s.done(subject)
+		s.done(fmt.Sprintf("n%d %s", node, subject))
 	}
 	answers("INFO", nil)
 	for _, stream := range e.streams() {
@@ -288,8 +312,10 @@ func (e *env) elected(ctx context.Context, s *steps) time.Duration {
 	for _, name := range []string{reactorName, gatewayName, accountsView, totalsView} {
 		answers("CONSUMER.INFO."+storeName+"."+name, nil)
 	}
-	return time.Since(s.began)
 }
+
+// streamNotFound is JetStream's code of a stream that is not there.
+const streamNotFound = 10059
 
 // steps are those of a recovery.
 type steps struct {
@@ -311,8 +337,8 @@ func (s *steps) done(name string) {
 // streams are those that a payment needs.
 func (e *env) streams() []string {
 	return []string{
-		storeName, "KV_" + storeName + "__followers", "KV_" + storeName + "_" + accountsView,
-		"KV_" + storeName + "_" + totalsView,
+		storeName, "KV_" + storeName + "__followers", "KV_" + storeName + "__deliveries",
+		"KV_" + storeName + "_" + accountsView, "KV_" + storeName + "_" + totalsView,
 	}
 }
 

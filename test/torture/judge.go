@@ -134,6 +134,10 @@ func (e *env) judge(ctx context.Context, r *result, took time.Duration) error {
 	})
 	if err != nil {
 		found = append(found, err.Error())
+		// What is checked is what the store holds, though followers are behind.
+		if read, err := e.readLog(ctx); err == nil {
+			l = read
+		}
 	}
 	e.finalReads(ctx)
 	handled := e.receiver.all("")

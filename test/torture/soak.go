@@ -91,7 +91,10 @@ func (e *env) sample(ctx context.Context, w *csv.Writer) error {
 	}
 	u, err := rig.OwnUse()
 	errs := []error{write("rig", u, err)}
-	for i, m := range e.modules {
+	e.starting.Lock()
+	modules := e.modules
+	e.starting.Unlock()
+	for i, m := range modules {
 		u, err := m.Use()
 		errs = append(errs, write(moduleNames[i], u, err))
 	}

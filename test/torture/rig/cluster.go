@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -36,7 +37,9 @@ type Cluster struct {
 
 	cfg    Config
 	routes map[[2]int]*Proxy
-	admin  *nats.Conn
+	// admin is connected to any server, each to one.
+	admin *nats.Conn
+	each  []*nats.Conn
 }
 
 // Node is a server and where it is found.
@@ -48,7 +51,8 @@ type Node struct {
 
 	cfg    nodeConfig
 	volume *volume
-	proc   *Process
+	// proc is looked at while others start it anew.
+	proc atomic.Pointer[Process]
 }
 
 // Up starts the servers and waits until they serve.
@@ -89,14 +93,24 @@ func Up(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 	if err := c.startAll(ctx); err != nil {
 		return nil, err
 	}
-	c.admin, err = nats.Connect(c.direct(), nats.Name("torture-admin"), nats.MaxReconnects(-1),
+	if c.admin, err = admin(c.direct()); err != nil {
+		return nil, err
+	}
+	for _, n := range c.Nodes {
+		nc, err := admin("nats://" + n.Addr)
+		if err != nil {
+			return nil, err
+		}
+		c.each = append(c.each, nc)
+	}
+	return c, c.ready(ctx)
+}
+
+func admin(url string) (*nats.Conn, error) {
+	return nats.Connect(url, nats.Name("torture-admin"), nats.MaxReconnects(-1),
 		nats.IgnoreDiscoveredServers(), nats.ReconnectWait(50*time.Millisecond), nats.ReconnectBufSize(-1),
 		nats.PingInterval(time.Second),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
-	if err != nil {
-		return nil, err
-	}
-	return c, c.ready(ctx)
 }
 
 // route puts a proxy between each two servers, for each direction that they may
@@ -172,6 +186,15 @@ func (e *APIError) Error() string { return fmt.Sprintf("%s (%d)", e.Description,
 
 // API asks JetStream, past the proxies.
 func (c *Cluster) API(ctx context.Context, subject string, request, response any) error {
+	return ask(ctx, c.admin, subject, request, response)
+}
+
+// APIAt asks JetStream through one server, as its clients do.
+func (c *Cluster) APIAt(ctx context.Context, node int, subject string, request, response any) error {
+	return ask(ctx, c.each[node], subject, request, response)
+}
+
+func ask(ctx context.Context, nc *nats.Conn, subject string, request, response any) error {
 	var body []byte
 	if request != nil {
 		var err error
@@ -179,7 +202,7 @@ func (c *Cluster) API(ctx context.Context, subject string, request, response any
 			return err
 		}
 	}
-	msg, err := c.admin.RequestWithContext(ctx, "$JS.API."+subject, body)
+	msg, err := nc.RequestWithContext(ctx, "$JS.API."+subject, body)
 	if err != nil {
 		return err
 	}
@@ -324,6 +347,9 @@ func (c *Cluster) Down(ctx context.Context) error {
 	if c.admin != nil {
 		c.admin.Close()
 	}
+	for _, nc := range c.each {
+		nc.Close()
+	}
 	var errs []error
 	for _, n := range c.Nodes {
 		n.Kill()
@@ -342,9 +368,9 @@ func (c *Cluster) Down(ctx context.Context) error {
 
 // Start starts the server unless it runs.
 func (n *Node) Start(ctx context.Context) error {
-	if n.proc != nil {
+	if p := n.proc.Load(); p != nil {
 		select {
-		case <-n.proc.Done():
+		case <-p.Done():
 		default:
 			return nil
 		}
@@ -354,29 +380,31 @@ func (n *Node) Start(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	var err error
-	n.proc, err = Start(ctx, NodeKind, n.cfg, "ready", n.cfg.Log+".out")
+	p, err := Start(ctx, NodeKind, n.cfg, "ready", n.cfg.Log+".out")
+	if err == nil {
+		n.proc.Store(p)
+	}
 	return err
 }
 
 // Kill ends the server at once.
 func (n *Node) Kill() {
-	if n.proc != nil {
-		n.proc.Thaw()
-		n.proc.Kill()
+	if p := n.proc.Load(); p != nil {
+		p.Thaw()
+		p.Kill()
 	}
 }
 
 // Stop ends the server in order.
-func (n *Node) Stop(ctx context.Context) error { return n.proc.Stop(ctx) }
+func (n *Node) Stop(ctx context.Context) error { return n.proc.Load().Stop(ctx) }
 
 // Freeze stops the server's process where it is.
-func (n *Node) Freeze() { n.proc.Freeze() }
+func (n *Node) Freeze() { n.proc.Load().Freeze() }
 
 // Thaw lets it go on.
 func (n *Node) Thaw() {
-	if n.proc != nil {
-		n.proc.Thaw()
+	if p := n.proc.Load(); p != nil {
+		p.Thaw()
 	}
 }
 
@@ -384,7 +412,7 @@ func (n *Node) Thaw() {
 func (n *Node) Log() string { return n.cfg.Log }
 
 // Use is what the server's process uses.
-func (n *Node) Use() (Use, error) { return n.proc.Use() }
+func (n *Node) Use() (Use, error) { return n.proc.Load().Use() }
 
 // LosePower kills the server and what was not synced. It needs [Config.Images].
 func (n *Node) LosePower(ctx context.Context) error {
