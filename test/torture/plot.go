@@ -130,6 +130,10 @@ func soakTable(all []sampled, every float64) string {
 		fmt.Fprintf(&b, "| %.0f–%.0f | %.0f | %.0f | %.0f | %.0f |", from, min(to, end), last(atOperations), last(atMessages),
 			last(atFaults), all[0].median(atConsumers, from, to))
 		for _, s := range all {
+			if s.median(atRSS, from, to) < 0 {
+				b.WriteString(" – |")
+				continue
+			}
 			fmt.Fprintf(&b, " %.0f / %.1f / %.0f / %.0f |", s.median(atRSS, from, to)/1024, s.median(atHeap, from, to)/1024,
 				s.median(atGoroutines, from, to), s.median(atFiles, from, to))
 		}
