@@ -236,7 +236,7 @@ func (l *ledger) ensure(ctx context.Context) error {
 		return err
 	}
 	err = wire.API(ctx, l.store.Conn(), "KV_"+l.bucket, func(ctx context.Context) error {
-		_, err := js.Stream(ctx, "KV_"+l.bucket)
+		err := l.look(ctx, js)
 		if errors.Is(err, natsjs.ErrStreamNotFound) {
 			_, err = js.CreateStream(ctx, natsjs.StreamConfig{
 				Name: "KV_" + l.bucket, Subjects: []string{"$KV." + l.bucket + ".>"},
@@ -260,4 +260,17 @@ func (l *ledger) ensure(ctx context.Context) error {
 		l.js = js
 	}
 	return nil
+}
+
+// look asks for the bucket, again and again: who is asked while there is no leader never
+// answers.
+func (l *ledger) look(ctx context.Context, js natsjs.JetStream) error {
+	for wait := ledgerResend; ; wait *= 2 {
+		once, cancel := context.WithTimeout(ctx, wait)
+		_, err := js.Stream(once, "KV_"+l.bucket)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return err
+		}
+	}
 }

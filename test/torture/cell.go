@@ -192,6 +192,7 @@ func (e *env) startModules(ctx context.Context, i int) error {
 	name := moduleNames[i]
 	p, err := rig.Start(ctx, modulesKind, moduleConfig{
 		Name: name, URL: rig.URL(e.cluster.Modules, i+1), Store: storeName, Receiver: e.receiver.URL, TTL: moduleTTL,
+		Cache: e.cacheBytes(),
 	}, "running", filepath.Join(e.dir, name+".log"))
 	if err != nil {
 		return err
@@ -200,6 +201,15 @@ func (e *env) startModules(ctx context.Context, i int) error {
 	defer e.starting.Unlock()
 	e.modules[i] = p
 	return nil
+}
+
+// cacheBytes are small in a soak, so that caches are full soon and what grows is no
+// cache. Otherwise they are as they are.
+func (e *env) cacheBytes() int {
+	if e.Soak > 0 {
+		return 128 << 10
+	}
+	return 0
 }
 
 // disturb runs the load and the disturbances, and ends with everything mended.

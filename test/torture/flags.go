@@ -105,7 +105,7 @@ func (c *cell) validate() error {
 		bad("servers", c.Servers, "is neither 1 nor 3")
 	}
 	for _, w := range c.Workloads {
-		if !slices.Contains(workloadNames(), w) {
+		if w != repeats && !slices.Contains(workloadNames(), w) {
 			bad("workload", w, "is none of "+strings.Join(workloadNames(), ", ")+", all")
 		}
 	}

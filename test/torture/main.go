@@ -91,7 +91,7 @@ func run(ctx context.Context, args []string) error {
 	case o.short:
 		return short(ctx, home, o.Seed)
 	case o.mutant != "":
-		found, clean, err := hunt(ctx, home, o.Seed, strings.TrimPrefix(o.mutant, everyMutant))
+		found, clean, err := hunt(ctx, home, o.Seed, strings.TrimPrefix(o.mutant, everyMutant), make(turns, cellsAtOnce))
 		return errors.Join(err, reportMutants(found, clean))
 	}
 	r, err := runCell(ctx, o.cell, home, log)

@@ -38,6 +38,8 @@ type moduleConfig struct {
 	Store    string        `json:"store"`
 	Receiver string        `json:"receiver"`
 	TTL      time.Duration `json:"ttl"`
+	// Cache bounds each cache, 0 is its default.
+	Cache int `json:"cache,omitempty"`
 }
 
 // connect connects as the modules and the writers do, past no proxy.
@@ -79,7 +81,7 @@ func runModules(config string) error {
 	if err != nil {
 		return err
 	}
-	repo, err := aggregate.NewRepository(store, accountType, aggregate.RepositoryConfig{Logger: log})
+	repo, err := aggregate.NewRepository(store, accountType, aggregate.RepositoryConfig{Logger: log, CacheBytes: c.Cache})
 	if err != nil {
 		return err
 	}
@@ -134,7 +136,9 @@ func (c *moduleConfig) modules(
 	}
 	runs := []runner{service.Run, reactor.Run, gate.Run, timers.Run}
 	for _, def := range []projection.AnyDefinition{accounts(), totals()} {
-		u, err := projection.NewUpdater(store, def, projection.UpdaterConfig{LeaseTTL: c.TTL, Instance: c.Name, Logger: log})
+		u, err := projection.NewUpdater(store, def, projection.UpdaterConfig{
+			LeaseTTL: c.TTL, Instance: c.Name, Logger: log, CacheBytes: c.Cache,
+		})
 		if err != nil {
 			return nil, err
 		}

@@ -32,7 +32,7 @@ type mutant struct {
 
 func mutants() []mutant {
 	regs, pay, sets := []string{registers}, []string{bank}, []string{set}
-	some := []string{registers, bank}
+	some, again := []string{registers, bank}, []string{registers, repeats}
 	return []mutant{
 		{
 			mutate.Unguarded, "appends carry no expectation",
@@ -44,7 +44,7 @@ func mutants() []mutant {
 		},
 		{
 			mutate.AckBeforeCommit, "an attempt without an answer counts as stored",
-			1, regs, "lose-requests", "was acknowledged at",
+			1, again, "lose-requests", "was acknowledged at",
 		},
 		{
 			mutate.TimeoutIsFailure, "an attempt without an answer counts as not stored",
@@ -64,7 +64,7 @@ func mutants() []mutant {
 		},
 		{
 			mutate.NoCommandDedupe, "a repeated command is not looked for",
-			1, regs, nemLoseAcks, "want 1",
+			1, again, nemLoseAcks, "want 1",
 		},
 		{
 			mutate.NoTriggerDedupe, "a repeated effect is not looked for",
@@ -72,7 +72,7 @@ func mutants() []mutant {
 		},
 		{
 			mutate.NoReceipt, "a repeated command whose id bears no time is not looked for",
-			1, regs, nemLoseAcks, "want 1",
+			1, again, nemLoseAcks + "+" + nemKillModules, "want 1",
 		},
 		{
 			mutate.Unconfirmed, "a refusal upon a cached state is not confirmed",
@@ -80,7 +80,7 @@ func mutants() []mutant {
 		},
 		{
 			mutate.StaleLoad, "any replica answers loads",
-			3, regs, "slow-routes", "not linearizable",
+			3, regs, "slow-routes,slow-routes", "not linearizable",
 		},
 		{
 			mutate.NakInsteadOfHold, "later events of an aggregate pass one that failed",
@@ -128,7 +128,6 @@ func mutants() []mutant {
 const (
 	mutantHold     = 2 * time.Second
 	mutantPatience = 6 * time.Second
-	mutantsAtOnce  = 3
 	// mutantSeeds is how many seeds a mutant is tried with until it is caught: in a few
 	// seconds, not every one of them meets what it needs to show.
 	mutantSeeds = 12
@@ -140,7 +139,7 @@ func (m *mutant) cell(seed uint64) cell {
 		patience = patienceDefault // nothing is decided by how fast it is
 	}
 	return cell{
-		Servers: m.servers, Workloads: m.workloads, Nemeses: []string{m.nemesis}, Seed: seed, Hold: mutantHold,
+		Servers: m.servers, Workloads: m.workloads, Nemeses: strings.Split(m.nemesis, ","), Seed: seed, Hold: mutantHold,
 		Calm: 200 * time.Millisecond, Patience: patience,
 	}
 }
@@ -158,7 +157,9 @@ type caught struct {
 
 // hunt builds this program with its defects and runs each mutant, and each scenario
 // without a defect, which must find nothing.
-func hunt(ctx context.Context, home string, seed uint64, only string) (found []caught, clean int, err error) {
+func hunt(ctx context.Context, home string, seed uint64, only string, shared turns) (
+	found []caught, clean int, err error,
+) {
 	binary := filepath.Join(home, "torture-mutated")
 	//nolint:gosec // in a directory of our own
 	build := exec.CommandContext(ctx, "go", "build", "-tags", "rossby_mutate", "-o", binary, "./test/torture")
@@ -167,7 +168,6 @@ func hunt(ctx context.Context, home string, seed uint64, only string) (found []c
 	}
 	defer func() { _ = os.Remove(binary) }()
 	var g errgroup.Group
-	g.SetLimit(mutantsAtOnce)
 	var controls []caught
 	for _, m := range mutants() {
 		if only != "" && only != string(m.defect) {
@@ -185,12 +185,14 @@ func hunt(ctx context.Context, home string, seed uint64, only string) (found []c
 	}
 	for i := range controls {
 		g.Go(func() error {
+			defer shared.take()()
 			controls[i].run(ctx, binary, home, seed)
 			return nil
 		})
 	}
 	for i := range found {
 		g.Go(func() error {
+			defer shared.take()()
 			c := &found[i]
 			for c.seeds < mutantSeeds && c.by == "" {
 				c.run(ctx, binary, home, seed+c.seeds)

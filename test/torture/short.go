@@ -55,13 +55,31 @@ func shortCells(seed uint64) []cell {
 func short(ctx context.Context, home string, seed uint64) error {
 	began := time.Now()
 	cells, left := possible(ctx, home, shortCells(seed))
-	results, failed := runAll(ctx, home, cells, func(r *result) { fmt.Println(r.line()) })
 	for _, text := range left {
 		fmt.Println("  not done:", text)
 	}
-	fmt.Printf("%d cells in %v\n", len(results), time.Since(began).Round(time.Second))
-	found, clean, err := hunt(ctx, home, seed, "")
-	return errors.Join(failed, err, reportMutants(found, clean))
+	// They share the machine, the cells first: the program with defects is built meanwhile.
+	shared := make(turns, cellsAtOnce)
+	var failed error
+	var done sync.WaitGroup
+	done.Go(func() {
+		_, failed = runAll(ctx, home, cells, shared, func(r *result) { fmt.Println(r.line()) })
+		fmt.Printf("%d cells in %v\n", len(cells), time.Since(began).Round(time.Second))
+	})
+	found, clean, err := hunt(ctx, home, seed, "", shared)
+	done.Wait()
+	err = errors.Join(failed, err, reportMutants(found, clean))
+	fmt.Printf("all of it in %v\n", time.Since(began).Round(time.Second))
+	return err
+}
+
+// turns bounds what runs at once.
+type turns chan struct{}
+
+// take waits for one's turn, which ends with the returned function.
+func (t turns) take() (end func()) {
+	t <- struct{}{}
+	return func() { <-t }
 }
 
 // possible leaves out what this process cannot do, and says so.
@@ -84,14 +102,14 @@ func possible(ctx context.Context, home string, cells []cell) (some []cell, left
 
 // runAll runs cells, some at a time. The error tells of every violation, with the
 // seed and where the history is kept.
-func runAll(ctx context.Context, home string, cells []cell, done func(*result)) ([]result, error) {
+func runAll(ctx context.Context, home string, cells []cell, shared turns, done func(*result)) ([]result, error) {
 	var mu sync.Mutex
 	var errs []error
 	results := make([]result, len(cells))
 	var g errgroup.Group
-	g.SetLimit(cellsAtOnce)
 	for i, c := range cells {
 		g.Go(func() error {
+			defer shared.take()()
 			if ctx.Err() != nil {
 				return nil
 			}

@@ -17,6 +17,9 @@ const (
 	registers = "registers" // commands and loads on accounts, checked for linearizability
 	bank      = "bank"      // payments that a reactor carries out, deadlines, unique names
 	set       = "set"       // appends and transactions without a load
+	// repeats are commands over the wire whose replies are waited for: for defects that
+	// show when many of them are lost. It is no part of the matrix.
+	repeats = "repeats"
 )
 
 func workloadNames() []string { return []string{registers, bank, set} }
@@ -38,6 +41,10 @@ const (
 	bankCount  = 2
 	claimCount = 2
 	setCount   = 2
+	// repeatCount is many, because most of them wait.
+	repeatCount = 12
+	// repeatAccounts are few: others commit before a command comes again.
+	repeatAccounts = 4
 )
 
 // load runs a workload's clients until ctx ends. Operations under way are ended
@@ -64,6 +71,8 @@ func (w *writers) load(ctx context.Context, workload string, seed uint64, rest t
 	case set:
 		client(setCount, w.add)
 		client(setCount, w.move)
+	case repeats:
+		client(repeatCount, w.repeat)
 	}
 }
 
@@ -130,6 +139,25 @@ func (w *writers) register(ctx context.Context, rng *rand.Rand, client int) {
 	if o.Outcome == check.OK && times(o.Kind) > 0 && w.reader != nil && rng.IntN(8) == 0 {
 		w.look(ctx, &o)
 	}
+}
+
+// repeat is one command with an id, of either kind, which the client sends again when
+// no reply comes.
+func (w *writers) repeat(ctx context.Context, rng *rand.Rand, client int) {
+	o := check.Op{
+		Client: client, Account: fmt.Sprintf("c-%d", rng.IntN(repeatAccounts)), Kind: check.Deposit, Amount: 1, Tag: w.tag("repeat"),
+		Path: pathWire, ID: jetstream.NewCommandID(),
+	}
+	if rng.IntN(2) == 0 {
+		o.ID = w.tag("key")
+	}
+	w.mu.Lock()
+	opened := w.versions[o.Account] > 0
+	w.mu.Unlock()
+	if !opened {
+		o.Kind = check.Open
+	}
+	w.execute(context.WithoutCancel(ctx), rng, o, "")
 }
 
 // openBank opens the accounts of the bank.
