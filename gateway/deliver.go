@@ -115,7 +115,8 @@ func (def *definition) before(ctx context.Context, e dispatch.Event) (made, bool
 	}
 	entry, found, err := def.ledger.find(ctx, e)
 	if err != nil {
-		return made{}, false, &heldBackError{"nothing is delivered without the ledger: " + err.Error(), spread(def.cfg.MinBackoff)}
+		reason := "nothing is delivered without the ledger: " + err.Error()
+		return made{}, false, &heldBackError{reason, spread(def.cfg.MinBackoff)}
 	}
 	return made{e.EventID, entry.Note}, found, nil
 }

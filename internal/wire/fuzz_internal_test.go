@@ -65,7 +65,7 @@ func FuzzPermission(f *testing.F) {
 // TestRequestsEnd: a request that is lost is not waited for without an end.
 func TestRequestsEnd(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := bounded(context.Background()) //nolint:usetesting // it has no deadline
+	ctx, cancel := bounded(context.Background())
 	defer cancel()
 	if end, ok := ctx.Deadline(); !ok || time.Until(end) > answerTimeout {
 		t.Error(end, ok)

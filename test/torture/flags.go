@@ -44,7 +44,7 @@ func parse(args []string, out io.Writer) (commandLine, error) {
 	f.DurationVar(&o.Hold, "hold", 2*time.Second, "how long a disturbance lasts")
 	f.DurationVar(&o.Calm, "calm", 500*time.Millisecond, "time between disturbances")
 	f.DurationVar(&o.Rest, "rest", restDefault, "the longest time that a client rests between two operations")
-	f.BoolVar(&o.Compress, "compress", false, "let the servers compress the store, which nats-server 2.15.2 does not survive")
+	f.BoolVar(&o.Compress, "compress", false, "let the servers compress the store: 2.15.2 does not survive that")
 	f.StringVar(&o.dir, "dir", "", "where histories are kept (default: a new temporary directory)")
 	f.BoolVar(&o.short, "short", false, "run the short matrix and every mutant")
 	f.DurationVar(&o.limit, "for", 0, "run the whole matrix, again and again, for so long")

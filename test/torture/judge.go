@@ -118,7 +118,9 @@ func (e *env) judge(ctx context.Context, r *result, took time.Duration) error {
 		}
 	}
 	l := &log{}
-	err := rig.Until(ctx, e.Patience, "followers and timers do not come to an end", func(context.Context) error {
+	// What a soak has stored takes a while to be read.
+	patience := max(e.Patience, e.Soak/6)
+	err := rig.Until(ctx, patience, "followers and timers do not come to an end", func(context.Context) error {
 		if err := e.caughtUp(ctx); err != nil {
 			return err
 		}

@@ -94,7 +94,7 @@ func long(
 		if len(left) > 0 {
 			log.WarnContext(ctx, "cells are left out", "cells", len(left), "first", left[0])
 		}
-		_, err := runAll(ctx, home, cells, make(turns, cellsAtOnce), func(r *result) {
+		err := runAll(ctx, home, cells, make(turns, cellsAtOnce), func(r *result) {
 			fmt.Println(r.line())
 			if err := json.NewEncoder(out).Encode(r); err != nil {
 				log.ErrorContext(ctx, "result not kept", "error", err)

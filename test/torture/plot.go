@@ -11,6 +11,9 @@ import (
 	"strings"
 )
 
+// rigProcess is the name of this process among the samples.
+const rigProcess = "rig"
+
 // sampled are the samples of one process, in the order of time.
 type sampled struct {
 	process string
@@ -85,6 +88,8 @@ func plotSoak(path, svg string, out io.Writer) error {
 	if _, err := io.WriteString(out, soakTable(all, 5)); err != nil {
 		return err
 	}
+	// The rig keeps the history, and grows with it.
+	all = slices.DeleteFunc(all, func(s sampled) bool { return s.process == rigProcess })
 	return os.WriteFile(svg, []byte(draw(all)), 0o644) //nolint:gosec // a picture for everybody
 }
 
@@ -108,12 +113,10 @@ func (s *sampled) median(column int, from, to float64) float64 {
 func soakTable(all []sampled, every float64) string {
 	var b strings.Builder
 	b.WriteString("| minutes | operations | commits | disturbances | consumers |")
-	line := "|---|---|---|---|---|"
 	for _, s := range all {
 		fmt.Fprintf(&b, " %s |", s.process)
-		line += "---|"
 	}
-	b.WriteString("\n" + line + "\n")
+	b.WriteString("\n|" + strings.Repeat("---|", 5+len(all)) + "\n")
 	first := all[0].points
 	end := first[len(first)-1].minute
 	for from := 0.0; from < end; from += every {
@@ -167,7 +170,8 @@ func draw(all []sampled) string {
 		end = max(end, s.points[len(s.points)-1].minute)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="11">`+
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" `+
+		`font-family="sans-serif" font-size="11">`+
 		"\n<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n", 2*panelWide, 2*panelHigh+24)
 	for i, panel := range panels {
 		x, y := (i%2)*panelWide+plotLeft, (i/2)*panelHigh+plotTop
@@ -195,7 +199,8 @@ func draw(all []sampled) string {
 		}
 	}
 	for k, s := range all {
-		fmt.Fprintf(&b, `<text x="%d" y="%d" fill="%s">%s</text>`+"\n", plotLeft+k*80, 2*panelHigh+14, colours[k%len(colours)], s.process)
+		fmt.Fprintf(&b, `<text x="%d" y="%d" fill="%s">%s</text>`+"\n",
+			plotLeft+k*80, 2*panelHigh+14, colours[k%len(colours)], s.process)
 	}
 	b.WriteString("</svg>\n")
 	return b.String()

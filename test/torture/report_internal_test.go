@@ -90,14 +90,12 @@ func TestReport(t *testing.T) {
 // TestSoakPlot: the samples become a table of medians, and a picture.
 func TestSoakPlot(t *testing.T) {
 	t.Parallel()
-	rows := []string{strings.Join(soakColumns(), ",")}
-	for _, row := range []string{
+	rows := []string{
+		strings.Join(soakColumns(), ","),
 		"0,m0,10240,1024,10,100,5,0,0,0", "0,n0,20480,2048,20,50,5,0,0,0",
 		"100,m0,10240,2048,10,100,5,50,60,0",
 		"200,m0,10240,3072,11,100,,,90,1", "200,n0,40960,2048,20,50,,,90,1",
 		"400,m0,30720,1024,12,90,6,200,220,2",
-	} {
-		rows = append(rows, row)
 	}
 	text := strings.Join(rows, "\n") + "\n"
 	var out strings.Builder

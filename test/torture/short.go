@@ -63,7 +63,7 @@ func short(ctx context.Context, home string, seed uint64) error {
 	var failed error
 	var done sync.WaitGroup
 	done.Go(func() {
-		_, failed = runAll(ctx, home, cells, shared, func(r *result) { fmt.Println(r.line()) })
+		failed = runAll(ctx, home, cells, shared, func(r *result) { fmt.Println(r.line()) })
 		fmt.Printf("%d cells in %v\n", len(cells), time.Since(began).Round(time.Second))
 	})
 	found, clean, err := hunt(ctx, home, seed, "", shared)
@@ -102,19 +102,17 @@ func possible(ctx context.Context, home string, cells []cell) (some []cell, left
 
 // runAll runs cells, some at a time. The error tells of every violation, with the
 // seed and where the history is kept.
-func runAll(ctx context.Context, home string, cells []cell, shared turns, done func(*result)) ([]result, error) {
+func runAll(ctx context.Context, home string, cells []cell, shared turns, done func(*result)) error {
 	var mu sync.Mutex
 	var errs []error
-	results := make([]result, len(cells))
 	var g errgroup.Group
-	for i, c := range cells {
+	for _, c := range cells {
 		g.Go(func() error {
 			defer shared.take()()
 			if ctx.Err() != nil {
 				return nil
 			}
 			r, err := runCell(ctx, c, home, slog.New(slog.DiscardHandler))
-			results[i] = r
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil && ctx.Err() == nil {
@@ -134,7 +132,7 @@ func runAll(ctx context.Context, home string, cells []cell, shared turns, done f
 		})
 	}
 	_ = g.Wait()
-	return results, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // failure is what a cell found, and how to run it again.

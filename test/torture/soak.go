@@ -22,7 +22,8 @@ const (
 // faults are the disturbances that are over.
 func soakColumns() []string {
 	return []string{
-		"seconds", "process", "rss_kb", "heap_kb", "open_files", "goroutines", "consumers", "messages", "operations", "faults",
+		"seconds", "process", "rss_kb", "heap_kb", "open_files", "goroutines", "consumers", "messages",
+		"operations", "faults",
 	}
 }
 
@@ -90,7 +91,8 @@ func (e *env) sample(ctx context.Context, w *csv.Writer) error {
 		})
 	}
 	u, err := rig.OwnUse()
-	errs := []error{write("rig", u, err)}
+	errs := make([]error, 0, 1+len(e.modules)+len(e.cluster.Nodes))
+	errs = append(errs, write(rigProcess, u, err))
 	e.starting.Lock()
 	modules := e.modules
 	e.starting.Unlock()

@@ -145,8 +145,8 @@ func (w *writers) register(ctx context.Context, rng *rand.Rand, client int) {
 // no reply comes.
 func (w *writers) repeat(ctx context.Context, rng *rand.Rand, client int) {
 	o := check.Op{
-		Client: client, Account: fmt.Sprintf("c-%d", rng.IntN(repeatAccounts)), Kind: check.Deposit, Amount: 1, Tag: w.tag("repeat"),
-		Path: pathWire, ID: jetstream.NewCommandID(),
+		Client: client, Account: fmt.Sprintf("c-%d", rng.IntN(repeatAccounts)), Kind: check.Deposit, Amount: 1,
+		Tag: w.tag("repeat"), Path: pathWire, ID: jetstream.NewCommandID(),
 	}
 	if rng.IntN(2) == 0 {
 		o.ID = w.tag("key")

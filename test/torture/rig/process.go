@@ -64,7 +64,8 @@ func Start(ctx context.Context, kind string, config any, ready, log string, env 
 		return nil, err
 	}
 	use := log + useSuffix
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), exe, childArg+kind, string(data), use) //nolint:gosec // ourselves
+	//nolint:gosec // ourselves
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), exe, childArg+kind, string(data), use)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = out
 	// Of a group of its own, so that an interrupt is its parent's to handle.

@@ -39,7 +39,8 @@ type own struct {
 func ownUse() own {
 	heap := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(heap)
-	return own{Pid: os.Getpid(), Heap: int(heap[0].Value.Uint64() / 1024), Goroutines: runtime.NumGoroutine()} //nolint:gosec // fits
+	kib := heap[0].Value.Uint64() / 1024
+	return own{Pid: os.Getpid(), Heap: int(kib), Goroutines: runtime.NumGoroutine()} //nolint:gosec // fits
 }
 
 // ReportUse writes what only this process knows of its use into a file, now and then,
