@@ -293,8 +293,11 @@ func settle(
 	ctx context.Context, b *bucket, gen int, cp *checkpoint, expected uint64,
 ) (rev uint64, decided bool, err error) {
 	m, err := b.leader(ctx, b.checkpointSubject(gen))
-	if errors.Is(err, wire.ErrNotFound) && expected > 0 || wire.Number(err) == wire.CodeStreamNotFound {
-		return 0, true, fmt.Errorf("%w: its checkpoint is gone: was the bucket deleted?", ErrBucket)
+	switch {
+	case wire.Number(err) == wire.CodeStreamNotFound:
+		return 0, true, fmt.Errorf("%w: was it deleted?", ErrBucket)
+	case errors.Is(err, wire.ErrNotFound) && expected > 0:
+		return 0, true, ErrSuperseded // sealed, and removed since
 	}
 	if err != nil || m.Sequence <= expected {
 		return 0, false, nil //nolint:nilerr // a failed look decides nothing
