@@ -13,6 +13,7 @@ import (
 
 	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/aggregate/aggregatetest"
+	"github.com/rossby-go/rossby/aggregate/saga"
 	"github.com/rossby-go/rossby/docs/internal/accounts"
 	"github.com/rossby-go/rossby/gateway"
 	"github.com/rossby-go/rossby/gateway/webhook"
@@ -218,6 +219,15 @@ func Example_console() {
 	// snippet:console-states
 	cfg := console.Config{Store: store, States: []console.State{console.StateOf(repo)}}
 	// end:console-states
+	must(console.New(cfg))
+	type nothing struct{}
+	process := must(saga.NewProcess(ctx, store, saga.New("opening", saga.Step[nothing]{
+		Name: "open",
+		Do:   func(i saga.Instance[nothing]) saga.Command { return saga.Create(repo, i.ID, accounts.Open{}) },
+	}), saga.ProcessConfig{Reactor: aggregate.ReactorConfig{Start: jetstream.FromBeginning()}}))
+	// snippet:console-sagas
+	cfg = console.Config{Store: store, Sagas: []console.Saga{console.SagaOf(process)}}
+	// end:console-sagas
 	must(console.New(cfg))
 	// Output: 200
 }

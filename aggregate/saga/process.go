@@ -81,6 +81,9 @@ func (p *Process[D]) Start(
 // to serve [Start] to other programs.
 func (p *Process[D]) Instances() *aggregate.Repository[State[D]] { return p.repo }
 
+// Saga is what the process runs.
+func (p *Process[D]) Saga() *Saga[D] { return p.saga }
+
 // Retry undoes the step again that an instance is stuck on. Any other instance is
 // a rejection with [CodeNotStuck].
 func (p *Process[D]) Retry(ctx context.Context, id string) error {
@@ -148,6 +151,35 @@ type Filter struct {
 // [aggregate.ReadStatus].
 func (p *Process[D]) InFlight(ctx context.Context, f Filter) iter.Seq2[InFlight[D], error] {
 	return func(yield func(InFlight[D], error) bool) {
+		for in, err := range p.inspect(ctx, p.index.ids(ctx)) {
+			if err != nil {
+				yield(InFlight[D]{}, err)
+				return
+			}
+			if in.Phase.Ended() {
+				continue // it is about to leave the list
+			}
+			if f.wants(in.Step, in.Since, in.Phase == Stuck || in.Parked) && !yield(in, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Inspect shows instances by their ids, as they are, those that have ended too. Ids
+// that are nobody's are left out. It costs one read each.
+func (p *Process[D]) Inspect(ctx context.Context, ids ...string) iter.Seq2[InFlight[D], error] {
+	return p.inspect(ctx, func(yield func(string, error) bool) {
+		for _, id := range ids {
+			if !yield(id, nil) {
+				return
+			}
+		}
+	})
+}
+
+func (p *Process[D]) inspect(ctx context.Context, ids iter.Seq2[string, error]) iter.Seq2[InFlight[D], error] {
+	return func(yield func(InFlight[D], error) bool) {
 		status, err := aggregate.ReadStatus(ctx, p.store, p.saga.name)
 		if err != nil && !errors.Is(err, aggregate.ErrNeverRan) {
 			yield(InFlight[D]{}, err)
@@ -157,14 +189,14 @@ func (p *Process[D]) InFlight(ctx context.Context, f Filter) iter.Seq2[InFlight[
 		for i, lane := range status.Blocked {
 			blocked[lane.Subject] = i
 		}
-		for id, err := range p.index.ids(ctx) {
+		for id, err := range ids {
 			if err != nil {
 				yield(InFlight[D]{}, err)
 				return
 			}
 			snap, err := p.repo.Load(ctx, id)
-			if errors.Is(err, aggregate.ErrNotFound) || err == nil && snap.State.Phase.Ended() {
-				continue // it is about to leave the list
+			if errors.Is(err, aggregate.ErrNotFound) {
+				continue
 			}
 			if err != nil {
 				yield(InFlight[D]{}, err)
@@ -177,7 +209,7 @@ func (p *Process[D]) InFlight(ctx context.Context, f Filter) iter.Seq2[InFlight[
 					in.Attempts, in.Parked, in.LastError = lane.Attempts, lane.Parked, lane.Error
 				}
 			}
-			if f.wants(in.Step, in.Since, in.Phase == Stuck || in.Parked) && !yield(in, nil) {
+			if !yield(in, nil) {
 				return
 			}
 		}

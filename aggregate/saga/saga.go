@@ -3,6 +3,7 @@ package saga
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rossby-go/rossby/aggregate"
@@ -107,6 +108,9 @@ func New[D any](name string, steps ...Step[D]) *Saga[D] {
 
 // Name is the saga's name.
 func (s *Saga[D]) Name() string { return s.name }
+
+// Steps are the saga's steps, in order.
+func (s *Saga[D]) Steps() []Step[D] { return slices.Clone(s.steps) }
 
 // Err returns every mistake in the definition, joined.
 func (s *Saga[D]) Err() error { return s.err }

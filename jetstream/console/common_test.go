@@ -110,14 +110,20 @@ func newWorldOn(t *testing.T, nc *nats.Conn, replicas int, change func(*console.
 	if change != nil {
 		change(&cfg)
 	}
+	w.mount(cfg)
+	return w
+}
+
+// mount serves a console, which is the one that is asked from now on.
+func (w *world) mount(cfg console.Config) {
+	w.t.Helper()
 	con, err := console.New(cfg)
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	srv := httptest.NewServer(http.StripPrefix("/any/where", con))
-	t.Cleanup(srv.Close)
+	w.t.Cleanup(srv.Close)
 	w.url = srv.URL + "/any/where/"
-	return w
 }
 
 // run runs parts until the test ends.

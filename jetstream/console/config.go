@@ -28,15 +28,16 @@ const (
 	ActionSwitch   = "switch"
 	ActionRollback = "rollback"
 	ActionRemove   = "remove"
-	ActionFlip     = "flip" // of a [Switch]
+	ActionFlip     = "flip"    // of a [Switch]
+	ActionResolve  = "resolve" // of a saga that is stuck
 )
 
 // Action is what a request wants to do.
 type Action struct {
 	// Name is one of the names above.
 	Name string
-	// Target is what it is done to: "account/a1/debit" for a command, the name of a
-	// follower, a view or a switch, the path for a read.
+	// Target is what it is done to: "account/a1/debit" for a command, "checkout/c1" for
+	// a saga, the name of a follower, a view or a switch, the path for a read.
 	Target string
 }
 
@@ -60,6 +61,9 @@ type Config struct {
 	Listeners int
 	// Logger defaults to slog.Default().
 	Logger *slog.Logger
+	// Sagas are those whose steps are shown and whose instances can be told what to do:
+	// see [SagaOf]. Of others the page shows what their commits tell.
+	Sagas []Saga
 	// States are what gives aggregates' states as of a version: see [StateOf].
 	States []State
 	// Store is the store that is shown.
@@ -139,6 +143,11 @@ func (c Config) Validate() error {
 	for i, s := range c.States {
 		if s.at == nil {
 			errs = append(errs, fmt.Errorf("console: Config.States[%d] is empty: make it with StateOf", i))
+		}
+	}
+	for i, s := range c.Sagas {
+		if s.inspect == nil {
+			errs = append(errs, fmt.Errorf("console: Config.Sagas[%d] is empty: make it with SagaOf", i))
 		}
 	}
 	for i, k := range c.Checks {

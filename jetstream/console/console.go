@@ -35,6 +35,7 @@ type Console struct {
 	js        natsjs.JetStream
 	followers *followers.Admin
 	states    map[string]State
+	sagas     map[string]Saga
 	handler   http.Handler
 	hub       *hub
 	services  services
@@ -58,9 +59,13 @@ func New(cfg Config) (*Console, error) {
 	}
 	c := &Console{
 		cfg: cfg, log: cfg.Logger, js: js, followers: followers.New(cfg.Store), states: map[string]State{},
+		sagas: map[string]Saga{},
 	}
 	for _, s := range cfg.States {
 		c.states[s.name] = s
+	}
+	for _, s := range cfg.Sagas {
+		c.sagas[s.name] = s
 	}
 	c.hub = newHub(cfg.Listeners, c.feed)
 	files, err := pages()
@@ -102,6 +107,7 @@ func (c *Console) routes(files http.Handler) http.Handler {
 		"/api/commands":              c.postCommand,
 		"/api/followers/{name}/{do}": c.postFollower,
 		"/api/views/{view}/{do}":     c.postView,
+		"/api/sagas/{saga}/{do}":     c.postSaga,
 		"/api/switches/{name}":       c.postSwitch,
 	} {
 		mux.Handle("POST "+pattern, c.acting(h))

@@ -1,7 +1,6 @@
 package console
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -81,26 +80,5 @@ func (c *Console) getDeadlines(r *http.Request) (any, error) {
 			}
 		}
 		return d
-	})
-}
-
-// instance is a saga's instance in flight.
-type instance struct {
-	Saga  string    `json:"saga"`
-	ID    string    `json:"id"`
-	Since time.Time `json:"since"`
-}
-
-// getSagas lists the instances in flight, the one that was started first first.
-func (c *Console) getSagas(r *http.Request) (any, error) {
-	bucket := c.cfg.Store.Name() + "__sagas"
-	prefix := "$KV." + bucket + "."
-	return page(c, r, "KV_"+bucket, prefix+">", func(m *wire.Message) instance {
-		saga, key, _ := strings.Cut(strings.TrimPrefix(m.Subject, prefix), ".")
-		id, err := base64.RawURLEncoding.DecodeString(key)
-		if err != nil {
-			id = []byte(key)
-		}
-		return instance{Saga: saga, ID: string(id), Since: m.Time}
 	})
 }

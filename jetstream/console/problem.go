@@ -67,6 +67,7 @@ func describe(err error) *problem {
 		code   string
 	}{
 		{jetstream.ErrNotFound, http.StatusNotFound, codeNotFound},
+		{aggregate.ErrNotFound, http.StatusNotFound, codeNotFound},
 		{projection.ErrNotFound, http.StatusNotFound, codeNotFound},
 		{projection.ErrViewNotFound, http.StatusNotFound, codeNotFound},
 		{followers.ErrNeverRan, http.StatusNotFound, codeNotFound},
@@ -91,6 +92,9 @@ func describe(err error) *problem {
 	}
 	if version, ok := errors.AsType[*aggregate.VersionError](err); ok {
 		return missing("%v", version)
+	}
+	if rejected, ok := errors.AsType[*aggregate.RejectedError](err); ok {
+		return &problem{Status: http.StatusConflict, Code: "conflict", Detail: rejected.Code + ": " + rejected.Reason}
 	}
 	if key, ok := errors.AsType[*projection.KeyError](err); ok {
 		return malformed("key", "%v", key)

@@ -103,6 +103,18 @@ func (c *Console) status(ctx context.Context) *status {
 		Time: time.Now().UTC(), Connected: c.cfg.Store.Conn().IsConnected(), Followers: []followers.Status{},
 		Views: []viewStatus{}, Checks: make([]checkState, len(c.cfg.Checks)), Switches: []flip{},
 	}
+	defer func() {
+		for _, f := range c.cfg.Switches {
+			s.Switches = append(s.Switches, switchState(f))
+		}
+	}()
+	if !s.Connected {
+		for i, check := range c.cfg.Checks {
+			s.Checks[i] = checkState{Name: check.Name, Title: check.Title, Error: "NATS is away"}
+		}
+		s.Errors = []string{"NATS is away"}
+		return s
+	}
 	var g errgroup.Group
 	faults := make([]error, 4+len(c.cfg.Checks))
 	ask := func(i int, f func() error) {
@@ -138,9 +150,6 @@ func (c *Console) status(ctx context.Context) *status {
 		})
 	}
 	_ = g.Wait()
-	for _, f := range c.cfg.Switches {
-		s.Switches = append(s.Switches, switchState(f))
-	}
 	for _, err := range faults {
 		if err != nil && len(s.Errors) < statusErrors {
 			s.Errors = append(s.Errors, err.Error())

@@ -95,7 +95,7 @@ function frame() {
     snippets(() => ({
       nats: `nats --server ${live.info.nats} stream get ${live.info.store} --last-for ${head.subject}`,
       curl: `${curl(`${base()}/versions/${version}`)}\n\n# its events, the newest first\n${curl(base())}`,
-      Go: `snapshot, err := repo.LoadAt(ctx, ${JSON.stringify(at.id)}, ${version})\n\nfor event, err := range repo.History(ctx, ${JSON.stringify(at.id)}, aggregate.UpToVersion(${version})) {\n\t…\n}`,
+      Go: `snapshot, err := repo.LoadAt(ctx, ${JSON.stringify(at.id)}, ${version})\n\nfor event, err := range repo.History(ctx, ${JSON.stringify(at.id)}, aggregate.UpToVersion(${version})) {\n\tif err != nil {\n\t\treturn err\n\t}\n\tfmt.Println(event.Meta.Version, event.Meta.Name)\n}`,
     })));
 }
 

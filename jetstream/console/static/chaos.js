@@ -33,7 +33,7 @@ export const chaos = {
       snippets(() => ({
         nats: "# a part is stopped by whoever runs it; with modules as processes of their own:\nkill -9 PID",
         curl: (live.status?.switches ?? []).filter((w) => !w.gateway).slice(0, 2).map((w) => curl(`switches/${w.name}`, { option: w.options[1] })).join("\n\n"),
-        Go: "console.Config{\n\tSwitches: []console.Switch{{\n\t\tName: \"worker\", Title: \"Worker\", Options: []string{\"runs\", \"stopped\"},\n\t\tState: worker.State, Set: worker.Set,\n\t}},\n\tChecks: []console.Check{{Name: \"money\", Title: \"Money\", Run: books}},\n}",
+        Go: "con, err := console.New(console.Config{\n\tStore: store,\n\tSwitches: []console.Switch{{\n\t\tName: \"worker\", Title: \"Worker\", Options: []string{\"runs\", \"stopped\"},\n\t\tState: worker.State, Set: worker.Set,\n\t}},\n\tChecks: []console.Check{{Name: \"money\", Title: \"Money\", Run: books}},\n})",
       })));
     if (live.status) this.status(live.status);
   },
@@ -89,7 +89,7 @@ export const durability = {
       snippets(() => ({
         nats: `nats --server ${live.info.nats} stream info ${live.info.store}`,
         curl: curl("status"),
-        Go: "report, err := store.Durability(ctx, jetstream.DurabilitySources{Monitoring: []string{\"http://…:8222\"}})\n\n// or refuse to start with less\njetstream.Config{Name: …, RequireDurability: jetstream.DurabilityFsynced}",
+        Go: "report, err := store.Durability(ctx, jetstream.DurabilitySources{Monitoring: []string{\"http://127.0.0.1:8222\"}})\n\n// or refuse to start with less\nstore, err = jetstream.Open(ctx, nc, jetstream.Config{Name: \"bank\", RequireDurability: jetstream.DurabilityFsynced})",
       })));
     if (live.status) this.status(live.status);
   },

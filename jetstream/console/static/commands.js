@@ -2,7 +2,7 @@
 import { act, api, badge, curl, empty, failed, fill, h, json, number, quote, route, snippets } from "./ui.js";
 import { live, readOnly } from "./live.js";
 
-let el, at = { type: "", command: "" }, form, answers, snippet, recent = [], kept = new Map();
+let el, at = { type: "", command: "" }, form, answers, snippet, recent = [], kept = new Map(), again = 0;
 
 const find = () => {
   const type = live.types.find((t) => t.type === at.type);
@@ -195,8 +195,10 @@ async function load(all) {
   const select = el.querySelector("#type");
   fill(select, live.types.map((t) => h("option", { value: t.type }, t.type)));
   if (!live.types.length) {
-    fill(el.querySelector("#form"), empty("No command service answers."),
-      h("div", { class: "row" }, h("button", { type: "button", onclick: () => load(true) }, "Look again")));
+    fill(el.querySelector("#form"), empty("No command service answers. They are asked again every few seconds."),
+      h("div", { class: "row" }, h("button", { type: "button", onclick: () => load(true) }, "Ask all services now")));
+    clearTimeout(again);
+    again = setTimeout(() => load(false), 2500);
     return;
   }
   pick(at.type, at.command, true);
@@ -265,6 +267,7 @@ export const commands = {
         answers));
     load(false);
   },
+  leave() { clearTimeout(again); },
   route([type, command]) {
     if (type || !at.type) pick(type, command);
   },

@@ -46,7 +46,7 @@ export function details(e) {
     snippets(() => ({
       nats: `nats --server ${live.info.nats} stream get ${live.info.store} ${e.sequence}`,
       curl: curl(`events/${e.sequence}`),
-      Go: `for commit, err := range store.Scan(ctx, "", jetstream.Range{After: ${e.sequence - 1}, To: ${e.sequence}}) {\n\t// commit.Decisions, commit.EventNames …\n}`,
+      Go: `for commit, err := range store.Scan(ctx, "", jetstream.Range{After: ${e.sequence - 1}, To: ${e.sequence}}) {\n\tif err != nil {\n\t\treturn err\n\t}\n\tfmt.Println(commit.Type, commit.ID, commit.EventNames)\n}`,
     })));
   causes(tree, e);
   return el;
@@ -79,10 +79,11 @@ async function causes(el, e, span = 0) {
     children.has(n) && depth < 40 ? h("ul", {}, children.get(n).map((c) => node(c, depth + 1))) : null);
   fill(el,
     h("ul", { class: "tree" }, roots.map((n) => node(n, 0))),
-    t.cut ? h("p", { class: "note" }, "The conversation is longer; this is its beginning.") : null,
+    t.cut ? h("p", { class: "note" }, "The conversation is longer: these are its first 300 events.") : null,
     t.complete ? null : h("div", { class: "row" },
-      h("span", { class: "dim small" }, `Looked at #${number(t.from)} to #${number(t.to)}.`),
-      h("button", { type: "button", class: "small", onclick: () => causes(el, e, Math.min((span || 1000) * 5, 20000)) }, "Look further")));
+      h("span", { class: "dim small" }, `Looked ${number(span || 1000)} commits back and on, from #${number(t.from)} to #${number(t.to)}: what lies beyond is not shown.`,
+        (span || 1000) < 20000 ? "" : " That is as far as the console looks."),
+      (span || 1000) < 20000 ? h("button", { type: "button", class: "small", onclick: () => causes(el, e, Math.min((span || 1000) * 5, 20000)) }, "Look further") : null));
 }
 
 // feed is the live stream beside the other panels.
@@ -211,7 +212,7 @@ export const events = {
           return {
             nats: `nats --server ${live.info.nats} sub --stream ${live.info.store} --new ${quote(subject)}`,
             curl: `${curl(query({}))}\n\n# as they happen\ncurl -sN ${quote(new URL("api/stream", location.href.split("#")[0]).href)}`,
-            Go: `for commit, err := range store.Scan(ctx, ${JSON.stringify(filters.type)}, jetstream.Range{Backwards: true}) {\n\t…\n}`,
+            Go: `for commit, err := range store.Scan(ctx, ${JSON.stringify(filters.type)}, jetstream.Range{Backwards: true}) {\n\tif err != nil {\n\t\treturn err\n\t}\n\tfmt.Println(commit.Type, commit.ID, commit.EventNames)\n}`,
           };
         }, "Read them with nats, curl and Go")));
     this.off = on("gap", (n) => {

@@ -36,7 +36,7 @@ function makeGateway(first) {
     snippets(() => ({
       nats: `nats --server ${live.info.nats} req ${live.info.store}.follower.${first.name}.status '{}'`,
       curl: curl(`followers/${first.name}`),
-      Go: `status, err := followers.New(store).Status(ctx, ${JSON.stringify(first.name)})\n// status.Details are the gateway's destinations`,
+      Go: `status, err := followers.New(store).Status(ctx, ${JSON.stringify(first.name)})\nfmt.Println(status.State, string(status.Details)) // the gateway's destinations`,
     })));
   const destination = (d) => {
     const breaker = h("span", {}), note = h("p", { class: "small dim" });

@@ -60,6 +60,8 @@ function took(e) {
 }
 
 function noted(s) {
+  // While NATS is away, what was known last stays on the page.
+  if (!s.connected && live.status) s = { ...live.status, ...s, head: live.status.head, views: live.status.views, followers: live.status.followers, durability: live.status.durability };
   live.status = s;
   const at = Date.parse(s.time);
   sample("store", at, s.head);

@@ -49,7 +49,7 @@ async function show() {
       snippets(() => ({
         nats: `nats --server ${live.info.nats} kv get ${live.info.store}_${of} ${e.generation}.${what}\n\n# live\nnats --server ${live.info.nats} kv watch ${live.info.store}_${of} ${e.generation}.${what}`,
         curl: curl(`views/${part(of)}/entry?key=${part(what)}`),
-        Go: `reader, err := projection.NewReader[V](ctx, nc, ${JSON.stringify(live.info.store)}, ${JSON.stringify(of)}, projection.ReaderConfig{})\nentry, err := reader.Get(ctx, ${JSON.stringify(what)})\n\nfor change, err := range reader.Watch(ctx, ${JSON.stringify(what)}) {\n\t…\n}`,
+        Go: `// V is what the view holds\nreader, err := projection.NewReader[V](ctx, nc, ${JSON.stringify(live.info.store)}, ${JSON.stringify(of)}, projection.ReaderConfig{})\nentry, err := reader.Get(ctx, ${JSON.stringify(what)})\n\nfor change, err := range reader.Watch(ctx, projection.WatchOptions{Key: ${JSON.stringify(what)}}) {\n\tif err != nil {\n\t\treturn err\n\t}\n\tfmt.Println(change.Entry.Key, change.Entry.Value)\n}`,
       })));
   } catch (err) {
     if (of !== view || what !== key) return;
