@@ -15,10 +15,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"github.com/rossby-go/rossby/internal/natstest"
 )
@@ -38,18 +41,65 @@ const (
 // demo is the demo in a process of its own.
 type demo struct {
 	url  string
+	nats string
 	done chan struct{}
 }
 
-// startDemo builds and starts the demo, and ends it with the test.
-func startDemo(t *testing.T) *demo {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "demo")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../../cmd/demo")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the demo: %v\n%s", err, out)
+// binaries is where commands are built, until all tests have ended.
+var binaries string //nolint:gochecknoglobals // as above
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "browser-")
+	if err != nil {
+		panic(err)
 	}
-	cmd := exec.Command(binary, "--http", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0", "--lazy-sync")
+	binaries = dir
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// hasBrowser tells whether there is one to test with.
+func hasBrowser(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(browserEnv) != "" {
+		return true
+	}
+	t.Logf("%s is not set: without a browser there is nothing to see; .ci/run browser sets it", browserEnv)
+	return false
+}
+
+// Commands of the module are built once for all tests.
+//
+//nolint:gochecknoglobals // building costs more than anything else here
+var (
+	buildMu   sync.Mutex
+	buildDirs = map[string]string{}
+)
+
+// build is the path of a command of the module.
+func build(t *testing.T, command string) string {
+	t.Helper()
+	buildMu.Lock()
+	defer buildMu.Unlock()
+	if path := buildDirs[command]; path != "" {
+		return path
+	}
+	path := filepath.Join(binaries, command)
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", path, "../../cmd/"+command)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", command, err, out)
+	}
+	buildDirs[command] = path
+	return path
+}
+
+// startDemo starts the demo with flags, and ends it with the test.
+func startDemo(t *testing.T, flags ...string) *demo {
+	t.Helper()
+	cmd := exec.Command(build(t, "demo"), append([]string{ //nolint:noctx // it is interrupted, and ends by itself
+		"--http", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0", "--lazy-sync",
+	}, flags...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -61,12 +111,16 @@ func startDemo(t *testing.T) *demo {
 		t.Fatal(err)
 	}
 	d := &demo{done: make(chan struct{})}
-	urls := make(chan string, 1)
+	urls := make(chan [2]string, 1)
 	go func() {
 		defer close(d.done)
+		base := ""
 		for s := bufio.NewScanner(out); s.Scan(); {
 			if _, url, found := strings.Cut(s.Text(), "The bank is open: "); found {
-				urls <- url
+				base = url
+			}
+			if _, url, found := strings.Cut(s.Text(), "NATS clients join at "); found {
+				urls <- [2]string{base, url}
 			}
 		}
 		_ = cmd.Wait()
@@ -84,7 +138,8 @@ func startDemo(t *testing.T) *demo {
 		}
 	})
 	select {
-	case d.url = <-urls:
+	case found := <-urls:
+		d.url, d.nats = found[0], found[1]
 	case <-d.done:
 		t.Fatalf("the demo ended: %s", errs.String())
 	case <-time.After(natstest.Patience):
@@ -98,6 +153,8 @@ type page struct {
 	t    *testing.T
 	ctx  context.Context
 	name string
+	// servers is how many the bank has.
+	servers string
 
 	mu    sync.Mutex
 	wrong []string
@@ -144,7 +201,7 @@ func open(browser context.Context, t *testing.T, width, height int64, dark bool)
 	if err := chromedp.Do(ctx); err != nil {
 		t.Fatalf("open a tab: %v", err)
 	}
-	ctx, cancelTime := context.WithTimeout(ctx, 3*natstest.Patience)
+	ctx, cancelTime := context.WithTimeout(ctx, 6*natstest.Patience)
 	t.Cleanup(cancelTime)
 	p := &page{t: t, ctx: ctx, name: strconv.FormatInt(width, 10)}
 	err := chromedp.Listen(ctx, func(ev any) {
@@ -214,22 +271,13 @@ func (p *page) do(actions ...chromedp.Action[chromedp.Void]) {
 // until waits until the expression is true.
 func (p *page) until(what, expression string) {
 	p.t.Helper()
-	var last any
-	natstest.Eventually(p.t, what, func() error {
+	p.try(what, func() error {
 		ok, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool]("Boolean("+expression+")"))
-		if err != nil {
-			last = err
-			return err
+		if err == nil && !ok {
+			err = fmt.Errorf("%s is not true", expression)
 		}
-		if !ok {
-			return fmt.Errorf("%s is not true (last error %v)", expression, last)
-		}
-		return nil
+		return err
 	})
-	if p.t.Failed() {
-		p.shot("failed")
-		p.t.FailNow()
-	}
 }
 
 // text waits until something on the page has the text.
@@ -239,28 +287,76 @@ func (p *page) text(selector, text string) {
 		"[...document.querySelectorAll(%q)].some((e) => e.textContent.includes(%q))", selector, text))
 }
 
-// click clicks the first element that matches.
+// click clicks with the mouse on the first element that matches, where people see it.
 func (p *page) click(selector string) {
 	p.t.Helper()
-	p.until("there is "+selector, fmt.Sprintf("document.querySelector(%q) && !document.querySelector(%q).disabled", selector, selector))
-	// What is drawn anew in this moment is looked for once more, as people do.
-	natstest.Eventually(p.t, "click "+selector, func() error {
-		ctx, cancel := context.WithTimeout(p.ctx, natstest.Patience/10)
-		defer cancel()
-		return chromedp.Do(ctx, chromedp.ScrollIntoView(chromedp.CSS(selector)), chromedp.Click(chromedp.CSS(selector)))
+	p.try("click "+selector, func() error {
+		at, err := chromedp.Run(p.ctx, chromedp.Evaluate[[]float64](fmt.Sprintf(`(() => {
+			const e = document.querySelector(%q);
+			if (!e || e.disabled || !e.checkVisibility()) return [];
+			e.scrollIntoView({ block: "center", inline: "nearest", behavior: "instant" });
+			const r = e.getBoundingClientRect(), x = r.x + r.width / 2, y = r.y + r.height / 2;
+			window.clicked = false;
+			e.addEventListener("click", () => { window.clicked = true; }, { once: true, capture: true });
+			return e.contains(document.elementFromPoint(x, y)) ? [x, y] : [];
+		})()`, selector)))
+		if err != nil || len(at) != 2 {
+			return fmt.Errorf("it is not there, or something is before it: %v", err)
+		}
+		if err := chromedp.Do(p.ctx, chromedp.MouseClickXY(at[0], at[1])); err != nil {
+			return err
+		}
+		// What is drawn anew in this moment is clicked once more, as people do.
+		if hit, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool]("window.clicked")); err != nil || !hit {
+			return fmt.Errorf("it was missed: %v", err)
+		}
+		return nil
 	})
-	if p.t.Failed() {
+}
+
+// fill writes into a field as people do; a line's end is the key for it.
+func (p *page) fill(selector, text string) {
+	p.t.Helper()
+	text, enter := strings.CutSuffix(text, "\n")
+	p.try("fill "+selector, func() error {
+		ready, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool](fmt.Sprintf(`(() => {
+			const e = document.querySelector(%q);
+			if (!e || e.disabled || !e.checkVisibility()) return false;
+			e.focus();
+			e.select();
+			return document.activeElement === e;
+		})()`, selector)))
+		if err != nil || !ready {
+			return fmt.Errorf("it takes nothing: %v", err)
+		}
+		if err := chromedp.Do(p.ctx, insert(text)); err != nil {
+			return err
+		}
+		if ok, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool](fmt.Sprintf(
+			"document.querySelector(%q)?.value === %q", selector, text))); err != nil || !ok {
+			return fmt.Errorf("it does not hold %q: %v", text, err)
+		}
+		if enter {
+			return chromedp.Do(p.ctx, chromedp.KeyEvent(kb.Enter))
+		}
+		return nil
+	})
+}
+
+func insert(text string) chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, input.InsertText, input.InsertTextParams{Text: text})
+		return err
+	})
+}
+
+// try does something until it works.
+func (p *page) try(what string, do func() error) {
+	p.t.Helper()
+	if !natstest.Eventually(p.t, what, do) {
 		p.shot("failed")
 		p.t.FailNow()
 	}
-}
-
-// fill writes into a field as people do.
-func (p *page) fill(selector, text string) {
-	p.t.Helper()
-	p.do(chromedp.WaitVisible(chromedp.CSS(selector)),
-		chromedp.Evaluate[chromedp.Void](fmt.Sprintf("document.querySelector(%q).value = ''", selector)),
-		chromedp.SendKeys(chromedp.CSS(selector), text))
 }
 
 // number is what the expression gives.

@@ -44,21 +44,23 @@ func emulate(width, height int64, scale float64, colours string) chromedp.Action
 	})
 }
 
-// Every panel is clicked through at both widths, in the dark and in the light, and
-// the browser has nothing to complain about.
-func TestConsole(t *testing.T) { //nolint:paralleltest // one browser and one bank
-	if os.Getenv(browserEnv) == "" {
-		t.Logf("%s is not set: without a browser there is nothing to see; .ci/run browser sets it", browserEnv)
+// Every panel is clicked through at both widths, in the dark and in the light, with one
+// server and with three, and the browser has nothing to complain about.
+func TestConsole(t *testing.T) {
+	t.Parallel()
+	if !hasBrowser(t) {
 		return
 	}
-	bank := startDemo(t)
-	browser := startBrowser(t)
-	for _, w := range []struct { //nolint:paralleltest // as above
+	for _, w := range []struct {
 		width, height int64
 		dark          bool
-	}{{1600, 1000, false}, {360, 740, true}} {
+		servers       string
+	}{{1600, 1000, false, "3"}, {360, 740, true, "1"}} {
 		t.Run(strconv.FormatInt(w.width, 10), func(t *testing.T) {
-			p := open(browser, t, w.width, w.height, w.dark)
+			t.Parallel()
+			bank := startDemo(t, "--servers", w.servers)
+			p := open(startBrowser(t), t, w.width, w.height, w.dark)
+			p.servers = w.servers
 			p.do(chromedp.Navigate(bank.url + "/"))
 			p.text("#chips", "Money: holds")
 			for _, panel := range []struct {
@@ -86,9 +88,14 @@ func TestConsole(t *testing.T) { //nolint:paralleltest // one browser and one ba
 				p.shot(panel.name)
 				p.clean()
 			}
+			if w.servers == "3" {
+				p.snippets(bank)
+			}
 			p.colours()
 			p.keyboard()
 			p.text("#chips", "Money: holds")
+			p.clean()
+			p.traces(bank.url)
 			p.clean()
 		})
 	}
@@ -236,6 +243,11 @@ func deadlinesPanel(p *page) {
 
 // durabilityPanel says what a commit survives.
 func durabilityPanel(p *page) {
+	if p.servers == "3" {
+		p.text("#durability", "quorum-lazy")
+		p.until("three servers", `document.querySelectorAll("#durability tbody tr").length === 3`)
+		return
+	}
 	p.text("#durability .note", "fsync 2m0s")
 	p.text("#durability", "single-lazy")
 }
@@ -253,7 +265,46 @@ func chaosPanel(p *page) {
 	p.text("[data-switch=account-view] p", "its connection was cut")
 	p.click("[data-switch=account-view] [data-option=runs]")
 	p.until("it runs", `document.querySelector("[data-switch=account-view] [data-option=runs][aria-pressed=true]")`)
+	// A line that loses answers.
+	p.click("[data-switch=line] [data-option='loses answers']")
+	p.until("it was cut", `/cut [1-9]/.test(document.querySelector("[data-switch=line] > p:last-child").textContent)`)
+	p.shot("chaos-line")
+	p.click("[data-switch=line] [data-option=works]")
+	p.until("it works", `document.querySelector("[data-switch=line] [data-option=works][aria-pressed=true]")`)
+	// A server dies and comes back: one of three without anybody being kept from work,
+	// the only one with everybody waiting.
+	name, how := "server-n1", "killed"
+	if p.servers == "1" {
+		name, how = "server", "stopped"
+	}
+	p.click("[data-switch=" + name + "] [data-option=" + how + "]")
+	p.until("it is away", fmt.Sprintf(`document.querySelector("[data-switch=%s] [data-option=%s][aria-pressed=true]")`, name, how))
+	if p.servers == "1" {
+		p.text("#chips", "NATS is away")
+	} else {
+		p.text("#chips", "Money: holds")
+	}
+	p.shot("chaos-server")
+	p.click("[data-switch=" + name + "] [data-option=runs]")
+	p.until("it runs", fmt.Sprintf(`document.querySelector("[data-switch=%s] [data-option=runs][aria-pressed=true]")`, name))
+	p.text("#chips", "live")
+	p.text("#chips", "Money: holds")
 	p.text("[data-invariant=money]", "broken 0 times")
+}
+
+// traces makes a transfer and follows it through the bank.
+func (p *page) traces(base string) {
+	p.do(chromedp.Navigate(base + "/traces/"))
+	p.click("#go")
+	p.until("a waterfall", `document.querySelectorAll("#rows details").length > 5 && /spans/.test(document.querySelector("#sum").textContent)`)
+	p.click("#rows details summary")
+	p.until("what the span says", `document.querySelector("#rows details[open] dl dd")`)
+	p.until("it is done", `!document.querySelector("#go").disabled`)
+	p.click("#list button")
+	p.fits("traces")
+	p.named("traces")
+	p.readable("traces")
+	p.shot("traces")
 }
 
 // keyboard goes through the page without a mouse.
