@@ -121,6 +121,12 @@ func TestSagas(t *testing.T) {
 		t.Errorf("%+v", stuck)
 	}
 
+	// Nobody takes commands for a saga; those who do for accounts are found all the same.
+	found := get[struct{ Types []struct{ Type string } }](w, "api/commands").Types
+	if len(found) != 1 || found[0].Type != "account" {
+		t.Errorf("%+v", found)
+	}
+
 	// Without a saga in the configuration the commits tell.
 	bare := cfg
 	bare.Sagas = nil

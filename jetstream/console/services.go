@@ -112,11 +112,17 @@ func discover(ctx context.Context, nc *nats.Conn, store string, subjects []strin
 		}
 	}
 	types := map[string]commandType{}
-	wait := servicesWait
+	wait, silent := servicesWait, 0
 	for range servicesMost {
 		attempt, cancel := context.WithTimeout(ctx, wait)
 		m, err := sub.NextMsgWithContext(attempt)
 		cancel()
+		if errors.Is(err, nats.ErrNoResponders) { // a type without a service, such as a saga's
+			if silent++; silent == len(subjects) {
+				break
+			}
+			continue
+		}
 		if err != nil {
 			if err := context.Cause(ctx); err != nil {
 				return nil, err

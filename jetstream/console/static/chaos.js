@@ -89,7 +89,7 @@ export const durability = {
       snippets(() => ({
         nats: `nats --server ${live.info.nats} stream info ${live.info.store}`,
         curl: curl("status"),
-        Go: "report, err := store.Durability(ctx, jetstream.DurabilitySources{Monitoring: []string{\"http://127.0.0.1:8222\"}})\n\n// or refuse to start with less\nstore, err = jetstream.Open(ctx, nc, jetstream.Config{Name: \"bank\", RequireDurability: jetstream.DurabilityFsynced})",
+        Go: "report, err := store.Durability(ctx, jetstream.DurabilitySources{Known: map[string]jetstream.Fsync{\"n1\": jetstream.FsyncAlways}})\n\n// or refuse to start with less\nstore, err = jetstream.Open(ctx, nc, jetstream.Config{Name: \"bank\", RequireDurability: jetstream.DurabilityFsynced})",
       })));
     if (live.status) this.status(live.status);
   },
