@@ -130,7 +130,11 @@ type RebuildOptions struct {
 // Returns [ErrBuilding] when a generation is being built already.
 func (a *Admin) Rebuild(ctx context.Context, opts RebuildOptions) (int, error) {
 	number := 0
+	var made time.Time
 	err := a.point(ctx, func(p *pointer) ([]*nats.Msg, error) {
+		if g := p.find(number); g != nil && g.Made.Equal(made) {
+			return nil, nil // An earlier attempt was stored.
+		}
 		live := p.live()
 		if live == nil {
 			return nil, a.b.absent()
@@ -148,7 +152,7 @@ func (a *Admin) Rebuild(ctx context.Context, opts RebuildOptions) (int, error) {
 			Number: p.next(), Version: live.Version, Hash: live.Hash, State: generationBuilding, Auto: opts.Switch,
 			Made: time.Now().UTC(), Indexes: live.Indexes,
 		}
-		number = g.Number
+		number, made = g.Number, g.Made
 		p.Generations, p.Last = append(p.Generations, g), g.Number
 		m, err := a.b.firstCheckpoint(p.Store, &g, cp.Kind)
 		return []*nats.Msg{m}, err

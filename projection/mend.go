@@ -45,6 +45,7 @@ func (u *Updater) last(ctx context.Context, o *ownership, fl *flusher, r *refold
 // mend stores the keys that the bucket does not hold as they must be.
 func (u *Updater) mend(ctx context.Context, fl *flusher, r *refold, bases map[string]base) (int, error) {
 	p := &page{pos: fl.cp.Position, last: fl.cp.Last}
+	changed := 0
 	for _, key := range r.keys {
 		s := r.fo.page.slots[key]
 		if s == nil {
@@ -68,12 +69,17 @@ func (u *Updater) mend(ctx context.Context, fl *flusher, r *refold, bases map[st
 			continue
 		}
 		s.seq = max(s.seq, 1)
+		changed++
+		for len(s.lost) > maxPlaces { // More than one batch can take out.
+			some := *s
+			some.gained, some.lost, s.lost = nil, s.lost[:maxPlaces], s.lost[maxPlaces:]
+			p.changed = append(p.changed, &some)
+		}
 		p.changed = append(p.changed, s)
 	}
-	if len(p.changed) == 0 {
+	if changed == 0 {
 		return 0, nil
 	}
-	changed := len(p.changed)
 	return changed, fl.write(ctx, ctx, p)
 }
 

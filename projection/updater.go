@@ -223,6 +223,8 @@ func (u *Updater) run(ctx context.Context) error {
 			return err
 		case errors.Is(err, ErrSuperseded) && u.stillMine(ctx):
 			continue
+		case u.target > 0 && errors.Is(err, ErrBucket) && u.removed(ctx):
+			return ErrSuperseded
 		case isStop(err), errors.Is(err, ErrSuperseded), errors.Is(err, ErrBucket):
 			if ctx.Err() != nil || u.cfg.OnStop == ReturnWhenStopped {
 				return err
@@ -290,6 +292,16 @@ func (u *Updater) stillMine(ctx context.Context) bool {
 	}
 	g := p.live()
 	return g != nil && g.Version == u.core.version && g.Hash == u.core.hash()
+}
+
+// removed tells whether the generation that is built was taken out of the view.
+func (u *Updater) removed(ctx context.Context) bool {
+	m, err := u.b.leader(ctx, u.b.pointerSubject())
+	if err != nil {
+		return false
+	}
+	p, err := decodePointer(m)
+	return err == nil && p.find(u.target) == nil
 }
 
 // errAgain begins again at once.

@@ -277,7 +277,7 @@ func updaterProcess(args []string) error {
 	}
 	cfg := quiet()
 	cfg.PageEvents = 7
-	up, err := projection.NewSinkUpdater(store, accounts.View, sink, cfg)
+	up, err := projection.NewSinkUpdater(store, accounts.View, freezerOf(sink), cfg)
 	if err != nil {
 		return err
 	}
@@ -466,10 +466,11 @@ func TestNewVersion(t *testing.T) {
 	})
 }
 
-func (f *fixture) process() *exec.Cmd {
+func (f *fixture) process(env ...string) *exec.Cmd {
 	f.t.Helper()
 	cmd := exec.CommandContext(context.WithoutCancel(f.t.Context()), os.Args[0])
 	cmd.Env = append(os.Environ(), "SQLVIEW_TEST_UPDATER="+strings.Join([]string{f.url, f.store.Name(), f.db.address()}, " "))
+	cmd.Env = append(cmd.Env, env...)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		f.t.Fatal(err)

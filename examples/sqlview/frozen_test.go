@@ -1,0 +1,114 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/rossby-go/rossby/examples/sqlview/accounts"
+	"github.com/rossby-go/rossby/examples/sqlview/sqlsink"
+	"github.com/rossby-go/rossby/internal/natstest"
+	"github.com/rossby-go/rossby/projection"
+)
+
+// freezing is the variable that lets an updater's process stop itself: before it
+// writes a page up to a position of the stream, and in which file it says what came
+// of that.
+const freezing = "SQLVIEW_TEST_FREEZE"
+
+// freezer is a sink whose process stops, once, with a page in its hands.
+type freezer struct {
+	projection.Sink[*sql.Tx]
+
+	at   uint64
+	file string
+	once sync.Once
+}
+
+// freezerOf puts a freezer before a sink when the environment says so.
+func freezerOf(sink *sqlsink.Sink) projection.Sink[*sql.Tx] { //nolint:ireturn // one of two
+	at, file, ok := strings.Cut(os.Getenv(freezing), " ")
+	if !ok {
+		return sink
+	}
+	sequence, err := strconv.ParseUint(at, 10, 64)
+	if err != nil {
+		panic(err)
+	}
+	return &freezer{Sink: sink, at: sequence, file: file}
+}
+
+func (f *freezer) Transact(
+	ctx context.Context, name string, expected uint64, data []byte, apply func(tx *sql.Tx) error,
+) error {
+	position, _ := projection.SinkRecord{Revision: 1, Data: data}.Position()
+	_, text, _ := strings.Cut(position.String(), "-")
+	sequence, _ := strconv.ParseUint(text, 36, 64)
+	frozen := false
+	if sequence >= f.at {
+		f.once.Do(func() { frozen = true })
+	}
+	if !frozen {
+		return f.Sink.Transact(ctx, name, expected, data, apply)
+	}
+	if err := syscall.Kill(os.Getpid(), syscall.SIGSTOP); err != nil {
+		return err
+	}
+	// It goes on as if no time had passed.
+	err := f.Sink.Transact(ctx, name, expected, data, apply)
+	return errors.Join(err, os.WriteFile(f.file, []byte(fmt.Sprint(err)), 0o600))
+}
+
+// TestFrozenBeforeItWrites: a process freezes with a page that it is about to write,
+// for longer than its lease, and goes on when another has written that page: its
+// transaction is refused, and nothing of it stays.
+func TestFrozenBeforeItWrites(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, db database) {
+		f := newFixture(t, db)
+		connect(t, db) // Makes the table.
+		f.append("a1", accounts.Opened{Owner: "ann"})
+		head, err := f.store.Sequence(f.last)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(t.TempDir(), "outcome")
+		cmd := f.process(fmt.Sprintf("%s=%d %s", freezing, head+1, file))
+		f.check()
+		// One that is not counted twice by accident: no key of the database keeps it from that.
+		f.append("a1", accounts.Opened{Owner: "bob"})
+		natstest.Eventually(t, "the process has stopped", func() error {
+			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
+			if err == nil && !bytes.Contains(stat, []byte(") T ")) {
+				err = errors.New(string(stat))
+			}
+			return err
+		})
+		up := f.start(accounts.View, quiet())
+		f.check()
+		if s := up.Status(); s.Epoch < 2 {
+			t.Errorf("%+v", s)
+		}
+		signal(t, cmd, syscall.SIGCONT)
+		var outcome []byte
+		natstest.Eventually(t, "the process has tried to write", func() (err error) {
+			outcome, err = os.ReadFile(file)
+			return err
+		})
+		if !strings.Contains(string(outcome), projection.ErrSinkConflict.Error()) {
+			t.Errorf("its transaction: %s", outcome)
+		}
+		f.check()
+		f.feed(10)
+		f.check()
+	})
+}
