@@ -202,24 +202,9 @@ func (f *folder) foldLookup(ctx context.Context, items []item, careful bool) err
 			if r == nil || f.leave(it.commit.Sequence, rec.EventID) {
 				continue
 			}
-			before, n := maps.Clone(t.changes), len(t.order)
-			t.last = rec
-			err := f.call(t, r, rec)
-			if t.infra != nil {
-				return t.infra
+			if err := t.event(r, rec, seq, careful); err != nil {
+				return err
 			}
-			if err == nil && careful {
-				err = t.storable(before)
-			}
-			if err == nil {
-				continue
-			}
-			failed := f.failure(&op{rec: rec, seq: seq}, err)
-			if !careful || !f.skip {
-				return failed
-			}
-			f.skipped(failed)
-			t.changes, t.order, t.err = before, t.order[:n], nil
 		}
 	}
 	if err := t.bases(); err != nil {
@@ -267,6 +252,29 @@ func (f *folder) foldLookup(ctx context.Context, items []item, careful bool) err
 	}
 	f.page.bytes += size
 	f.page.writes = together
+	return nil
+}
+
+// event folds one event. Carefully it is left out when it fails, if that is the policy.
+func (t *txState) event(r *route, rec *jetstream.Recorded, seq uint64, careful bool) error {
+	before, n := maps.Clone(t.changes), len(t.order)
+	t.last = rec
+	err := t.f.call(t, r, rec)
+	if t.infra != nil {
+		return t.infra
+	}
+	if err == nil && careful {
+		err = t.storable(before)
+	}
+	if err == nil {
+		return nil
+	}
+	failed := t.f.failure(&op{rec: rec, seq: seq}, err)
+	if !careful || !t.f.skip {
+		return failed
+	}
+	t.f.skipped(failed)
+	t.changes, t.order, t.err = before, t.order[:n], nil
 	return nil
 }
 

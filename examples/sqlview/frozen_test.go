@@ -35,7 +35,7 @@ type freezer struct {
 }
 
 // freezerOf puts a freezer before a sink when the environment says so.
-func freezerOf(sink *sqlsink.Sink) projection.Sink[*sql.Tx] { //nolint:ireturn // one of two
+func freezerOf(sink *sqlsink.Sink) projection.Sink[*sql.Tx] {
 	at, file, ok := strings.Cut(os.Getenv(freezing), " ")
 	if !ok {
 		return sink
