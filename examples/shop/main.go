@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/rossby-go/rossby/examples/shop/shop"
 	"github.com/rossby-go/rossby/jetstream"
@@ -22,10 +21,7 @@ import (
 )
 
 func main() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	err := run(ctx, os.Stdout)
-	cancel()
-	if err != nil {
+	if err := run(context.Background(), os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "shop:", err)
 		os.Exit(1)
 	}
@@ -52,15 +48,12 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	ctx, closeShop := context.WithCancel(ctx)
-	defer closeShop()
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.Run(ctx) })
-	g.Go(func() error {
-		defer closeShop()
-		return story(ctx, nc, s, out)
-	})
-	return g.Wait()
+	open, closeShop := context.WithTimeout(ctx, time.Minute)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(open); closeShop() }()
+	err = story(open, nc, s, out)
+	closeShop()
+	return errors.Join(err, <-ended)
 }
 
 // carrier stands for the web service of those who bring the parcels.
@@ -72,12 +65,12 @@ func carrier(_ context.Context, key string, parcel shop.Packed) (string, error) 
 }
 
 func story(ctx context.Context, nc *nats.Conn, s *shop.Shop, out io.Writer) error {
-	if _, err := s.Stocks.Create(ctx, "teapot", shop.Fill{Pieces: 10}); err != nil {
+	if _, err := s.Stocks.Create(ctx, "teapot", shop.Fill{Amount: 10}); err != nil {
 		return err
 	}
 	wallets := map[string]int64{"ann": 5000, "bob": 500, "nemo": 9000}
 	for customer, cents := range wallets {
-		if _, err := s.Wallets.Create(ctx, customer, shop.Open{Cents: cents}); err != nil {
+		if _, err := s.Wallets.Create(ctx, customer, shop.Fill{Amount: cents}); err != nil {
 			return err
 		}
 		order := shop.Details{Customer: customer, Product: "teapot", Pieces: 2, Cents: 4000}

@@ -81,6 +81,26 @@ func TestExamples(t *testing.T) {
 	}
 }
 
+// TestExamplesAreSmall: the two applications to begin with have fewer than 400 lines each,
+// comments and all, tests aside.
+func TestExamplesAreSmall(t *testing.T) {
+	t.Parallel()
+	for _, dir := range []string{"examples/todo", "examples/shop"} {
+		lines := 0
+		err := fs.WalkDir(os.DirFS(root), dir, func(name string, _ fs.DirEntry, err error) error {
+			if err != nil || path.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(filepath.Join(root, name))
+			lines += strings.Count(string(text), "\n")
+			return err
+		})
+		if err != nil || lines == 0 || lines >= 400 {
+			t.Errorf("%s has %d lines, %v", dir, lines, err)
+		}
+	}
+}
+
 // publicPackages are the directories of the packages that programs import.
 func publicPackages(t *testing.T) (dirs []string) {
 	t.Helper()

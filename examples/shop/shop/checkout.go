@@ -18,13 +18,13 @@ func Checkout(orders, stocks, wallets aggregate.Target) *saga.Saga[Details] {
 		},
 		saga.Step[Details]{
 			Name: "reserve",
-			Do:   func(i instance) saga.Command { return saga.Send(stocks, i.Data.Product, Reserve{i.ID, i.Data.Pieces}) },
-			Undo: func(i instance) saga.Command { return saga.Send(stocks, i.Data.Product, Release{i.ID, i.Data.Pieces}) },
+			Do:   func(i instance) saga.Command { return saga.Send(stocks, i.Data.Product, Take{i.ID, i.Data.Pieces}) },
+			Undo: func(i instance) saga.Command { return saga.Send(stocks, i.Data.Product, Return{i.ID, i.Data.Pieces}) },
 		},
 		saga.Step[Details]{
 			Name: "pay",
-			Do:   func(i instance) saga.Command { return saga.Send(wallets, i.Data.Customer, Charge{i.ID, i.Data.Cents}) },
-			Undo: func(i instance) saga.Command { return saga.Send(wallets, i.Data.Customer, Refund{i.ID, i.Data.Cents}) },
+			Do:   func(i instance) saga.Command { return saga.Send(wallets, i.Data.Customer, Take{i.ID, i.Data.Cents}) },
+			Undo: func(i instance) saga.Command { return saga.Send(wallets, i.Data.Customer, Return{i.ID, i.Data.Cents}) },
 		},
 		saga.Step[Details]{
 			Name:  "ship",

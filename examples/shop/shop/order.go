@@ -1,5 +1,5 @@
 // Package shop is a small shop: an order reserves stock, takes the money and is
-// shipped, or all of it is undone. Read order.go, stock.go and wallet.go, the three
+// shipped, or all of it is undone. Read order.go and supply.go, the three
 // aggregates; checkout.go, the saga; carrier.go, the gateway; view.go; and shop.go,
 // which puts them together.
 package shop
@@ -47,8 +47,7 @@ type (
 // Orders is the aggregate type of orders.
 var Orders = aggregate.New[Order](OrderEvents,
 	aggregate.Apply(func(o *Order, e Placed, _ jetstream.Meta) { o.Customer = e.Customer }),
-	aggregate.Ignore[Packed](), aggregate.Ignore[Shipped](),
-	aggregate.Ignore[Undelivered](), aggregate.Ignore[Cancelled](),
+	aggregate.Ignore[Packed](), aggregate.Ignore[Shipped](), aggregate.Ignore[Undelivered](), aggregate.Ignore[Cancelled](),
 
 	aggregate.Create("place", func(c Place, _ aggregate.Decision) ([]any, error) {
 		if c.Pieces <= 0 || c.Cents < 0 {

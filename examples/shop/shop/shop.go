@@ -2,6 +2,7 @@ package shop
 
 import (
 	"context"
+	"errors"
 
 	"golang.org/x/sync/errgroup"
 
@@ -15,12 +16,15 @@ import (
 // Shop is the whole shop. Each of its parts may as well run in a process of its own,
 // and in as many as you like.
 type Shop struct {
-	Orders   *aggregate.Repository[Order]
-	Stocks   *aggregate.Repository[Stock]
-	Wallets  *aggregate.Repository[Wallet]
-	Checkout *saga.Process[Details]
+	Orders          *aggregate.Repository[Order]
+	Stocks, Wallets *aggregate.Repository[Supply]
+	Checkout        *saga.Process[Details]
 
-	parts []func(context.Context) error
+	parts []part
+}
+
+type part interface {
+	Run(ctx context.Context) error
 }
 
 // New puts the shop together.
@@ -41,27 +45,21 @@ func New(ctx context.Context, store *jetstream.Store, carrier Carrier) (s *Shop,
 	if err != nil {
 		return nil, err
 	}
-	orders, err := aggregate.NewService(s.Orders, aggregate.ServiceConfig{}) // for the gateway's commands
-	if err != nil {
+	orders, err1 := aggregate.NewService(s.Orders, aggregate.ServiceConfig{}) // for the gateway's commands
+	deliveries, err2 := gateway.New(store, "carrier", gateway.Config{Start: jetstream.FromBeginning()}, Deliver(carrier))
+	view, err3 := projection.NewUpdater(store, OrdersView, projection.UpdaterConfig{})
+	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, err
 	}
-	deliveries, err := gateway.New(store, "carrier", gateway.Config{Start: jetstream.FromBeginning()}, Deliver(carrier))
-	if err != nil {
-		return nil, err
-	}
-	view, err := projection.NewUpdater(store, OrdersView, projection.UpdaterConfig{})
-	if err != nil {
-		return nil, err
-	}
-	s.parts = []func(context.Context) error{s.Checkout.Run, orders.Run, deliveries.Run, view.Run}
+	s.parts = []part{s.Checkout, orders, deliveries, view}
 	return s, nil
 }
 
 // Run runs the shop until ctx ends.
 func (s *Shop) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for _, run := range s.parts {
-		g.Go(func() error { return run(ctx) })
+	for _, p := range s.parts {
+		g.Go(func() error { return p.Run(ctx) })
 	}
 	return g.Wait()
 }

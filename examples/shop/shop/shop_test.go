@@ -23,16 +23,16 @@ func TestMain(m *testing.M) { natstest.VerifyTestMain(m) }
 
 func TestDecisions(t *testing.T) {
 	t.Parallel()
-	aggregatetest.Given(t, shop.Stocks, shop.Stocked{Pieces: 3}).
-		When(shop.Reserve{Order: "o1", Pieces: 2}).Then(shop.Reserved{Order: "o1", Pieces: 2}).
-		When(shop.Reserve{Order: "o2", Pieces: 2}).Rejected("sold-out").
-		When(shop.Release{Order: "o1", Pieces: 2}).Then(shop.Released{Order: "o1", Pieces: 2}).
-		State(shop.Stock{Pieces: 3})
-	aggregatetest.Given(t, shop.Wallets, shop.Opened{Cents: 100}).
-		When(shop.Charge{Order: "o1", Cents: 70}).Then(shop.Charged{Order: "o1", Cents: 70}).
-		When(shop.Charge{Order: "o2", Cents: 70}).Rejected("no-money").
-		When(shop.Refund{Order: "o1", Cents: 70}).Then(shop.Refunded{Order: "o1", Cents: 70}).
-		State(shop.Wallet{Cents: 100})
+	aggregatetest.Given(t, shop.Stocks, shop.Filled{Amount: 3}).
+		When(shop.Take{Order: "o1", Amount: 2}).Then(shop.Taken{Order: "o1", Amount: 2}).
+		When(shop.Take{Order: "o2", Amount: 2}).Rejected("sold-out").
+		When(shop.Return{Order: "o1", Amount: 2}).Then(shop.Returned{Order: "o1", Amount: 2}).
+		State(shop.Supply{Left: 3})
+	aggregatetest.Given(t, shop.Wallets, shop.Filled{Amount: 100}).
+		When(shop.Take{Order: "o1", Amount: 70}).Then(shop.Taken{Order: "o1", Amount: 70}).
+		When(shop.Take{Order: "o2", Amount: 70}).Rejected("no-money").
+		When(shop.Return{Order: "o1", Amount: 70}).Then(shop.Returned{Order: "o1", Amount: 70}).
+		State(shop.Supply{Left: 100})
 	aggregatetest.Given(t, shop.Orders).
 		When(shop.Place{Customer: "ann"}).Rejected("invalid").
 		When(shop.Place{Customer: "ann", Pieces: 1}).Then(shop.Placed{Customer: "ann", Pieces: 1}).
@@ -87,8 +87,8 @@ func TestCheckout(t *testing.T) {
 				_, err := do.Update(ctx, orders, m.ID, c.report)
 				return err
 			}))
-			store.Append(shop.StockEvents, "tea", shop.Stocked{Pieces: c.stock})
-			store.Append(shop.WalletEvents, "ann", shop.Opened{Cents: c.wallet})
+			store.Append(shop.Stocks.Schema(), "tea", shop.Filled{Amount: c.stock})
+			store.Append(shop.Wallets.Schema(), "ann", shop.Filled{Amount: c.wallet})
 			details := shop.Details{Customer: "ann", Product: "tea", Pieces: 2, Cents: 50}
 			if _, err := instances.Create(t.Context(), "o1", saga.Start[shop.Details]{Data: details}); err != nil {
 				t.Fatal(err)
@@ -102,12 +102,12 @@ func TestCheckout(t *testing.T) {
 				c.stock, c.wallet = c.stock-2, c.wallet-50
 			}
 			tea, err := stocks.Load(t.Context(), "tea")
-			if err != nil || tea.State.Pieces != c.stock {
-				t.Errorf("%d pieces are left, %v; want %d", tea.State.Pieces, err, c.stock)
+			if err != nil || tea.State.Left != c.stock {
+				t.Errorf("%d pieces are left, %v; want %d", tea.State.Left, err, c.stock)
 			}
 			ann, err := wallets.Load(t.Context(), "ann")
-			if err != nil || ann.State.Cents != c.wallet {
-				t.Errorf("%d cents are left, %v; want %d", ann.State.Cents, err, c.wallet)
+			if err != nil || ann.State.Left != c.wallet {
+				t.Errorf("%d cents are left, %v; want %d", ann.State.Left, err, c.wallet)
 			}
 		})
 	}
@@ -133,11 +133,11 @@ func TestShop(t *testing.T) {
 	// Tea is enough for six orders, ann has money for four.
 	wallets := map[string]int64{"ann": 40, "bob": 500, "nemo": 500}
 	for customer, cents := range wallets {
-		if _, err := s.Wallets.Create(t.Context(), customer, shop.Open{Cents: cents}); err != nil {
+		if _, err := s.Wallets.Create(t.Context(), customer, shop.Fill{Amount: cents}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.Stocks.Create(t.Context(), "tea", shop.Fill{Pieces: 6}); err != nil {
+	if _, err := s.Stocks.Create(t.Context(), "tea", shop.Fill{Amount: 6}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 6 {
@@ -149,11 +149,11 @@ func TestShop(t *testing.T) {
 		}
 	}
 	nc := natstest.Conn(t, url)
-	var reader *projection.Reader[shop.OrderView]
-	natstest.Eventually(t, "the view", func() (err error) {
-		reader, err = projection.NewReader[shop.OrderView](t.Context(), nc, name, "orders", projection.ReaderConfig{})
-		return err
-	})
+	reader, err := projection.NewReader[shop.OrderView](t.Context(), nc, name, "orders",
+		projection.ReaderConfig{OpenWait: natstest.Patience})
+	if err != nil {
+		t.Fatal(err)
+	}
 	count := func(state string) (n int64) {
 		for order, err := range reader.Find(t.Context(), "state", projection.FindOptions{Value: state}) {
 			if err != nil {
@@ -181,16 +181,16 @@ func TestShop(t *testing.T) {
 		t.Errorf("%d of 6 pieces were shipped", shipped)
 	}
 	tea, err := s.Stocks.Load(t.Context(), "tea")
-	if err != nil || tea.State.Pieces != 6-shipped {
-		t.Errorf("%d pieces are left of 6, %v; %d were shipped", tea.State.Pieces, err, shipped)
+	if err != nil || tea.State.Left != 6-shipped {
+		t.Errorf("%d pieces are left of 6, %v; %d were shipped", tea.State.Left, err, shipped)
 	}
 	left := int64(0)
 	for customer := range maps.Keys(wallets) {
 		wallet, err := s.Wallets.Load(t.Context(), customer)
-		if err != nil || (customer == "nemo" && wallet.State.Cents != 500) {
-			t.Errorf("%s has %d, %v", customer, wallet.State.Cents, err)
+		if err != nil || (customer == "nemo" && wallet.State.Left != 500) {
+			t.Errorf("%s has %d, %v", customer, wallet.State.Left, err)
 		}
-		left += wallet.State.Cents
+		left += wallet.State.Left
 	}
 	if left != 1040-10*shipped {
 		t.Errorf("%d cents are left of 1040; %d orders for 10 were shipped", left, shipped)
