@@ -51,13 +51,13 @@ func TestCommand(t *testing.T) {
 			return nil
 		}
 		o := outcome{
-			rejected: p.Command(ctx, "order", "poor", "refund", refund{5}),
-			absent:   p.Command(ctx, "order", "absent", "pay", pay{[]int64{1}}),
-			exists:   p.Command(ctx, "order", "shop", "place", place{1}),
-			invalid:  p.Command(ctx, "order", "to", "refund", map[string]int{"misspelt": 1}),
+			rejected: p.Command(ctx, gateway.Command{Type: "order", ID: "poor", Name: "refund", Body: refund{5}}),
+			absent:   p.Command(ctx, gateway.Command{Type: "order", ID: "absent", Name: "pay", Body: pay{[]int64{1}}}),
+			exists:   p.Command(ctx, gateway.Command{Type: "order", ID: "shop", Name: "place", Body: place{1}}),
+			invalid:  p.Command(ctx, gateway.Command{Type: "order", ID: "to", Name: "refund", Body: map[string]int{"misspelt": 1}}),
 		}
 		for _, id := range []string{"to", "shop"} {
-			if err := p.Command(ctx, "order", id, "pay", pay{[]int64{p.cents}}); err != nil {
+			if err := p.Command(ctx, gateway.Command{Type: "order", ID: id, Name: "pay", Body: pay{[]int64{p.cents}}}); err != nil {
 				return err
 			}
 		}
@@ -136,7 +136,7 @@ func TestCommandOfTwoGateways(t *testing.T) {
 			if p.ID != "from" {
 				return nil
 			}
-			if err := p.Command(ctx, "order", "to", "pay", pay{[]int64{1}}); err != nil {
+			if err := p.Command(ctx, gateway.Command{Type: "order", ID: "to", Name: "pay", Body: pay{[]int64{1}}}); err != nil {
 				return err
 			}
 			done <- name
@@ -173,7 +173,7 @@ func TestCommandTroubles(t *testing.T) {
 		if p.ID != "from" {
 			return nil
 		}
-		err := p.Command(ctx, "order", "to", "pay", pay{[]int64{1}})
+		err := p.Command(ctx, gateway.Command{Type: "order", ID: "to", Name: "pay", Body: pay{[]int64{1}}})
 		failures <- err
 		return err
 	}))
@@ -244,10 +244,10 @@ func TestCommandInvalid(t *testing.T) {
 	done := make(chan map[string]error, 1)
 	run(t, newGateway(t, store, "invalid", config(), payments(func(ctx context.Context, p post) error {
 		done <- map[string]error{
-			"aggregate type": p.Command(ctx, "Or der", "o1", "pay", pay{}),
-			"command name":   p.Command(ctx, "order", "o1", "pay.now", pay{}),
-			"aggregate id":   p.Command(ctx, "order", "*", "pay", pay{}),
-			"command body":   p.Command(ctx, "order", "o1", "pay", func() {}),
+			"aggregate type": p.Command(ctx, gateway.Command{Type: "Or der", ID: "o1", Name: "pay", Body: pay{}}),
+			"command name":   p.Command(ctx, gateway.Command{Type: "order", ID: "o1", Name: "pay.now", Body: pay{}}),
+			"aggregate id":   p.Command(ctx, gateway.Command{Type: "order", ID: "*", Name: "pay", Body: pay{}}),
+			"command body":   p.Command(ctx, gateway.Command{Type: "order", ID: "o1", Name: "pay", Body: func() {}}),
 		}
 		return nil
 	})))

@@ -62,25 +62,25 @@ func (d Delivery) Note(text string) {
 
 // Command executes a command about the outcome, by request-reply with the
 // aggregate type's command service, once for ever: it is keyed by the gateway,
-// the event, the aggregate and the command's name. The body is sent as JSON.
+// the event, the aggregate and the command's name.
 //
 // What the service decided against is a [*CommandError]; any other error leaves
 // it to the next attempt, which is safe.
-func (d Delivery) Command(ctx context.Context, aggregateType, id, command string, body any) error {
-	if err := jetstream.ValidateName("aggregate type", aggregateType); err != nil {
+func (d Delivery) Command(ctx context.Context, c Command) error {
+	if err := jetstream.ValidateName("aggregate type", c.Type); err != nil {
 		return err
 	}
-	if err := jetstream.ValidateName("command name", command); err != nil {
+	if err := jetstream.ValidateName("command name", c.Name); err != nil {
 		return err
 	}
-	if err := jetstream.ValidateID(id); err != nil {
+	if err := jetstream.ValidateID(c.ID); err != nil {
 		return err
 	}
-	data, err := json.Marshal(body)
+	data, err := json.Marshal(c.Body)
 	if err != nil {
-		return &jetstream.InvalidError{Field: "command body", Value: command, Reason: err.Error()}
+		return &jetstream.InvalidError{Field: "command body", Value: c.Name, Reason: err.Error()}
 	}
-	msg := nats.NewMsg(protocol.CommandSubject(d.gateway.store.Name(), aggregateType, command, id))
+	msg := nats.NewMsg(protocol.CommandSubject(d.gateway.store.Name(), c.Type, c.Name, c.ID))
 	msg.Data = data
 	set := func(name, value string) {
 		if value != "" {
@@ -93,7 +93,7 @@ func (d Delivery) Command(ctx context.Context, aggregateType, id, command string
 	set(protocol.HeaderCausation, d.EventID)
 	set(protocol.HeaderTraceParent, d.parent(ctx))
 	trigger := protocol.Trigger{
-		Subscriber: d.gateway.name, EventID: d.EventID, Step: command, Position: d.Position.String(), Time: d.StoredAt,
+		Subscriber: d.gateway.name, EventID: d.EventID, Step: c.Name, Position: d.Position.String(), Time: d.StoredAt,
 	}
 	if d.origin != nil {
 		// A copied event may have had its effect before it was copied.

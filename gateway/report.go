@@ -67,7 +67,7 @@ func (def *definition) report(ctx context.Context, h *handler, e dispatch.Event,
 	}
 	ctx, cancel := context.WithTimeout(ctx, def.cfg.Timeout)
 	defer cancel()
-	err := d.Command(ctx, c.Type, c.ID, c.Name, c.Body)
+	err := d.Command(ctx, *c)
 	if _, refused := errors.AsType[*CommandError](err); refused {
 		return Permanent(fmt.Errorf("report: %w", err))
 	}

@@ -160,7 +160,7 @@ func (w *world) modules(quiet *slog.Logger) {
 	mailer, err := gateway.New(w.attach("mailer", "bank"), "mailer",
 		gateway.Config{Start: jetstream.FromBeginning(), Logger: quiet},
 		gateway.On(orderEvents, func(ctx context.Context, _ placed, d gateway.Delivery) error {
-			return d.Command(ctx, "order", d.ID, "mark", struct{}{})
+			return d.Command(ctx, gateway.Command{Type: "order", ID: d.ID, Name: "mark", Body: struct{}{}})
 		}))
 	fail(err)
 	w.run("mailer", mailer.Run)

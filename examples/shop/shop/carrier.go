@@ -24,6 +24,6 @@ func Deliver(carrier Carrier) gateway.Option {
 		} else if err != nil {
 			return err // tried again, with the same key
 		}
-		return d.Command(ctx, "order", d.ID, "report", report)
+		return d.Command(ctx, gateway.Command{Type: "order", ID: d.ID, Name: "report", Body: report})
 	})
 }

@@ -123,7 +123,7 @@ func Start(t *testing.T, name string, spans trace.TracerProvider, meters metric.
 			if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
 				s.Delivered <- sc.TraceID().String()
 			}
-			return d.Command(ctx, "order", d.ID, "send", Send{})
+			return d.Command(ctx, gateway.Command{Type: "order", ID: d.ID, Name: "send", Body: Send{}})
 		})))(t)
 	s.Repo, s.Service, s.Reactor, s.Updater, s.Gate = orders, service, reactor, updater, gate
 	Run(t, service.Run, reactor.Run, updater.Run, gate.Run)

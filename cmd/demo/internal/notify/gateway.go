@@ -35,13 +35,10 @@ func NewGateway(store *jetstream.Store, url string, client *http.Client, cfg gat
 		if err := post(ctx, client, url, d.IdempotencyKey, n); err != nil {
 			return err
 		}
-		err := d.Command(
-			ctx,
-			transfer.Events.Type(),
-			d.ID,
-			"record-notification",
-			map[string]string{"key": d.IdempotencyKey},
-		)
+		err := d.Command(ctx, gateway.Command{
+			Type: transfer.Events.Type(), ID: d.ID, Name: "record-notification",
+			Body: map[string]string{"key": d.IdempotencyKey},
+		})
 		if _, refused := errors.AsType[*gateway.CommandError](err); refused {
 			return gateway.Permanent(err)
 		}
