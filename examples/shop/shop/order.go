@@ -47,7 +47,8 @@ type (
 // Orders is the aggregate type of orders.
 var Orders = aggregate.New[Order](OrderEvents,
 	aggregate.Apply(func(o *Order, e Placed, _ jetstream.Meta) { o.Customer = e.Customer }),
-	aggregate.Ignore[Packed](), aggregate.Ignore[Shipped](), aggregate.Ignore[Undelivered](), aggregate.Ignore[Cancelled](),
+	aggregate.Ignore[Packed](), aggregate.Ignore[Shipped](),
+	aggregate.Ignore[Undelivered](), aggregate.Ignore[Cancelled](),
 
 	aggregate.Create("place", func(c Place, _ aggregate.Decision) ([]any, error) {
 		if c.Pieces <= 0 || c.Cents < 0 {
