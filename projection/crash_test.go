@@ -118,7 +118,7 @@ func (r *recorder) consistent(t *testing.T) {
 var steps = []string{"read", "folded", "key", "each", "batch", "put", "stored"}
 
 // TestCrashAtEveryStep: updaters die, or freeze until others own the view, at
-// every step, in 50 histories (20 under -short, as with the race detector); the
+// every step, in 50 histories (12 under -short, as with the race detector); the
 // position is never ahead of the view, and in the end the view is what a fold of all
 // events gives.
 func TestCrashAtEveryStep(t *testing.T) { //nolint:tparallel // they are started elsewhere
@@ -145,7 +145,7 @@ func crashAtEveryStep(t *testing.T, what crashing) {
 	t.Helper()
 	seeds := 50
 	if testing.Short() {
-		seeds = 20
+		seeds = 12
 	}
 	crashed := map[string]*atomic.Int64{}
 	for _, s := range what.steps {

@@ -8,3 +8,6 @@ func Steps(u *Updater, step func(string)) { u.step = step }
 // SinkSteps is [Steps] for an updater of a sink: "opened", "read", "put", "applied" and
 // "stored".
 func SinkSteps(u *SinkUpdater, step func(string)) { u.step = step }
+
+// MaxMatches bounds what a reader's searches sort.
+func MaxMatches[V any](r *Reader[V], n int) { r.matches = n }

@@ -292,8 +292,8 @@ func (s *search[V]) large(ctx context.Context) error {
 		// Parts are about the same size: as many as fit are read next.
 		n = max(n*partsRead/max(read, n), 1)
 		if s.o.Value == "" {
-			if found = append(found, hits...); len(found) > maxMatches {
-				return fmt.Errorf("%w: more than %d: narrow it down", ErrTooManyMatches, maxMatches)
+			if found = append(found, hits...); len(found) > s.r.matches {
+				return fmt.Errorf("%w: more than %d: narrow it down", ErrTooManyMatches, s.r.matches)
 			}
 			continue
 		}

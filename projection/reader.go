@@ -32,6 +32,8 @@ type Reader[V any] struct {
 	floor floor
 	top   atomic.Uint64
 	least atomic.Uint64
+	// matches bounds what a search sorts: [maxMatches], or less in tests.
+	matches int
 }
 
 // Entry is a key of a view.
@@ -106,7 +108,7 @@ func NewReader[V any](ctx context.Context, nc *nats.Conn, store, view string, cf
 	if err := errors.Join(validateNames(store, view), cfg.Validate()); err != nil {
 		return nil, err
 	}
-	r := &Reader[V]{b: newBucket(nc, store, view), cfg: cfg.withDefaults()}
+	r := &Reader[V]{b: newBucket(nc, store, view), cfg: cfg.withDefaults(), matches: maxMatches}
 	r.b.seen = new(decoded)
 	r.floor.renew()
 	ctx, cancel := context.WithTimeout(ctx, max(r.cfg.OpenWait, attemptTimeout))

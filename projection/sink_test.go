@@ -160,11 +160,15 @@ func (r *recorder) pastOf(position uint64) map[string]account {
 }
 
 // TestSinkCrashes: updaters die, freeze until others own the view, or lose the
-// database before or after a commit, in 50 histories. Whatever was ever committed
-// is what a fold of the events up to the record's position gives.
+// database before or after a commit, in 50 histories (20 under -short, as with the
+// race detector). Whatever was ever committed is what a fold of the events up to the
+// record's position gives.
 func TestSinkCrashes(t *testing.T) {
 	t.Parallel()
-	const seeds = 50
+	seeds := 50
+	if testing.Short() {
+		seeds = 20
+	}
 	single, cluster := natstest.Run(t).URL(), natstest.RunCluster(t)
 	var counts [6]atomic.Int64
 	var wg sync.WaitGroup

@@ -51,6 +51,9 @@ func testCheckpoints(t *testing.T, f *fixture, types int, behind bool) {
 	if behind {
 		rounds = 150 // what is read at once ends within some of them
 	}
+	if testing.Short() {
+		rounds /= 2 // as with the race detector
+	}
 	notes := jetstream.NewSchema("note", jetstream.Event[noted]("noted"))
 	handlers := []projection.TxHandler[int64]{
 		projection.OnTx(accountEvents, func(tx *projection.Tx[int64], e credited, m jetstream.Meta) error {

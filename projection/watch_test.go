@@ -310,7 +310,11 @@ func watchThroughout(t *testing.T, f *fixture, cluster *natstest.Cluster) {
 	}
 	feed(20)
 	check("in a bucket made anew")
+	left := 100 // of a thousand
 	for key, n := range want {
+		if left--; left < 0 {
+			break
+		}
 		if e, err := lr.Get(t.Context(), key); err != nil || e.Value.N != n {
 			t.Errorf("in a bucket made anew: %s is %+v, %v", key, e, err)
 		}
