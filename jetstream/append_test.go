@@ -321,7 +321,8 @@ func testManyWritersOneAggregate(t *testing.T, e env) {
 
 func testManyWritersAThousand(t *testing.T, e env) {
 	t.Helper()
-	const each, aggregates = 40, 1000
+	const aggregates = 1000
+	each := size(40)
 	name := e.store(t, e.connect(t)).Name()
 	ids := map[string]bool{}
 	for i := range aggregates {

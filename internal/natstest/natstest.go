@@ -86,16 +86,14 @@ func Name(t testing.TB) string {
 	return strings.Trim(name, "-") + "-" + strconv.FormatUint(rand.Uint64(), 36)
 }
 
-// Eventually polls until the condition holds, and fails the test with what the
+// Eventually polls, less often with time, until the condition holds, and fails the test with what the
 // condition last said when it never does. It may be called from any goroutine;
 // the result tells whether the condition held.
 func Eventually(t testing.TB, what string, condition func() error) bool {
 	t.Helper()
 	deadline := time.NewTimer(Patience)
 	defer deadline.Stop()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	for pause := 2 * time.Millisecond; ; pause = min(pause*5/4, 50*time.Millisecond) {
 		err := condition()
 		if err == nil {
 			return true
@@ -107,7 +105,7 @@ func Eventually(t testing.TB, what string, condition func() error) bool {
 		case <-t.Context().Done():
 			t.Error(fmt.Errorf("natstest: %s: the test ended: %w", what, err))
 			return false
-		case <-tick.C:
+		case <-time.After(pause):
 		}
 	}
 }
