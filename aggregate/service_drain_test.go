@@ -69,6 +69,11 @@ func TestServiceRollingRestart(t *testing.T) {
 				nc := natstest.Conn(t, url(i))
 				account := i % accounts
 				subject := fmt.Sprint(store.Name(), ".command.account.credit.", account)
+				// Its server may not have heard of the service yet.
+				natstest.Retry(t, "the service is known", func(ctx context.Context) error {
+					_, err := nc.RequestWithContext(ctx, subject, []byte(`{"cents":0}`))
+					return err
+				})
 				for {
 					select {
 					case <-done:

@@ -2,9 +2,6 @@ package follow_test
 
 import (
 	"errors"
-	"fmt"
-	"net"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -13,63 +10,15 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/rossby-go/rossby/internal/follow"
+	"github.com/rossby-go/rossby/internal/natstest"
 )
 
 // cluster starts three servers in this process and returns them and their
 // clients' addresses.
 func cluster(tb testing.TB) ([]*server.Server, string) {
 	tb.Helper()
-	const size = 3
-	routes, ports := make([]*url.URL, 0, size), make([]int, 0, size)
-	for range size {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			tb.Fatal(err)
-		}
-		addr, ok := l.Addr().(*net.TCPAddr)
-		if !ok {
-			tb.Fatalf("address %v", l.Addr())
-		}
-		port := addr.Port
-		if err := l.Close(); err != nil {
-			tb.Fatal(err)
-		}
-		ports = append(ports, port)
-		routes = append(routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", port)})
-	}
-	servers := make([]*server.Server, 0, size)
-	for n, port := range ports {
-		srv, err := server.NewServer(&server.Options{
-			ServerName: fmt.Sprintf("n%d", n), Host: "127.0.0.1", Port: server.RANDOM_PORT,
-			NoLog: true, NoSigs: true,
-			JetStream: true, StoreDir: tb.TempDir(), Routes: routes,
-			Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: port},
-		})
-		if err != nil {
-			tb.Fatal(err)
-		}
-		srv.Start()
-		servers = append(servers, srv)
-	}
-	tb.Cleanup(func() {
-		for _, srv := range servers {
-			srv.Shutdown()
-			srv.WaitForShutdown()
-		}
-	})
-	until(tb, "the cluster has a leader and three members", func() bool {
-		for _, srv := range servers {
-			if srv.JetStreamIsLeader() && len(srv.JetStreamClusterPeers()) == len(servers) {
-				return true
-			}
-		}
-		return false
-	})
-	urls := make([]string, 0, size)
-	for _, srv := range servers {
-		urls = append(urls, srv.ClientURL())
-	}
-	return servers, strings.Join(urls, ",")
+	c := natstest.RunCluster(tb)
+	return c.Servers, strings.Join(c.URLs(), ",")
 }
 
 func TestReplicatedWithStepDowns(t *testing.T) {
@@ -108,8 +57,10 @@ func TestReplicatedWithStepDowns(t *testing.T) {
 	}
 	until(t, "all is done", func() bool { return j.count() == head })
 	t.Logf("repeated %d of %d, epochs %d and %d", j.repeated(), head, first.Status().Epoch, second.Status().Epoch)
-	if j.repeated() > follow.MaxUnrecordedDefault {
-		t.Errorf("repeated %d", j.repeated())
+	// On a busy machine an owner may not renew in time, and another takes over.
+	taken := max(first.Status().Epoch, second.Status().Epoch, 2) - 1
+	if most := int(taken) * follow.MaxUnrecordedDefault; j.repeated() > most {
+		t.Errorf("repeated %d, with %d owners after the first at most %d", j.repeated(), taken, most)
 	}
 	j.ordered()
 	until(t, "the server knows", func() bool {

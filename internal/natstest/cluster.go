@@ -19,6 +19,9 @@ const (
 	nodes = 3
 	// account is where connections without a user end up.
 	account = "$G"
+	// routes are what joins two servers: a pool, of which each account has one, and
+	// one for the system's account.
+	routes = server.DEFAULT_ROUTE_POOL_SIZE + 1
 )
 
 // Cluster is three servers in this process, joined by TCP.
@@ -48,12 +51,12 @@ func RunFsyncCluster(t testing.TB) *Cluster {
 func runCluster(t testing.TB, fsync bool, change ...func(i int, o *server.Options)) *Cluster {
 	t.Helper()
 	c := &Cluster{Servers: make([]*server.Server, nodes)}
-	routes := make([]*url.URL, nodes)
-	for i := range routes {
-		routes[i] = &url.URL{Scheme: "nats", Host: Addr(t)}
+	addrs := make([]*url.URL, nodes)
+	for i := range addrs {
+		addrs[i] = &url.URL{Scheme: "nats", Host: Addr(t)}
 	}
 	name := Name(t)
-	for i, route := range routes {
+	for i, route := range addrs {
 		routePort, err := strconv.Atoi(route.Port())
 		if err != nil {
 			t.Fatalf("natstest: port of %v: %v", route, err)
@@ -62,7 +65,7 @@ func runCluster(t testing.TB, fsync bool, change ...func(i int, o *server.Option
 			ServerName: fmt.Sprintf("%s-%d", name, i),
 			Host:       "127.0.0.1", Port: port(t),
 			Cluster:   server.ClusterOpts{Name: name, Host: "127.0.0.1", Port: routePort},
-			Routes:    routes,
+			Routes:    addrs,
 			JetStream: true, StoreDir: t.TempDir(), SyncAlways: fsync,
 			NoSigs: true, NoLog: true,
 		})
@@ -109,14 +112,26 @@ func (c *Cluster) Conn(t testing.TB, opts ...nats.Option) *nats.Conn {
 }
 
 // WaitReady waits until the cluster has a leader for JetStream that knows every
-// server, and every running server takes part. The result tells whether it has.
+// server, every running server takes part, and all their routes are there: without
+// its account's route a request finds nobody, and an answer is lost. The result tells
+// whether all that is so.
 func (c *Cluster) WaitReady(t testing.TB) bool {
 	t.Helper()
 	return Eventually(t, "cluster ready", func() error {
 		leader := false
-		for i, s := range c.running() {
+		running := c.running()
+		others := -1
+		for _, s := range running {
+			if s != nil {
+				others++
+			}
+		}
+		for i, s := range running {
 			if s == nil {
 				continue
+			}
+			if n := s.NumRoutes(); n < others*routes {
+				return fmt.Errorf("server %d has %d of %d routes", i, n, others*routes)
 			}
 			if !s.JetStreamIsCurrent() {
 				return fmt.Errorf("server %d is not current", i)
