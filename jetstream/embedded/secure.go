@@ -81,8 +81,8 @@ func (s *secured) byCertificates(ca *authority, opts *server.Options) error {
 		user := &server.User{Username: "CN=" + u.Name, Permissions: &server.Permissions{
 			Publish: &server.SubjectPermission{Allow: p.Publish}, Subscribe: &server.SubjectPermission{Allow: p.Subscribe},
 		}}
-		if p.Responds {
-			user.Permissions.Response = &server.ResponsePermission{MaxMsgs: 1, Expires: roles.ResponseTime}
+		if p.Responses > 0 {
+			user.Permissions.Response = &server.ResponsePermission{MaxMsgs: p.Responses, Expires: roles.ResponseTime}
 		}
 		opts.Users = append(opts.Users, user)
 	}

@@ -237,6 +237,7 @@ func (w *world) admins() {
 		}
 	}
 
+	w.attach("list-admin", "bank") // to read the types that a view follows, say
 	admin, err := projection.NewAdmin(w.as("list-admin"), "bank", "orders")
 	if err != nil {
 		w.Fatal(err)

@@ -20,8 +20,10 @@ func ServerConfig(account string, users ...User) (string, error) {
 	if err := valid(users); err != nil {
 		return "", err
 	}
-	if account == "" || strings.ContainsAny(account, " \t\r\n{}\"'") {
-		return "", &jetstream.InvalidError{Field: "account", Value: account, Reason: "is not a name"}
+	if !isWord(account) || strings.EqualFold(account, "include") { // which is a word of the language
+		return "", &jetstream.InvalidError{
+			Field: "account", Value: account, Reason: "is not a name: letters, digits, - and _, a letter first",
+		}
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "accounts {\n  %s {\n    jetstream: enabled\n    users: [\n", account)
@@ -33,7 +35,7 @@ func ServerConfig(account string, users ...User) (string, error) {
 		default:
 			fmt.Fprintf(&b, "        user: %s\n", strconv.Quote(u.login()))
 		}
-		if strings.HasPrefix(u.Password, "$") && !strings.HasPrefix(u.Password, "$2") {
+		if u.variable() {
 			fmt.Fprintf(&b, "        password: %s\n", u.Password) // a variable
 		} else if u.Password != "" {
 			fmt.Fprintf(&b, "        password: %s\n", strconv.Quote(u.Password))
@@ -43,13 +45,25 @@ func ServerConfig(account string, users ...User) (string, error) {
 		b.WriteString("        permissions: {\n")
 		writeList(&b, "publish", p.Publish)
 		writeList(&b, "subscribe", p.Subscribe)
-		if p.Responds {
-			fmt.Fprintf(&b, "          allow_responses: { max: 1, expires: %q }\n", ResponseTime)
+		if p.Responses > 0 {
+			fmt.Fprintf(&b, "          allow_responses: { max: %d, expires: %q }\n", p.Responses, ResponseTime)
 		}
 		b.WriteString("        }\n      }\n")
 	}
 	b.WriteString("    ]\n  }\n}\n")
 	return b.String(), nil
+}
+
+// isWord tells what stands in the server's configuration without quotes, and means
+// itself.
+func isWord(text string) bool {
+	for i, r := range text {
+		letter := r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z'
+		if !letter && (i == 0 || r != '-' && r != '_' && (r < '0' || r > '9')) {
+			return false
+		}
+	}
+	return text != ""
 }
 
 func writeList(b *strings.Builder, name string, subjects []string) {
@@ -113,8 +127,8 @@ func NSC(account string, users ...User) (string, error) {
 		fmt.Fprintf(&b, "nsc add user --account %s --name %s", shell(account), shell(u.Name))
 		fmt.Fprintf(&b, " \\\n  --allow-pub %s", shell(strings.Join(p.Publish, ",")))
 		fmt.Fprintf(&b, " \\\n  --allow-sub %s", shell(strings.Join(p.Subscribe, ",")))
-		if p.Responds {
-			fmt.Fprintf(&b, " \\\n  --allow-pub-response=1 --response-ttl %s", ResponseTime)
+		if p.Responses > 0 {
+			fmt.Fprintf(&b, " \\\n  --allow-pub-response=%d --response-ttl %s", p.Responses, ResponseTime)
 		}
 		b.WriteString("\n")
 	}
@@ -136,8 +150,8 @@ func (u User) Claims(publicKey string) (*jwt.UserClaims, error) {
 	c := jwt.NewUserClaims(publicKey)
 	c.Name = u.Name
 	c.Permissions = jwt.Permissions{Pub: jwt.Permission{Allow: p.Publish}, Sub: jwt.Permission{Allow: p.Subscribe}}
-	if p.Responds {
-		c.Resp = &jwt.ResponsePermission{MaxMsgs: 1, Expires: ResponseTime}
+	if p.Responses > 0 {
+		c.Resp = &jwt.ResponsePermission{MaxMsgs: p.Responses, Expires: ResponseTime}
 	}
 	return c, nil
 }

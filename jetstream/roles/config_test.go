@@ -38,10 +38,10 @@ func TestServerConfig(t *testing.T) {
 	for i, u := range users() {
 		got, want := opts.Users[i], u.Permissions()
 		if got.Username != u.Name || got.Account.Name != "BANK" || !slices.Equal(got.Permissions.Publish.Allow, want.Publish) ||
-			!slices.Equal(got.Permissions.Subscribe.Allow, want.Subscribe) || (got.Permissions.Response != nil) != want.Responds {
+			!slices.Equal(got.Permissions.Subscribe.Allow, want.Subscribe) || (got.Permissions.Response != nil) != (want.Responses > 0) {
 			t.Errorf("%s: %+v", u.Name, got)
 		}
-		if r := got.Permissions.Response; r != nil && (r.MaxMsgs != 1 || r.Expires != roles.ResponseTime) {
+		if r := got.Permissions.Response; r != nil && (r.MaxMsgs != want.Responses || r.Expires != roles.ResponseTime) {
 			t.Errorf("%s: %+v", u.Name, r)
 		}
 	}

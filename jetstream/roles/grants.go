@@ -6,7 +6,8 @@ import "slices"
 // and docs/followers.md have the subjects.
 type grants struct {
 	pub, sub []string
-	responds bool
+	// services is how many services the user has.
+	services int
 }
 
 func (g *grants) publish(subjects ...string)   { g.pub = append(g.pub, subjects...) }
@@ -98,8 +99,13 @@ func (g *grants) bucket(stream, keys string, makes bool) {
 // service answers requests.
 func (g *grants) service(name string, subjects ...string) {
 	g.subscribe(subjects...)
+	g.discovered(name)
+	g.services++
+}
+
+// discovered answers who asks what services there are.
+func (g *grants) discovered(name string) {
 	g.subscribe("$SRV.*", "$SRV.*."+name, "$SRV.*."+name+".*")
-	g.responds = true
 }
 
 // commands sends commands.
@@ -126,7 +132,12 @@ func (g *grants) command(s, typ string, makes bool) {
 	if makes {
 		g.publish(s + ".event._store.0.genesis")
 	}
-	g.service(s+"-"+all, s+".command."+all+".>")
+	name := s + "-" + typ
+	if typ == "" {
+		name = "*" // no wildcard is part of a token
+		g.services += AllTypes - 1
+	}
+	g.service(name, s+".command."+all+".>")
 }
 
 // cursor follows a stream through a durable consumer.
@@ -240,8 +251,8 @@ func (g *grants) projection(s, view string, makes bool) {
 func (g *grants) projectionAdmin(s, view string) {
 	stream, keys := viewNames(s, view)
 	g.view(s, view)
-	g.publish("$JS.API.STREAM.PURGE."+stream, keys+"_rossby.>", s+".hint."+view,
-		"$JS.API.STREAM.INFO."+s, "$JS.API.STREAM.MSG.GET."+s)
+	g.attach(s)
+	g.publish("$JS.API.STREAM.PURGE."+stream, keys+"_rossby.>", s+".hint."+view)
 	for _, durable := range []string{view, view + "_build", view + "_sink"} { // the last is that of a database
 		g.publish("$JS.API.CONSUMER.INFO." + s + "." + durable)
 	}

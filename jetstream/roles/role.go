@@ -6,6 +6,10 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/nats-io/nkeys"
 
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -156,13 +160,19 @@ func kindList() string {
 // else.
 type Permissions struct {
 	Publish, Subscribe []string
-	// Responds lets it answer each request that it gets, once and within
-	// [ResponseTime].
-	Responds bool
+	// Responses is what a server has to let through as answers to each request, within
+	// [ResponseTime], 0 for none. All services of a connection answer what asks who
+	// is there, as `nats micro ls` does; nats-server 2.15.2 counts their answers
+	// together, and each delivery of the request after the first as one more. So it is
+	// 2n - 1 for n services.
+	Responses int
 }
 
 // ResponseTime bounds the answers of services.
 const ResponseTime = time.Minute
+
+// AllTypes is how many services a [Command] role without a name is taken to have.
+const AllTypes = 16
 
 // User is what a program logs in as.
 type User struct {
@@ -196,7 +206,28 @@ func (u User) Validate() error {
 			Field: "NKey", Value: u.NKey, Reason: "takes the place of Login and Password",
 		})
 	}
+	if u.NKey != "" && !nkeys.IsValidPublicUserKey(u.NKey) {
+		errs = append(errs, &jetstream.InvalidError{Field: "NKey", Value: u.NKey, Reason: "is not a user's public NKey"})
+	}
+	for field, text := range map[string]string{"Login": u.Login, "Password": u.Password} {
+		if !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			errs = append(errs, &jetstream.InvalidError{
+				Field: field, Reason: fmt.Sprintf("of user %q has characters that cannot be printed", u.Name),
+			})
+		}
+	}
+	if u.variable() && !isWord(strings.ReplaceAll(u.Password[1:], "_", "x")) {
+		errs = append(errs, &jetstream.InvalidError{
+			Field: "Password", Reason: fmt.Sprintf("of user %q is no variable: $ and letters, digits, _", u.Name),
+		})
+	}
 	return errors.Join(errs...)
+}
+
+// variable tells that the password is one of the server's environment, and not a
+// hash.
+func (u User) variable() bool {
+	return strings.HasPrefix(u.Password, "$") && !strings.HasPrefix(u.Password, "$2")
 }
 
 // InboxPrefix begins the subjects that the user's replies go to, and nobody else's:
@@ -215,5 +246,5 @@ func (u User) Permissions() Permissions {
 		slices.Sort(subjects)
 		return slices.Compact(subjects)
 	}
-	return Permissions{Publish: tidy(g.pub), Subscribe: tidy(g.sub), Responds: g.responds}
+	return Permissions{Publish: tidy(g.pub), Subscribe: tidy(g.sub), Responses: max(2*g.services-1, 0)}
 }

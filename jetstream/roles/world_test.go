@@ -130,8 +130,13 @@ type world struct {
 
 func newWorld(t *testing.T, credentials bool) *world {
 	t.Helper()
+	return newWorldOf(t, credentials, users())
+}
+
+func newWorldOf(t *testing.T, credentials bool, users []roles.User) *world {
+	t.Helper()
 	srv, err := embedded.Start(embedded.Config{
-		Listen: "127.0.0.1:0", StoreDir: t.TempDir(), LazySync: true, Users: users(), Credentials: credentials,
+		Listen: "127.0.0.1:0", StoreDir: t.TempDir(), LazySync: true, Users: users, Credentials: credentials,
 		ReadyTimeout: natstest.Patience,
 	})
 	if err != nil {

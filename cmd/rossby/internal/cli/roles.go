@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -23,7 +24,7 @@ type userRow struct {
 	InboxPrefix string   `json:"inboxPrefix"`
 	Publish     []string `json:"publish"`
 	Subscribe   []string `json:"subscribe"`
-	Responds    bool     `json:"responds"`
+	Responses   int      `json:"responses"`
 }
 
 // The ways to print roles.
@@ -153,7 +154,7 @@ func (a *app) printUsers(users []roles.User, account, format string) error {
 	for i := range users {
 		errs = append(errs, users[i].Validate())
 		p := users[i].Permissions()
-		rows[i] = userRow{users[i].Name, users[i].InboxPrefix(), p.Publish, p.Subscribe, p.Responds}
+		rows[i] = userRow{users[i].Name, users[i].InboxPrefix(), p.Publish, p.Subscribe, p.Responses}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return &usageError{err.Error(), err}
@@ -179,7 +180,7 @@ func (a *app) printUsers(users []roles.User, account, format string) error {
 		}
 		for _, r := range rows {
 			fields(w, field{"User", r.User}, field{"Inbox prefix", r.InboxPrefix},
-				field{"Answers requests", yesNo(r.Responds)})
+				field{"Answers requests", strconv.Itoa(r.Responses)})
 			for _, s := range r.Publish {
 				_, _ = fmt.Fprintln(w, "publish    "+s)
 			}
