@@ -128,9 +128,17 @@ func (l *ledger) last(ctx context.Context, subject string) (entry, error) {
 	if err != nil {
 		return entry{}, err
 	}
-	var e entry
-	if err := json.Unmarshal(m.Data, &e); err != nil {
+	e, err := decodeEntry(m.Data)
+	if err != nil {
 		return entry{}, fmt.Errorf("ledger entry %q: %w", subject, err)
+	}
+	return e, nil
+}
+
+// decodeEntry reads an entry, which whoever may write the bucket may have written.
+func decodeEntry(data []byte) (e entry, err error) {
+	if err := json.Unmarshal(data, &e); err != nil {
+		return entry{}, err
 	}
 	return e, nil
 }

@@ -26,7 +26,7 @@ import (
 
 // bank is a bank in this process, behind its HTTP API.
 type bank struct {
-	t       *testing.T
+	t       testing.TB
 	url     string
 	client  *http.Client
 	nats    *embedded.Server
@@ -36,7 +36,7 @@ type bank struct {
 	stopAPI func()
 }
 
-func newBank(t *testing.T) *bank {
+func newBank(t testing.TB) *bank {
 	t.Helper()
 	b := &bank{t: t, nats: natstest.Run(t), client: &http.Client{Transport: &http.Transport{}, Timeout: time.Minute}}
 	nc := natstest.Conn(t, b.nats.URL())
@@ -112,7 +112,7 @@ func (b *bank) within(t *testing.T) *bank {
 }
 
 // start runs until the test ends, or until it is stopped.
-func start(t *testing.T, runs ...func(context.Context) error) (stop func()) {
+func start(t testing.TB, runs ...func(context.Context) error) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var wg sync.WaitGroup
@@ -128,7 +128,7 @@ func start(t *testing.T, runs ...func(context.Context) error) (stop func()) {
 	return stop
 }
 
-func repository[S any](t *testing.T, store *jetstream.Store, typ *aggregate.Type[S]) *aggregate.Repository[S] {
+func repository[S any](t testing.TB, store *jetstream.Store, typ *aggregate.Type[S]) *aggregate.Repository[S] {
 	t.Helper()
 	r, err := aggregate.NewRepository(store, typ, aggregate.RepositoryConfig{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -137,7 +137,7 @@ func repository[S any](t *testing.T, store *jetstream.Store, typ *aggregate.Type
 	return r
 }
 
-func reader[V any](t *testing.T, store *jetstream.Store, view string) *projection.Reader[V] {
+func reader[V any](t testing.TB, store *jetstream.Store, view string) *projection.Reader[V] {
 	t.Helper()
 	r, err := projection.NewReader[V](t.Context(), store.Conn(), store.Name(), view, projection.ReaderConfig{OpenWait: natstest.Patience})
 	if err != nil {
