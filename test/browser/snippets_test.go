@@ -37,7 +37,7 @@ func (p *page) snippets(bank *demo) {
 		panel, _, _ := strings.Cut(at, "/")
 		p.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf("location.hash = '#/%s'", at)))
 		p.until("snippets of "+at, fmt.Sprintf("document.querySelectorAll('[data-panel=%s] details.snippets').length >= %d",
-			panel, map[string]int{"followers": 7}[panel]+1))
+			panel, max(map[string]int{"followers": 7}[panel], 1)))
 		switch panel {
 		case "events":
 			p.click("#event-list .event")

@@ -100,8 +100,8 @@ export const deadlines = {
     pages = { deadlines: [], sagas: [] };
     fill(el,
       h("div", { class: "head" }, h("h1", {}, "Deadlines and sagas"), h("p", {}, "Commands that reactors have set for later, and process instances that have not ended.")),
-      h("section", { class: "card" }, h("header", {}, h("h2", {}, "Sagas in flight"), h("span", { class: "dim small" }, "the one started first first")), h("div", { class: "stack", id: "sagas" })),
-      h("section", { class: "card" }, h("header", {}, h("h2", {}, "Deadlines"), h("span", { class: "dim small" }, "the one set first first")), h("div", { class: "stack", id: "deadlines" })),
+      h("section", { class: "card" }, h("header", {}, h("h2", {}, "Sagas in flight"), h("span", { class: "dim small" }, "oldest first")), h("div", { class: "stack", id: "sagas" })),
+      h("section", { class: "card" }, h("header", {}, h("h2", {}, "Deadlines"), h("span", { class: "dim small" }, "oldest first")), h("div", { class: "stack", id: "deadlines" })),
       snippets(() => ({
         nats: [`nats --server ${live.info.nats} stream subjects ${live.info.store}__timers`, pages.sagas[0]?.items.length ? `nats --server ${live.info.nats} kv ls ${live.info.store}__sagas` : ""].filter(Boolean).join("\n"),
         curl: `${curl("deadlines")}\n\n${curl("sagas")}`,
