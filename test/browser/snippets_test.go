@@ -7,6 +7,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,6 +30,7 @@ type snippet struct{ Panel, Language, Text string }
 // terminal, and compiles the Go.
 func (p *page) snippets(bank *demo) {
 	p.t.Helper()
+	settled(p.t, bank)
 	var all []snippet
 	for _, at := range []string{
 		"commands/account/open", "events", "aggregates/account/ada-giro", "followers", "views/accounts/ada-giro", "gateways",
@@ -84,6 +86,27 @@ func (p *page) snippets(bank *demo) {
 	compile(p.t, goes)
 	runShell(p.t, bank, shell)
 	p.t.Logf("%d snippets of Go compile, %d for terminals run", len(goes), len(shell))
+}
+
+// settled waits until everything answers again after what was broken.
+func settled(t *testing.T, bank *demo) {
+	t.Helper()
+	for _, path := range []string{"views/accounts", "views/customers", "views/ledger", "views/transfers", "deadlines", "sagas"} {
+		natstest.Eventually(t, path, func() error {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, bank.url+"/console/api/"+path, nil)
+			if err != nil {
+				return err
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err == nil && resp.StatusCode != http.StatusOK {
+				err = fmt.Errorf("%s", resp.Status)
+			}
+			if resp != nil {
+				_ = resp.Body.Close()
+			}
+			return err
+		})
+	}
 }
 
 // surroundings is what the Go snippets may take for granted.
