@@ -3,6 +3,7 @@ package browser_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -46,7 +47,7 @@ type demo struct {
 }
 
 // binaries is where commands are built, until all tests have ended.
-var binaries string //nolint:gochecknoglobals // as above
+var binaries string
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "browser-")
@@ -70,8 +71,6 @@ func hasBrowser(t *testing.T) bool {
 }
 
 // Commands of the module are built once for all tests.
-//
-//nolint:gochecknoglobals // building costs more than anything else here
 var (
 	buildMu   sync.Mutex
 	buildDirs = map[string]string{}
@@ -97,7 +96,7 @@ func build(t *testing.T, command string) string {
 // startDemo starts the demo with flags, and ends it with the test.
 func startDemo(t *testing.T, flags ...string) *demo {
 	t.Helper()
-	cmd := exec.Command(build(t, "demo"), append([]string{ //nolint:noctx // it is interrupted, and ends by itself
+	cmd := exec.Command(build(t, "demo"), append([]string{
 		"--http", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0", "--lazy-sync",
 	}, flags...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -300,17 +299,21 @@ func (p *page) click(selector string) {
 			e.addEventListener("click", () => { window.clicked = true; }, { once: true, capture: true });
 			return e.contains(document.elementFromPoint(x, y)) ? [x, y] : [];
 		})()`, selector)))
-		if err != nil || len(at) != 2 {
-			return fmt.Errorf("it is not there, or something is before it: %v", err)
+		if err == nil && len(at) != 2 {
+			err = errors.New("it is not there, or something is before it")
+		}
+		if err != nil {
+			return err
 		}
 		if err := chromedp.Do(p.ctx, chromedp.MouseClickXY(at[0], at[1])); err != nil {
 			return err
 		}
 		// What is drawn anew in this moment is clicked once more, as people do.
-		if hit, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool]("window.clicked")); err != nil || !hit {
-			return fmt.Errorf("it was missed: %v", err)
+		hit, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool]("window.clicked"))
+		if err == nil && !hit {
+			err = errors.New("it was missed")
 		}
-		return nil
+		return err
 	})
 }
 
@@ -326,15 +329,22 @@ func (p *page) fill(selector, text string) {
 			e.select();
 			return document.activeElement === e;
 		})()`, selector)))
-		if err != nil || !ready {
-			return fmt.Errorf("it takes nothing: %v", err)
+		if err == nil && !ready {
+			err = errors.New("it takes nothing")
+		}
+		if err != nil {
+			return err
 		}
 		if err := chromedp.Do(p.ctx, insert(text)); err != nil {
 			return err
 		}
-		if ok, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool](fmt.Sprintf(
-			"document.querySelector(%q)?.value === %q", selector, text))); err != nil || !ok {
-			return fmt.Errorf("it does not hold %q: %v", text, err)
+		ok, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool](fmt.Sprintf(
+			"document.querySelector(%q)?.value === %q", selector, text)))
+		if err == nil && !ok {
+			err = fmt.Errorf("it does not hold %q", text)
+		}
+		if err != nil {
+			return err
 		}
 		if enter {
 			return chromedp.Do(p.ctx, chromedp.KeyEvent(kb.Enter))

@@ -91,8 +91,9 @@ func (p *page) bounded(what string) string {
 		elements: document.querySelectorAll("*").length,
 	})`))
 	var got struct {
-		Answers, Rows [][2]any
-		Elements      int
+		Answers  [][2]any `json:"answers"`
+		Rows     [][2]any `json:"rows"`
+		Elements int      `json:"elements"`
 	}
 	if err == nil {
 		err = json.Unmarshal([]byte(text), &got)

@@ -3,6 +3,7 @@ package browser_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -24,14 +25,18 @@ import (
 const natsCLI = "github.com/nats-io/natscli/nats@v0.5.1"
 
 // snippet is what a panel shows beside an action.
-type snippet struct{ Panel, Language, Text string }
+type snippet struct {
+	Panel    string `json:"panel"`
+	Language string `json:"language"`
+	Text     string `json:"text"`
+}
 
 // snippets opens what every panel shows beside its actions, runs what it shows for a
 // terminal, and compiles the Go.
 func (p *page) snippets(bank *demo) {
 	p.t.Helper()
 	settled(p.t, bank)
-	var all []snippet
+	all := make([]snippet, 0, 64)
 	for _, at := range []string{
 		"commands/account/open", "events", "aggregates/account/ada-giro", "followers", "views/accounts/ada-giro", "gateways",
 		"deadlines", "durability", "chaos",
@@ -57,7 +62,7 @@ func (p *page) snippets(bank *demo) {
 				while (!d.querySelector(".choice button")) await turn();
 				for (const language of ["nats", "curl", "Go"]) {
 					[...d.querySelectorAll(".choice button")].find((b) => b.textContent === language).click();
-					out.push({ Panel: d.closest("[data-panel]").dataset.panel, Language: language, Text: d.querySelector("pre").textContent });
+					out.push({ panel: d.closest("[data-panel]").dataset.panel, language, text: d.querySelector("pre").textContent });
 				}
 				d.open = false;
 			}
@@ -84,7 +89,7 @@ func (p *page) snippets(bank *demo) {
 		}
 	}
 	compile(p.t, goes)
-	runShell(p.t, bank, shell)
+	runShell(p.t, shell)
 	p.t.Logf("%d snippets of Go compile, %d for terminals run", len(goes), len(shell))
 }
 
@@ -190,7 +195,11 @@ func declared(t *testing.T, s snippet) []string {
 	}
 	seen := map[string]bool{}
 	var names []string
-	for _, statement := range f.Decls[0].(*ast.FuncDecl).Body.List {
+	body, ok := f.Decls[0].(*ast.FuncDecl)
+	if !ok {
+		t.Fatalf("%s: is no body of a function:\n%s", s.Panel, s.Text)
+	}
+	for _, statement := range body.Body.List {
 		assign, ok := statement.(*ast.AssignStmt)
 		if !ok || assign.Tok != token.DEFINE {
 			continue
@@ -211,7 +220,7 @@ func endless(command string) bool {
 }
 
 // runShell runs what the page shows for a terminal, as it stands there.
-func runShell(t *testing.T, bank *demo, list []snippet) {
+func runShell(t *testing.T, list []snippet) {
 	t.Helper()
 	bin, home := t.TempDir(), t.TempDir()
 	install := exec.CommandContext(t.Context(), "go", "install", natsCLI)
@@ -245,7 +254,7 @@ func runShell(t *testing.T, bank *demo, list []snippet) {
 		}
 		for _, command := range commandsIn(s.Text) {
 			out, err := run(command)
-			if exit, ok := err.(*exec.ExitError); ok && endless(command) && exit.ExitCode() == 124 {
+			if exit, ok := errors.AsType[*exec.ExitError](err); ok && endless(command) && exit.ExitCode() == 124 {
 				err = nil // timeout has ended it
 			}
 			if err != nil || strings.Contains(out, `"status":4`) || strings.Contains(out, `"status":5`) ||
@@ -259,7 +268,7 @@ func runShell(t *testing.T, bank *demo, list []snippet) {
 // commandsIn are the commands of a snippet, each with its continued lines.
 func commandsIn(text string) []string {
 	var out []string
-	for _, line := range strings.Split(strings.ReplaceAll(text, "\\\n", " "), "\n") {
+	for line := range strings.SplitSeq(strings.ReplaceAll(text, "\\\n", " "), "\n") {
 		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
 			out = append(out, line)
 		}

@@ -42,7 +42,7 @@ type (
 	}
 )
 
-var accounts = jetstream.NewSchema("account", //nolint:gochecknoglobals // immutable
+var accounts = jetstream.NewSchema("account",
 	jetstream.Event[opened]("opened"), jetstream.Event[credited]("credited"))
 
 func accountType() *aggregate.Type[account] {

@@ -176,10 +176,10 @@ func TestPartsAreStoppedAndKilled(t *testing.T) {
 		made = append(made, id)
 		note := b.notes()["line"]
 		var cuts int
-		if _, err := fmt.Sscanf(note, "cut %d times", &cuts); err != nil || cuts < 16 {
-			return fmt.Errorf("%q (%v)", note, err)
+		if _, err = fmt.Sscanf(note, "cut %d times", &cuts); err == nil && cuts < 16 {
+			err = fmt.Errorf("%q", note)
 		}
-		return nil
+		return err
 	})
 	flip("line", "works")
 	for _, id := range made {

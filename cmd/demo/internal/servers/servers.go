@@ -84,7 +84,7 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	}
 	for i := range cfg.Count {
 		name := "n" + strconv.Itoa(i+1)
-		told, err := json.Marshal(embedded.Config{
+		told, err := json.Marshal(embedded.Config{ //nolint:musttag // read by the same program
 			Name: name, Listen: clients[i], StoreDir: filepath.Join(cfg.StoreDir, name), LazySync: cfg.LazySync,
 			ReadyTimeout: startTimeout,
 			Cluster:      embedded.Cluster{Name: "rossby-demo", Listen: routes[i], Routes: routes},
@@ -93,8 +93,8 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 			return nil, errors.Join(err, c.Stop())
 		}
 		c.Servers = append(c.Servers, &Server{
-			Name: name, URL: "nats://" + clients[i], executable: cfg.Executable, args: append(slices.Clone(cfg.Args), string(told)),
-			errors: cfg.Errors,
+			Name: name, URL: "nats://" + clients[i], executable: cfg.Executable,
+			args: append(slices.Clone(cfg.Args), string(told)), errors: cfg.Errors,
 		})
 	}
 	errs := make([]error, len(c.Servers))
@@ -265,7 +265,7 @@ func (s *Server) Kill(atOnce bool) {
 // Main is one server, as told by [Start], until ctx or its input ends.
 func Main(ctx context.Context, told string, in io.Reader, out io.Writer) error {
 	var cfg embedded.Config
-	if err := json.Unmarshal([]byte(told), &cfg); err != nil {
+	if err := json.Unmarshal([]byte(told), &cfg); err != nil { //nolint:musttag // as above
 		return fmt.Errorf("a server's configuration %q: %w", told, err)
 	}
 	srv, err := embedded.Start(cfg)
