@@ -2,7 +2,7 @@ package projection_test
 
 import (
 	"errors"
-	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/rossby-go/rossby/jetstream"
@@ -25,7 +25,7 @@ func spread(n int) *projection.Definition[account] {
 func TestFindEnds(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{511, 1000, 1001, 1022, 1023} {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t)
 			f.append("a", opened{Owner: "o"})

@@ -7,23 +7,19 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-
 	"github.com/rossby-go/rossby/internal/follow"
 	"github.com/rossby-go/rossby/internal/natstest"
 )
 
-// cluster starts three servers in this process and returns them and their
-// clients' addresses.
-func cluster(tb testing.TB) ([]*server.Server, string) {
+// cluster starts three servers in this process and returns their addresses.
+func cluster(tb testing.TB) string {
 	tb.Helper()
-	c := natstest.RunCluster(tb)
-	return c.Servers, strings.Join(c.URLs(), ",")
+	return strings.Join(natstest.RunCluster(tb).URLs(), ",")
 }
 
 func TestReplicatedWithStepDowns(t *testing.T) {
 	t.Parallel()
-	_, urls := cluster(t)
+	urls := cluster(t)
 	b := newBench(t, urls, 3)
 	j := newJournal(t)
 	j.fail = func(d follow.Delivery) error {
@@ -73,7 +69,7 @@ func TestReplicatedWithStepDowns(t *testing.T) {
 // record and stream change leaders around it.
 func TestControlReplicated(t *testing.T) {
 	t.Parallel()
-	_, urls := cluster(t)
+	urls := cluster(t)
 	b := newBench(t, urls, 3)
 	j := newJournal(t)
 	const bad = 4
