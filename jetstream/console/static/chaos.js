@@ -32,7 +32,7 @@ export const chaos = {
       h("p", { class: "empty", id: "no-switches", hidden: true }, "The application has given the console nothing to break."),
       snippets(() => ({
         nats: "# a part is stopped by whoever runs it; with modules as processes of their own:\nkill -9 PID",
-        curl: (live.status?.switches ?? []).filter((w) => !w.gateway).slice(0, 2).map((w) => curl(`switches/${w.name}`, { option: w.options[1] })).join("\n\n"),
+        curl: (live.status?.switches ?? []).filter((w) => !w.gateway).slice(0, 1).map((w) => `# break it, and mend it\n${curl(`switches/${w.name}`, { option: w.options[1] })}\n\n${curl(`switches/${w.name}`, { option: w.options[0] })}`).join(""),
         Go: "con, err := console.New(console.Config{\n\tStore: store,\n\tSwitches: []console.Switch{{\n\t\tName: \"worker\", Title: \"Worker\", Options: []string{\"runs\", \"stopped\"},\n\t\tState: worker.State, Set: worker.Set,\n\t}},\n\tChecks: []console.Check{{Name: \"money\", Title: \"Money\", Run: books}},\n})",
       })));
     if (live.status) this.status(live.status);
