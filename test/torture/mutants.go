@@ -128,8 +128,8 @@ func mutants() []mutant {
 const (
 	mutantHold     = 2 * time.Second
 	mutantPatience = 6 * time.Second
-	// mutantSeeds is how many seeds a mutant is tried with until it is caught: in a few
-	// seconds, not every one of them meets what it needs to show.
+	// mutantSeeds is how many seeds a mutant is tried with until it is caught, nearly always
+	// by the first: in a few seconds, not every one of them meets what it needs to show.
 	mutantSeeds = 12
 )
 
