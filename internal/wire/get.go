@@ -331,7 +331,9 @@ const (
 // An answer of several messages may lose some on its way, where a connection breaks,
 // this one or one between servers, and is made again while the server is still
 // gathering: then only what came before them is returned.
-func gather(ctx context.Context, nc *nats.Conn, subject string, body []byte, most int) (page Page, whole bool, err error) {
+func gather(
+	ctx context.Context, nc *nats.Conn, subject string, body []byte, most int,
+) (page Page, whole bool, err error) {
 	inbox := nc.NewInbox()
 	answers := make(chan *nats.Msg, most+1)
 	sub, err := nc.ChanSubscribe(inbox, answers)

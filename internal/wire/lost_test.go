@@ -86,7 +86,7 @@ func TestAnswersThatLoseMessages(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), natstest.Patience)
 			defer cancel()
 			page, err := wire.Batch(ctx, nc, stream, "a.*", 1, 4, 1<<20)
-			var got []uint64
+			got := make([]uint64, 0, len(page.Messages))
 			for _, m := range page.Messages {
 				got = append(got, m.Sequence)
 			}

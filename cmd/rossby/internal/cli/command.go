@@ -296,7 +296,8 @@ func (s *sending) send(ctx context.Context) (*reply, error) {
 // outcome tells errors that are what came of a command.
 func outcome(err error) bool {
 	_, version := errors.AsType[*aggregate.VersionError](err)
-	return version || matches(err, aggregate.ErrRejected, aggregate.ErrNotFound, aggregate.ErrExists, aggregate.ErrOtherPayload)
+	return version || matches(err,
+		aggregate.ErrRejected, aggregate.ErrNotFound, aggregate.ErrExists, aggregate.ErrOtherPayload)
 }
 
 func (s *sending) attempt(ctx context.Context) (*reply, error) {
