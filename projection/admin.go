@@ -15,10 +15,16 @@ import (
 
 // Admin looks at a view from outside and tells its updaters what to do. It needs
 // leave to read and write the view's bucket, and to read the store. It holds no
-// resources and is safe for concurrent use.
+// resources and is safe for concurrent use. While the bucket has no leader all methods
+// but Status ask again until their context's deadline, or for ten seconds without
+// one, and then return [ErrUnavailable].
 type Admin struct {
 	b *bucket
 }
+
+// askFor is how long an administrator asks for a bucket's leader when its context
+// has no deadline: an election takes four to nine seconds.
+const askFor = 10 * time.Second
 
 // NewAdmin prepares the administration of a view. Nothing is asked of the
 // servers.
@@ -76,7 +82,7 @@ func (a *Admin) Generations(ctx context.Context) ([]Generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	head, err := a.b.head(ctx)
+	head, err := again(ctx, a.b, func() (uint64, error) { return a.b.head(ctx) })
 	if err != nil {
 		return nil, err
 	}
@@ -334,7 +340,10 @@ func (a *Admin) Skips(ctx context.Context) ([]Skipped, error) {
 
 // said is what the view's updaters were told.
 func (a *Admin) said(ctx context.Context) (*control, error) {
-	c, _, err := a.b.control(ctx)
+	c, err := again(ctx, a.b, func() (*control, error) {
+		c, _, err := a.b.control(ctx)
+		return c, err
+	})
 	if missing(err) {
 		return nil, a.b.absent()
 	}
@@ -345,7 +354,7 @@ func (a *Admin) said(ctx context.Context) (*control, error) {
 }
 
 func (a *Admin) pointer(ctx context.Context) (*pointer, uint64, error) {
-	m, err := a.b.leader(ctx, a.b.pointerSubject())
+	m, err := again(ctx, a.b, func() (*wire.Message, error) { return a.b.leader(ctx, a.b.pointerSubject()) })
 	if errors.Is(err, wire.ErrNotFound) || missing(err) {
 		return nil, 0, a.b.absent()
 	}
@@ -357,12 +366,36 @@ func (a *Admin) pointer(ctx context.Context) (*pointer, uint64, error) {
 }
 
 func (a *Admin) checkpoint(ctx context.Context, number int) (*checkpoint, uint64, error) {
-	m, err := a.b.leader(ctx, a.b.checkpointSubject(number))
+	m, err := again(ctx, a.b, func() (*wire.Message, error) { return a.b.leader(ctx, a.b.checkpointSubject(number)) })
 	if err != nil {
 		return nil, 0, fmt.Errorf("generation %d of view %q: %w: %w", number, a.b.view, ErrUnavailable, err)
 	}
 	cp, err := decodeCheckpoint(m)
 	return cp, m.Sequence, err
+}
+
+// again asks a bucket's leader until ctx's deadline, or for as long as an election
+// may take: a read that found none says nothing about the view.
+func again[T any](ctx context.Context, b *bucket, ask func() (T, error)) (T, error) {
+	end, bounded := ctx.Deadline()
+	if !bounded {
+		end = time.Now().Add(askFor)
+	}
+	for wait := newBackoff(20*time.Millisecond, 500*time.Millisecond); ; {
+		v, err := ask()
+		if err == nil || !leaderless(err) || time.Now().After(end) {
+			return v, err
+		}
+		if stop := errors.Join(wait.next(ctx), closedError(b.nc)); stop != nil {
+			return v, errors.Join(err, stop)
+		}
+	}
+}
+
+// leaderless tells errors of a read that no leader has answered.
+func leaderless(err error) bool {
+	return wire.Number(err) == wire.CodeUnavailable || errors.Is(err, wire.ErrNoLeader) ||
+		errors.Is(err, context.DeadlineExceeded)
 }
 
 // point changes the pointer, together with other keys, by compare-and-set. A

@@ -106,3 +106,29 @@ func TestRebuildAnswerLost(t *testing.T) {
 		t.Errorf("Rebuild: %d, %v", r.number, r.err)
 	}
 }
+
+// TestAdminWhileLeadersAreElected: what is asked of a bucket whose leader has gone
+// is asked again.
+func TestAdminWhileLeadersAreElected(t *testing.T) {
+	t.Parallel()
+	cluster := natstest.RunCluster(t)
+	f := fixtureAt(t, strings.Join(cluster.URLs(), ","), 3)
+	m := model{}
+	f.feed(m, 20, 5)
+	start(t, f.store, accounts(), quiet())
+	f.check(m)
+	a := admin(t, f, "accounts")
+	cluster.Stop(0)
+	cluster.Stop(1)
+	asked := make(chan error, 3)
+	go func() { _, err := a.Generations(patient(t)); asked <- err }()
+	go func() { _, err := a.Skips(patient(t)); asked <- err }()
+	go func() { _, err := a.RebuildAggregate(patient(t), "account", "a1", ""); asked <- err }()
+	cluster.Restart(t, 0)
+	cluster.Restart(t, 1)
+	for range 3 {
+		if err := <-asked; err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -20,6 +20,8 @@ const (
 	CodeNoMessageFound = 10037
 	// CodeNotEnabled says that JetStream is off for the account.
 	CodeNotEnabled = 10039
+	// CodeUnavailable says that no leader is there to answer just now.
+	CodeUnavailable = 10008
 	// CodeBatchIncomplete is an atomic batch that lost a message or its leader;
 	// nothing of it was stored.
 	CodeBatchIncomplete = 10176
