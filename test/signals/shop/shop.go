@@ -18,23 +18,34 @@ import (
 	"github.com/rossby-go/rossby/projection"
 )
 
-// The events of orders and stocks, the commands, the states and what the view shows.
+// What happens to orders and stocks.
 type (
-	// Placed, Taken and Sent are the events.
+	// Placed begins an order.
 	Placed struct{ Item string }
-	Taken  struct{ Order string }
-	Sent   struct{}
+	// Taken is an item that left the stock for an order.
+	Taken struct{ Order string }
+	// Sent ends an order.
+	Sent struct{}
+)
 
-	// Place, Take, Send and More are the commands.
+// What they are asked to do.
+type (
+	// Place asks for an order.
 	Place struct{ Item string }
-	Take  struct{ Order string }
-	Send  struct{}
-	More  struct{}
+	// Take asks a stock for an item.
+	Take struct{ Order string }
+	// Send asks for an order to be sent.
+	Send struct{}
+	// More fills a stock.
+	More struct{}
+)
 
-	// Order and Stock are the states.
+// What they are, and what is shown of them.
+type (
+	// Order is the state of an order.
 	Order struct{ Sent bool }
+	// Stock is the state of a stock.
 	Stock struct{ Taken int }
-
 	// Shown is what the view shows of an order.
 	Shown struct {
 		Item string `json:"item"`
@@ -42,8 +53,9 @@ type (
 )
 
 var (
-	// OrderEvents and StockEvents are the events of both types.
+	// OrderEvents are the events of orders.
 	OrderEvents = jetstream.NewSchema("order", jetstream.Event[Placed]("placed"), jetstream.Event[Sent]("sent"))
+	// StockEvents are those of stocks.
 	StockEvents = jetstream.NewSchema("stock", jetstream.Event[Taken]("taken"))
 	// Quiet logs nothing.
 	Quiet = slog.New(slog.DiscardHandler)
