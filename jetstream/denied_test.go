@@ -17,7 +17,7 @@ import (
 
 // deniedAs is a server with a user "all" and others with permissions, and connects
 // as one of them.
-func deniedAs(t *testing.T, users map[string]*server.Permissions) func(user, inbox string) *nats.Conn {
+func deniedAs(t *testing.T, users map[string]*server.Permissions) func(user, inbox string, opts ...nats.Option) *nats.Conn {
 	t.Helper()
 	o := &server.Options{
 		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir(),
@@ -35,15 +35,48 @@ func deniedAs(t *testing.T, users map[string]*server.Permissions) func(user, inb
 	if !srv.ReadyForConnections(natstest.Patience) {
 		t.Fatal("not ready")
 	}
-	return func(user, inbox string) *nats.Conn {
+	return func(user, inbox string, opts ...nats.Option) *nats.Conn {
 		nc, err := jetstream.Connect(t.Context(), jetstream.ConnectConfig{
 			URL: srv.ClientURL(), User: user, Password: "x", InboxPrefix: inbox, Logger: slog.New(slog.DiscardHandler),
+			Options: opts,
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(nc.Close)
 		return nc
+	}
+}
+
+// TestDeniedAfterItsAnswer: the server's answer to a transaction may be seen before
+// what it has denied.
+func TestDeniedAfterItsAnswer(t *testing.T) {
+	t.Parallel()
+	as := deniedAs(t, map[string]*server.Permissions{
+		"half": may("$JS.API.INFO", "$JS.API.STREAM.INFO.bank", "$JS.API.STREAM.MSG.GET.bank", "bank.event.account.*.half"),
+	})
+	if _, err := jetstream.Open(t.Context(), as("all", ""), jetstream.Config{Name: "bank"}); err != nil {
+		t.Fatal(err)
+	}
+	busy, hold := make(chan struct{}), make(chan struct{})
+	nc := as("half", "", nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		if strings.Contains(err.Error(), "elsewhere") {
+			close(busy)
+			<-hold
+		}
+	}))
+	half, err := jetstream.Attach(t.Context(), nc, "bank")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Publish("elsewhere", nil); err != nil {
+		t.Fatal(err)
+	}
+	<-busy
+	defer close(hold)
+	_, err = half.AppendAll(t.Context(), write("a2", "", jetstream.Head{}), write("half", "", jetstream.Head{}))
+	if _, ok := errors.AsType[*jetstream.RefusedError](err); !ok || !errors.Is(err, nats.ErrPermissionViolation) {
+		t.Errorf("%T %v: nothing was on its way, so it is refused", err, err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,6 +25,9 @@ import (
 // writes a page up to a position of the stream, and in which file it says what came
 // of that.
 const freezing = "SQLVIEW_TEST_FREEZE"
+
+// goOn ends the name of the file that says that the process may write.
+const goOn = ".go"
 
 // freezer is a sink whose process stops, once, with a page in its hands.
 type freezer struct {
@@ -63,8 +67,15 @@ func (f *freezer) Transact(
 	if err := syscall.Kill(os.Getpid(), syscall.SIGSTOP); err != nil {
 		return err
 	}
+	// The signal may take a moment to stop all threads: nothing is written before.
+	for {
+		if _, err := os.Stat(f.file + goOn); err == nil {
+			break
+		}
+		runtime.Gosched()
+	}
 	// It goes on as if no time had passed.
-	err := f.Sink.Transact(ctx, name, expected, data, apply)
+	err := f.Sink.Transact(context.WithoutCancel(ctx), name, expected, data, apply)
 	return errors.Join(err, os.WriteFile(f.file, []byte(fmt.Sprint(err)), 0o600))
 }
 
@@ -97,6 +108,9 @@ func TestFrozenBeforeItWrites(t *testing.T) {
 		f.check()
 		if s := up.Status(); s.Epoch < 2 {
 			t.Errorf("%+v", s)
+		}
+		if err := os.WriteFile(file+goOn, nil, 0o600); err != nil {
+			t.Fatal(err)
 		}
 		signal(t, cmd, syscall.SIGCONT)
 		var outcome []byte

@@ -194,9 +194,29 @@ func (a *asked) told(err error) error {
 		return err
 	}
 	if denied := permission(last); denied != nil && a.about(denied.Subject) {
+		// A batch that lost a message, while nothing else is asked about its subjects,
+		// lost the one that was denied.
+		denied.alone = Number(err) == CodeBatchIncomplete && a.isAlone(denied.Subject)
 		return denied
 	}
 	return err
+}
+
+// isAlone tells whether no other request about a subject is under way, as far as this
+// connection is watched.
+func (a *asked) isAlone(subject string) bool {
+	d, ok := a.nc.Opts.CustomDialer.(*denials)
+	if !ok {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for other := range d.open {
+		if other != a && other.about(subject) {
+			return false
+		}
+	}
+	return true
 }
 
 // answerTimeout is how long a request waits whose context has no deadline: one that is

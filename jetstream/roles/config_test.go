@@ -124,16 +124,24 @@ func covers(pattern, subject string) bool {
 func TestLogins(t *testing.T) {
 	t.Parallel()
 	role := []roles.Role{{Kind: roles.Query, Store: "bank", Name: "orders"}}
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := pair.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
 	text, err := roles.ServerConfig("A",
 		roles.User{Name: "cert", Login: "CN=reader,O=Bank", Roles: role},
 		roles.User{Name: "variable", Password: "$READER_PASSWORD", Roles: role},
 		roles.User{Name: "hashed", Password: "$2a$11$abc", Roles: role},
-		roles.User{Name: "nkey", NKey: "UB5KQ", Roles: role})
+		roles.User{Name: "nkey", NKey: key, Roles: role})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		`user: "CN=reader,O=Bank"`, "password: $READER_PASSWORD\n", `password: "$2a$11$abc"`, "nkey: UB5KQ\n",
+		`user: "CN=reader,O=Bank"`, "password: $READER_PASSWORD\n", `password: "$2a$11$abc"`, "nkey: " + key + "\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %s in\n%s", want, text)

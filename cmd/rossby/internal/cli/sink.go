@@ -10,6 +10,7 @@ import (
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 	"github.com/rossby-go/rossby/projection"
 )
@@ -30,33 +31,42 @@ func sinks(ctx context.Context, at place) ([]viewRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	stream, err := js.Stream(ctx, at.store)
-	if errors.Is(err, natsjs.ErrStreamNotFound) {
-		return nil, nil
-	}
+	var rows []viewRow
+	err = wire.API(ctx, at.nc, at.store, func(ctx context.Context) error {
+		stream, err := js.Stream(ctx, at.store)
+		if errors.Is(err, natsjs.ErrStreamNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		consumers := stream.ListConsumers(ctx)
+		for info := range consumers.Info() {
+			if row, ok := sinkRow(info); ok {
+				rows = append(rows, row)
+			}
+		}
+		return consumers.Err()
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list the views of store %q: %w", at.store, err)
 	}
-	var rows []viewRow
-	consumers := stream.ListConsumers(ctx)
-	for info := range consumers.Info() {
-		view, ok := strings.CutSuffix(info.Name, sinkEnd)
-		if !ok || jetstream.ValidateName("view", view) != nil {
-			continue
-		}
-		row := viewRow{View: view, Database: true, State: sinkAway, Lag: info.NumPending, CaughtUp: info.NumPending == 0}
-		if info.NumWaiting > 0 {
-			row.State = sinkRunning
-		}
-		if info.Delivered.Last != nil {
-			row.Updated = info.Delivered.Last.UTC()
-		}
-		rows = append(rows, row)
-	}
-	if err := consumers.Err(); err != nil {
-		return nil, fmt.Errorf("list the views of store %q: %w", at.store, err)
-	}
 	return uniqueBy(rows, func(r viewRow) string { return r.View }), nil
+}
+
+func sinkRow(info *natsjs.ConsumerInfo) (viewRow, bool) {
+	view, ok := strings.CutSuffix(info.Name, sinkEnd)
+	if !ok || jetstream.ValidateName("view", view) != nil {
+		return viewRow{}, false
+	}
+	row := viewRow{View: view, Database: true, State: sinkAway, Lag: info.NumPending, CaughtUp: info.NumPending == 0}
+	if info.NumWaiting > 0 {
+		row.State = sinkRunning
+	}
+	if info.Delivered.Last != nil {
+		row.Updated = info.Delivered.Last.UTC()
+	}
+	return row, true
 }
 
 // sink finds a view that is kept in a database.

@@ -13,6 +13,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 
+	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 	"github.com/rossby-go/rossby/projection"
 )
@@ -61,13 +62,17 @@ func viewNames(ctx context.Context, at place) ([]string, error) {
 	}
 	prefix := "KV_" + at.store + "_"
 	var all []string
-	names := js.StreamNames(ctx)
-	for name := range names.Name() {
-		if view, ok := strings.CutPrefix(name, prefix); ok && jetstream.ValidateName("view", view) == nil {
-			all = append(all, view)
+	listing := func(subject string) bool { return subject == "$JS.API.STREAM.NAMES" }
+	err = wire.Watched(ctx, at.nc, listing, func(ctx context.Context) error {
+		names := js.StreamNames(ctx)
+		for name := range names.Name() {
+			if view, ok := strings.CutPrefix(name, prefix); ok && jetstream.ValidateName("view", view) == nil {
+				all = append(all, view)
+			}
 		}
-	}
-	if err := names.Err(); err != nil {
+		return names.Err()
+	})
+	if err != nil {
 		return nil, fmt.Errorf("list the views of store %q: %w", at.store, err)
 	}
 	return uniqueBy(all, func(s string) string { return s }), nil
