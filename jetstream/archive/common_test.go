@@ -49,6 +49,14 @@ func newFiller(t testing.TB, s *jetstream.Store) *filler {
 	}
 }
 
+// many is how many messages a large store has.
+func many() int {
+	if testing.Short() {
+		return 1200
+	}
+	return 3000
+}
+
 // fill appends n messages: commits of three types, some without events, some with
 // state, some in transactions.
 func fill(t testing.TB, s *jetstream.Store, n int) *filler {

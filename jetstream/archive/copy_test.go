@@ -18,6 +18,7 @@ func TestRoundTrip(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, connect func() *nats.Conn, replicas int, _ *natstest.Cluster) {
 		t.Helper()
+		n := many()
 		for _, c := range []struct {
 			name  string
 			codec jetstream.Codec
@@ -27,19 +28,19 @@ func TestRoundTrip(t *testing.T) {
 				t.Parallel()
 				nc := connect()
 				from := open(t, nc, jetstream.Config{Replicas: replicas, Codec: c.codec})
-				f := fill(t, from, 3000)
+				f := fill(t, from, n)
 				b, end := export(t, from, archive.Config{Compress: c.pack})
-				if end.Commits != 3000 || end.Last != end.Header.To {
+				if end.Commits != uint64(n) || end.Last != end.Header.To {
 					t.Errorf("%+v", end)
 				}
 				t.Logf("%d bytes", len(b))
 				imported := open(t, connect(), jetstream.Config{Replicas: replicas, Codec: c.codec, Partitions: 7})
-				if p := mustImport(t, b, imported); p.Commits != 3000 || p.Bytes != end.Bytes || p.Sequence != end.Last {
+				if p := mustImport(t, b, imported); p.Commits != uint64(n) || p.Bytes != end.Bytes || p.Sequence != end.Last {
 					t.Errorf("%+v of %+v", p, end)
 				}
 				wantCopy(t, from, imported)
 				copied := open(t, connect(), jetstream.Config{Replicas: replicas, Codec: c.codec, Partitions: 1})
-				if p, err := archive.Copy(t.Context(), from, copied, archive.CopyConfig{}); err != nil || p.Commits != 3000 {
+				if p, err := archive.Copy(t.Context(), from, copied, archive.CopyConfig{}); err != nil || p.Commits != uint64(n) {
 					t.Fatalf("%+v, %v", p, err)
 				}
 				wantCopy(t, from, copied)
