@@ -291,12 +291,15 @@ func (p *page) click(selector string) {
 	p.t.Helper()
 	p.try("click "+selector, func() error {
 		at, err := chromedp.Run(p.ctx, chromedp.Evaluate[[]float64](fmt.Sprintf(`(() => {
-			const e = document.querySelector(%q);
+			const selector = %q, e = document.querySelector(selector);
 			if (!e || e.disabled || !e.checkVisibility()) return [];
 			e.scrollIntoView({ block: "center", inline: "nearest", behavior: "instant" });
 			const r = e.getBoundingClientRect(), x = r.x + r.width / 2, y = r.y + r.height / 2;
 			window.clicked = false;
-			e.addEventListener("click", () => { window.clicked = true; }, { once: true, capture: true });
+			// Of the page and not of the element, which may be drawn anew before it is hit.
+			if (window.noticed) document.removeEventListener("click", window.noticed, true);
+			window.noticed = (event) => { if (event.target.closest(selector)) window.clicked = true; };
+			document.addEventListener("click", window.noticed, true);
 			return e.contains(document.elementFromPoint(x, y)) ? [x, y] : [];
 		})()`, selector)))
 		if err == nil && len(at) != 2 {
@@ -323,7 +326,7 @@ func (p *page) fill(selector, text string) {
 	text, enter := strings.CutSuffix(text, "\n")
 	p.try("fill "+selector, func() error {
 		ready, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool](fmt.Sprintf(`(() => {
-			const e = document.querySelector(%q);
+			const selector = %q, e = document.querySelector(selector);
 			if (!e || e.disabled || !e.checkVisibility()) return false;
 			e.focus();
 			e.select();
