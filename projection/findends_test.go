@@ -45,8 +45,8 @@ func TestFindEnds(t *testing.T) {
 	}
 }
 
-// TestFindTooMany: a search that would have to sort more than it may is refused, also
-// over the wire, and one that is narrow enough is not.
+// TestFindTooMany: a search that would have to sort more than it may is refused, and
+// one that is narrow enough is not.
 func TestFindTooMany(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -23,6 +23,7 @@ func runModules(ctx context.Context, args []string, out, errOut io.Writer) error
 	var where natsFlags
 	where.add(fs)
 	httpAddr := fs.String("http", "127.0.0.1:8080", "address of the http module")
+	signalsAddr := fs.String("signals", "", "address of /metrics, /healthz and /readyz, which the http module has, too")
 	notifyURL := fs.String("notify", "", "URL for the notifications module (default: a small service in this process)")
 	replicas := fs.Int("replicas", 0, "servers that keep the store, when this process makes it: 1, 3 or 5")
 	deadline := fs.Duration("deadline", commands.DeadlineDefault, "how long a transfer may wait for its debit")
@@ -73,6 +74,12 @@ func runModules(ctx context.Context, args []string, out, errOut io.Writer) error
 		}
 		defer func() { _ = cfg.Listener.Close() }()
 	}
+	if *signalsAddr != "" {
+		if cfg.Signals, err = listen(ctx, "--signals", *signalsAddr); err != nil {
+			return err
+		}
+		defer func() { _ = cfg.Signals.Close() }()
+	}
 	if slices.Contains(modules, app.Notifications) && cfg.NotifyURL == "" {
 		cfg.Service = notify.NewService()
 		if cfg.NotifyURL, err = serveNotifications(ctx, g, "127.0.0.1:0", cfg.Service); err != nil {
@@ -100,7 +107,11 @@ func runModules(ctx context.Context, args []string, out, errOut io.Writer) error
 			}
 			return nil
 		}
-		_, err := fmt.Fprintf(out, "running %v\n", modules)
+		at := ""
+		if cfg.Signals != nil {
+			at = fmt.Sprintf(", signals at http://%s", cfg.Signals.Addr())
+		}
+		_, err := fmt.Fprintf(out, "running %v%s\n", modules, at)
 		return err
 	})
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {

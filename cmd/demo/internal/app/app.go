@@ -60,6 +60,9 @@ type Config struct {
 	RequireDurability jetstream.DurabilityLevel
 	// Service is the notification service in this process, if there is one.
 	Service *notify.Service
+	// Signals is where the process tells of itself, /metrics, /healthz and /readyz, which
+	// the HTTP module does, too. Defaults to nowhere.
+	Signals net.Listener
 	// Switches are what else the page can break.
 	Switches []console.Switch
 	// ViewsOnly tells that the process may read the views, and not the store: it can
@@ -82,6 +85,9 @@ func (c Config) Validate() error {
 	}
 	if c.ViewsOnly && slices.ContainsFunc(c.Modules, func(m Module) bool { return m != Queries }) {
 		errs = append(errs, fmt.Errorf("app: modules %v need the store", c.Modules))
+	}
+	if c.ViewsOnly && c.Signals != nil {
+		errs = append(errs, errors.New("app: what a process tells of itself needs the store"))
 	}
 	if slices.Contains(c.Modules, HTTP) && c.Listener == nil {
 		errs = append(errs, fmt.Errorf("app: module %q has no address to listen on", HTTP))
@@ -322,15 +328,22 @@ func (a *App) serveHTTP(ctx context.Context) error {
 	}
 	defer a.signals.monitor.Check("http", "api", h.Ready)()
 	defer a.signals.record(ctx, a.cfg.Logger)()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return h.Run(ctx) })
+	g.Go(func() error { return a.serve(ctx, a.cfg.Listener, root) })
+	return g.Wait()
+}
+
+// serve answers HTTP requests until ctx ends.
+func (a *App) serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	srv := &http.Server{
-		Handler:           root,
+		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		ErrorLog:          slog.NewLogLogger(a.cfg.Logger.Handler(), slog.LevelWarn),
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return h.Run(ctx) })
 	g.Go(func() error {
-		if err := srv.Serve(a.cfg.Listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"sync"
 
 	"github.com/nats-io/nats.go"
@@ -98,6 +99,11 @@ func (a *App) Run(ctx context.Context) error {
 		}
 	}()
 	g, ctx := errgroup.WithContext(ctx)
+	if a.cfg.Signals != nil {
+		mux := http.NewServeMux()
+		a.signals.probes(mux)
+		g.Go(func() error { return a.serve(ctx, a.cfg.Signals, mux) })
+	}
 	for _, p := range a.parts {
 		g.Go(func() error {
 			if err := p.run(ctx); err != nil {

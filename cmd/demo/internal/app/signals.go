@@ -109,11 +109,16 @@ func (s *signals) record(ctx context.Context, log *slog.Logger) (stop func()) {
 	return func() { _ = sub.Unsubscribe() }
 }
 
-// routes adds what the process tells over HTTP.
-func (s *signals) routes(mux *http.ServeMux) {
+// probes adds what machines ask of the process.
+func (s *signals) probes(mux *http.ServeMux) {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}))
 	mux.Handle("GET /healthz", s.monitor.Live())
 	mux.Handle("GET /readyz", s.monitor.Ready())
+}
+
+// routes adds all that the process tells over HTTP.
+func (s *signals) routes(mux *http.ServeMux) {
+	s.probes(mux)
 	mux.Handle("GET "+tracePath, http.StripPrefix("/traces", traces.Page()))
 	mux.Handle("GET /api/traces", s.recorder)
 	mux.Handle("GET /api/traces/{id}", s.recorder)

@@ -1,0 +1,59 @@
+package app_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/rossby-go/rossby/cmd/demo/internal/app"
+	"github.com/rossby-go/rossby/internal/natstest"
+)
+
+// A process without the HTTP module tells of itself, too, and of nothing else.
+func TestSignalsAlone(t *testing.T) {
+	t.Parallel()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := app.Config{
+		Conn: natstest.Conn(t, natstest.Run(t).URL()), Modules: []app.Module{app.AccountCommands, app.AccountView},
+		Signals: listener, Logger: slog.New(slog.DiscardHandler),
+	}
+	a, err := app.New(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ran := make(chan error, 1)
+	go func() { ran <- a.Run(ctx) }()
+	b := &bank{t: t, url: "http://" + listener.Addr().String(), app: a, http: &http.Client{}}
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+		b.http.CloseIdleConnections()
+	})
+	natstest.Eventually(t, "ready", func() error {
+		_, err := b.do(http.MethodGet, "/readyz", "")
+		return err
+	})
+	if _, err := b.do(http.MethodGet, "/healthz", ""); err != nil {
+		t.Error(err)
+	}
+	text, err := b.do(http.MethodGet, "/metrics", "")
+	if err != nil || !strings.Contains(string(text), "rossby_view_lag") || !strings.Contains(string(text), "rossby_service_taken_total") {
+		t.Errorf("%v in %s", err, text)
+	}
+	if _, err := b.do(http.MethodGet, "/console/", ""); err == nil || !strings.Contains(err.Error(), "404") {
+		t.Errorf("the console: %v", err)
+	}
+	cfg.ViewsOnly, cfg.Modules = true, []app.Module{app.Queries}
+	if _, err := app.New(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "needs the store") {
+		t.Errorf("views only: %v", err)
+	}
+}
