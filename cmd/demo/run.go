@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -68,18 +69,13 @@ func runModules(ctx context.Context, args []string, out, errOut io.Writer) error
 	if *monitor != "" {
 		cfg.DurabilitySources.Monitoring = strings.Split(*monitor, ",")
 	}
-	if slices.Contains(modules, app.HTTP) {
-		if cfg.Listener, err = listen(ctx, "--http", *httpAddr); err != nil {
-			return err
-		}
-		defer func() { _ = cfg.Listener.Close() }()
+	if !slices.Contains(modules, app.HTTP) {
+		*httpAddr = ""
 	}
-	if *signalsAddr != "" {
-		if cfg.Signals, err = listen(ctx, "--signals", *signalsAddr); err != nil {
-			return err
-		}
-		defer func() { _ = cfg.Signals.Close() }()
+	if err := listenAt(ctx, &cfg, *httpAddr, *signalsAddr); err != nil {
+		return err
 	}
+	defer closeListeners(&cfg)
 	if slices.Contains(modules, app.Notifications) && cfg.NotifyURL == "" {
 		cfg.Service = notify.NewService()
 		if cfg.NotifyURL, err = serveNotifications(ctx, g, "127.0.0.1:0", cfg.Service); err != nil {
@@ -99,23 +95,51 @@ func runModules(ctx context.Context, args []string, out, errOut io.Writer) error
 		if _, err := fmt.Fprintf(out, "durability: %s\n", report); err != nil {
 			return err
 		}
-		if cfg.Listener != nil {
-			base := "http://" + cfg.Listener.Addr().String()
-			if awaitReady(ctx, base+"/readyz") == nil {
-				_, err := fmt.Fprintf(out, "running %v at %s\n", modules, base)
-				return err
-			}
-			return nil
-		}
-		at := ""
-		if cfg.Signals != nil {
-			at = fmt.Sprintf(", signals at http://%s", cfg.Signals.Addr())
-		}
-		_, err := fmt.Fprintf(out, "running %v%s\n", modules, at)
-		return err
+		return announce(ctx, out, &cfg)
 	})
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil
+}
+
+// listenAt takes the addresses that are not empty.
+func listenAt(ctx context.Context, cfg *app.Config, httpAddr, signalsAddr string) (err error) {
+	if httpAddr != "" {
+		if cfg.Listener, err = listen(ctx, "--http", httpAddr); err != nil {
+			return err
+		}
+	}
+	if signalsAddr != "" {
+		if cfg.Signals, err = listen(ctx, "--signals", signalsAddr); err != nil {
+			closeListeners(cfg)
+			return err
+		}
+	}
+	return nil
+}
+
+func closeListeners(cfg *app.Config) {
+	for _, l := range []net.Listener{cfg.Listener, cfg.Signals} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+}
+
+// announce says where the process can be reached, when it can.
+func announce(ctx context.Context, out io.Writer, cfg *app.Config) error {
+	at := ""
+	if cfg.Signals != nil {
+		at = fmt.Sprintf(", signals at http://%s", cfg.Signals.Addr())
+	}
+	if cfg.Listener != nil {
+		base := "http://" + cfg.Listener.Addr().String()
+		if awaitReady(ctx, base+"/readyz") != nil {
+			return nil //nolint:nilerr // it ended before
+		}
+		at = " at " + base + at
+	}
+	_, err := fmt.Fprintf(out, "running %v%s\n", cfg.Modules, at)
+	return err
 }

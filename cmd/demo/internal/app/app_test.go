@@ -30,14 +30,26 @@ type bank struct {
 
 func newBank(t *testing.T) *bank {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := app.New(t.Context(), app.Config{
+	listener := listen(t)
+	return running(t, listener, app.Config{
 		Conn: natstest.Conn(t, natstest.Run(t).URL()), Line: app.NewLine(), Modules: app.Modules(), Listener: listener,
 		Logger: slog.New(slog.DiscardHandler), NotifyURL: "http://127.0.0.1:1/", Service: notify.NewService(), TTL: time.Second,
 	})
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// running runs a process of the bank, which answers at the listener.
+func running(t *testing.T, listener net.Listener, cfg app.Config) *bank {
+	t.Helper()
+	a, err := app.New(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,9 +1,7 @@
 package app_test
 
 import (
-	"context"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -15,33 +13,12 @@ import (
 // A process without the HTTP module tells of itself, too, and of nothing else.
 func TestSignalsAlone(t *testing.T) {
 	t.Parallel()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener := listen(t)
 	cfg := app.Config{
 		Conn: natstest.Conn(t, natstest.Run(t).URL()), Modules: []app.Module{app.AccountCommands, app.AccountView},
 		Signals: listener, Logger: slog.New(slog.DiscardHandler),
 	}
-	a, err := app.New(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	ran := make(chan error, 1)
-	go func() { ran <- a.Run(ctx) }()
-	b := &bank{t: t, url: "http://" + listener.Addr().String(), app: a, http: &http.Client{}}
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ran; err != nil {
-			t.Error(err)
-		}
-		b.http.CloseIdleConnections()
-	})
-	natstest.Eventually(t, "ready", func() error {
-		_, err := b.do(http.MethodGet, "/readyz", "")
-		return err
-	})
+	b := running(t, listener, cfg)
 	if _, err := b.do(http.MethodGet, "/healthz", ""); err != nil {
 		t.Error(err)
 	}
