@@ -43,7 +43,8 @@ type Entry[V any] struct {
 	// Position is how far the view was when it was read: every event up to there
 	// is in the value.
 	Position jetstream.Position
-	// Sequence is the stream sequence of the last event that changed the value.
+	// Sequence is the stream sequence of the last event that changed the value. It may
+	// be after Position for a moment, since keys are written before their position.
 	Sequence uint64
 	// Revision is that of the value in the bucket, Generation the view's. Both
 	// change when the view is rebuilt.
