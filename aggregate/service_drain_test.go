@@ -16,12 +16,18 @@ import (
 )
 
 // rolling restarts two instances of a service, one after the other, several times.
-func rolling(t *testing.T, store *jetstream.Store, conn func() *nats.Conn, times int, ready, goOn func()) {
+// Each is connected to the next of the servers, and all of them know it before the
+// next instance goes.
+func rolling(t *testing.T, store *jetstream.Store, urls []string, times int, ready, goOn func()) {
 	t.Helper()
+	n := 0
 	start := func() func() {
-		s := newService(t, newRepo(t, reopen(t, conn(), store)), aggregate.ServiceConfig{})
+		nc := natstest.Conn(t, urls[n%len(urls)])
+		n++
+		s := newService(t, newRepo(t, reopen(t, nc, store)), aggregate.ServiceConfig{})
 		stop := run(t, s)
 		received(t, s.Ready())
+		known(t, nc, urls)
 		return stop
 	}
 	instances := []func(){start(), start()}
@@ -34,6 +40,32 @@ func rolling(t *testing.T, store *jetstream.Store, conn func() *nats.Conn, times
 	}
 }
 
+// known waits until every server has heard of what a connection listens to. A server
+// hears of another's subscriptions in their order, some time after the client's flush:
+// a request that comes in between finds nobody, or is lost on its way to an instance
+// that has just gone.
+func known(t *testing.T, nc *nats.Conn, urls []string) {
+	t.Helper()
+	last := nats.NewInbox()
+	sub, err := nc.Subscribe(last, func(m *nats.Msg) { _ = m.Respond(nil) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, url := range urls {
+		from := natstest.Conn(t, url)
+		ok := natstest.Retry(t, "the servers know the instance", func(ctx context.Context) error {
+			_, err := from.RequestWithContext(ctx, last, nil)
+			return err
+		})
+		if !ok {
+			t.FailNow()
+		}
+	}
+	if err := sub.Unsubscribe(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A deploy loses no command and answers every one that an instance took. The
 // callers of this test send each request once and never again: each gets one
 // reply, that of a command that was executed.
@@ -41,21 +73,15 @@ func TestServiceRollingRestart(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		replicas int
-		start    func(t *testing.T) func(i int) string
+		start    func(t *testing.T) []string
 	}{
-		"R1": {1, func(t *testing.T) func(int) string {
-			url := natstest.Run(t).URL()
-			return func(int) string { return url }
-		}},
-		"R3": {3, func(t *testing.T) func(int) string {
-			urls := natstest.RunCluster(t).URLs()
-			return func(i int) string { return urls[i%len(urls)] }
-		}},
+		"R1": {1, func(t *testing.T) []string { return []string{natstest.Run(t).URL()} }},
+		"R3": {3, func(t *testing.T) []string { return natstest.RunCluster(t).URLs() }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			url := c.start(t)
-			store := newStore(t, natstest.Conn(t, url(0)), jetstream.Config{Replicas: c.replicas})
+			urls := c.start(t)
+			store := newStore(t, natstest.Conn(t, urls[0]), jetstream.Config{Replicas: c.replicas})
 			repo := newRepo(t, store)
 			const accounts, callers, restarts = 4, 12, 6
 			for i := range accounts {
@@ -66,7 +92,7 @@ func TestServiceRollingRestart(t *testing.T) {
 			progress := make(chan struct{})
 			var sent [accounts]atomic.Int64
 			caller := func(i int) {
-				nc := natstest.Conn(t, url(i))
+				nc := natstest.Conn(t, urls[i%len(urls)])
 				account := i % accounts
 				subject := fmt.Sprint(store.Name(), ".command.account.credit.", account)
 				// Its server may not have heard of the service yet.
@@ -104,8 +130,7 @@ func TestServiceRollingRestart(t *testing.T) {
 					received(t, progress)
 				}
 			}
-			n := 0
-			rolling(t, store, func() *nats.Conn { n++; return natstest.Conn(t, url(n)) }, restarts, func() {
+			rolling(t, store, urls, restarts, func() {
 				for i := range callers {
 					wg.Go(func() { caller(i) })
 				}
