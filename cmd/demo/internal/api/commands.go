@@ -81,7 +81,7 @@ func (a *API) knownCustomer(ctx context.Context, id string) error {
 	if id == "" {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, customerWait)
+	ctx, cancel := context.WithTimeout(ctx, a.customerWait)
 	defer cancel()
 	_, err := a.cfg.CustomerViews.Get(ctx, id)
 	if !errors.Is(err, projection.ErrNotFound) {

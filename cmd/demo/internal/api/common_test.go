@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -38,7 +39,7 @@ type bank struct {
 
 func newBank(t testing.TB) *bank {
 	t.Helper()
-	b := &bank{t: t, nats: natstest.Run(t), client: &http.Client{Transport: &http.Transport{}, Timeout: time.Minute}}
+	b := &bank{t: t, nats: natstest.Run(t), client: &http.Client{Transport: &http.Transport{}}}
 	nc := natstest.Conn(t, b.nats.URL())
 	name, log := natstest.Name(t), slog.New(slog.DiscardHandler)
 	var err error
@@ -92,6 +93,7 @@ func (b *bank) serve(cfg api.Config) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	a.SetPatience(natstest.Patience)
 	b.api = a
 	b.stopAPI = start(b.t, a.Run)
 	srv := httptest.NewServer(a)
@@ -185,10 +187,18 @@ func (b *bank) do(method, path, body string, headers ...string) reply {
 	return r
 }
 
-// want sends a request and fails the test when the status is another.
+// want sends a request and fails the test when the status is another. What says that
+// nothing was done, since nobody answered in time, is sent again.
 func (b *bank) want(status int, method, path, body string, headers ...string) reply {
 	b.t.Helper()
-	r := b.do(method, path, body, headers...)
+	var r reply
+	natstest.Eventually(b.t, method+" "+path, func() error {
+		r = b.do(method, path, body, headers...)
+		if status != http.StatusServiceUnavailable && r.str("code") == "unavailable" {
+			return errors.New(r.text)
+		}
+		return nil
+	})
 	if r.status != status {
 		b.t.Fatalf("%s %s: %d, want %d: %s", method, path, r.status, status, r.text)
 	}

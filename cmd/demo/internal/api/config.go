@@ -120,7 +120,7 @@ type API struct {
 	// followers administers what follows the events.
 	followers *followers.Admin
 
-	bodyTimeout, commandTimeout, afterWait time.Duration
+	bodyTimeout, commandTimeout, afterWait, customerWait time.Duration
 
 	recent recentBooks
 
@@ -145,7 +145,7 @@ func New(cfg Config) (*API, error) {
 	a := &API{
 		cfg: cfg, log: cmp.Or(cfg.Logger, slog.Default()), decoder: decoder, hub: newHub(),
 		followers:   followers.New(cfg.Store),
-		bodyTimeout: bodyTimeout, commandTimeout: commandTimeout, afterWait: afterWait,
+		bodyTimeout: bodyTimeout, commandTimeout: commandTimeout, afterWait: afterWait, customerWait: customerWait,
 	}
 	a.handler = a.routes(files)
 	return a, nil

@@ -2,7 +2,9 @@ package api
 
 import "time"
 
-// SetTimeouts shortens what a request waits for.
-func (a *API) SetTimeouts(body, command time.Duration) {
-	a.bodyTimeout, a.commandTimeout = body, command
-}
+// SetBodyTimeout is how long a request's body may take.
+func (a *API) SetBodyTimeout(d time.Duration) { a.bodyTimeout = d }
+
+// SetPatience is how long a request waits for NATS and for views, unless it says so
+// itself. Before the API runs.
+func (a *API) SetPatience(d time.Duration) { a.commandTimeout, a.afterWait, a.customerWait = d, d, d }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rossby-go/rossby/aggregate"
+	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -101,8 +102,8 @@ func TestProblems(t *testing.T) {
 		{422, "invalid-amount", "POST", "/api/transfers", transferOf(a, "b", -5)},
 		{422, "same-account", "POST", "/api/transfers", transferOf(a, a, 5)},
 		{422, "invalid-account", "POST", "/api/transfers", transferOf(a, "b c", 5)},
-		{504, "stale", "GET", "/api/accounts/" + a + "?wait=50ms&after=" + future, ""},
-		{504, "stale", "GET", "/api/accounts?wait=50ms&after=" + future, ""},
+		{504, "stale", "GET", "/api/accounts/" + a + "?wait=200ms&after=" + future, ""},
+		{504, "stale", "GET", "/api/accounts?wait=200ms&after=" + future, ""},
 	} {
 		t.Run(fmt.Sprintf("%02d-%d-%s", i, test.status, test.code), func(t *testing.T) {
 			t.Parallel()
@@ -173,7 +174,7 @@ func TestFaults(t *testing.T) {
 func TestSlowBody(t *testing.T) {
 	t.Parallel()
 	b := newBank(t)
-	b.api.SetTimeouts(100*time.Millisecond, 5*time.Second)
+	b.api.SetBodyTimeout(100 * time.Millisecond)
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(b.url, "http://"))
 	if err != nil {
 		t.Fatal(err)
@@ -200,6 +201,13 @@ func TestWithoutNATS(t *testing.T) {
 	if err := b.nats.Stop(); err != nil {
 		t.Fatal(err)
 	}
+	// A command that is sent before the end is noticed may have been executed.
+	natstest.Eventually(t, "the connection is gone", func() error {
+		if b.store.Conn().IsConnected() {
+			return errors.New("it is there")
+		}
+		return nil
+	})
 	for _, test := range [][3]string{
 		{"POST", "/api/accounts", `{"title":"x"}`},
 		{"GET", "/api/accounts/x", ""},

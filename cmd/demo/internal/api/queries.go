@@ -93,7 +93,8 @@ func (a *API) accounts(ctx context.Context) (*projection.Reader[Account], error)
 	defer a.mu.Unlock()
 	if a.briefs == nil {
 		v := a.cfg.AccountViews
-		r, err := projection.NewReader[Account](ctx, a.cfg.Store.Conn(), v.Store(), v.View(), projection.ReaderConfig{})
+		r, err := projection.NewReader[Account](ctx, a.cfg.Store.Conn(), v.Store(), v.View(),
+			projection.ReaderConfig{OpenWait: a.afterWait})
 		if err != nil {
 			return nil, err
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/cmd/demo/internal/app"
 	"github.com/rossby-go/rossby/cmd/demo/internal/commands"
 	"github.com/rossby-go/rossby/cmd/demo/internal/notify"
@@ -97,25 +98,27 @@ func (b *bank) do(method, path, body string) ([]byte, error) {
 // have no answer about the books at first, which is no answer that they are wrong.
 func (b *bank) status() (switches map[string]string, holds bool) {
 	b.t.Helper()
-	natstest.Eventually(b.t, "the books are added up", func() (err error) {
-		switches, _, holds, err = b.look()
-		return err
+	natstest.Eventually(b.t, "the books are added up", func() error {
+		s, err := b.look()
+		switches, holds = s.switches, s.holds
+		return errors.Join(err, s.unknown)
 	})
 	return switches, holds
 }
 
-// notes are what the switches say.
-func (b *bank) notes() map[string]string {
-	b.t.Helper()
-	_, notes, _, _ := b.look() //nolint:dogsled // what the switches say is all that is wanted
-	return notes
+// look is what the console tells: the switches, what they say, and whether the books
+// hold, unless that is not known.
+type look struct {
+	switches, notes map[string]string
+	holds           bool
+	unknown         error
 }
 
-func (b *bank) look() (switches, notes map[string]string, holds bool, unknown error) {
+func (b *bank) look() (look, error) {
 	b.t.Helper()
 	text, err := b.do(http.MethodGet, "/console/api/status", "")
 	if err != nil {
-		b.t.Fatal(err)
+		return look{}, err
 	}
 	var s struct {
 		Switches []struct {
@@ -131,27 +134,45 @@ func (b *bank) look() (switches, notes map[string]string, holds bool, unknown er
 	if err := json.Unmarshal(text, &s); err != nil || len(s.Checks) != 1 {
 		b.t.Fatalf("%v in %s", err, text)
 	}
-	switches, notes = map[string]string{}, map[string]string{}
+	l := look{switches: map[string]string{}, notes: map[string]string{}, holds: s.Checks[0].Holds}
 	for _, w := range s.Switches {
-		switches[w.Name], notes[w.Name] = w.State, w.Note
+		l.switches[w.Name], l.notes[w.Name] = w.State, w.Note
 	}
 	if text := s.Checks[0].Error; text != "" {
-		unknown = errors.New(text)
+		l.unknown = errors.New(text)
 	}
-	return switches, notes, s.Checks[0].Holds, unknown
+	return l, nil
+}
+
+// seed seeds the bank, again where it is not known whether it is.
+func (b *bank) seed() {
+	b.t.Helper()
+	natstest.Eventually(b.t, "the bank is seeded", func() error { return b.app.Seed(b.t.Context()) })
 }
 
 // A key that is written before its view's position is no proof that money was lost.
 func TestBooksOfAMoment(t *testing.T) {
 	t.Parallel()
 	b := newBank(t)
-	if err := b.app.Seed(t.Context()); err != nil {
-		t.Fatal(err)
+	b.seed()
+	type status struct {
+		Position  string
+		Invariant struct {
+			Holds, Settled             bool
+			Position, AccountsPosition string
+		}
 	}
-	natstest.Eventually(t, "the books are settled", func() error {
+	read := func() (s status, err error) {
 		text, err := b.do(http.MethodGet, "/api/status", "")
-		if err == nil && !bytes.Contains(text, []byte(`"settled":true`)) {
-			err = errors.New(string(text))
+		if err == nil {
+			err = json.Unmarshal(text, &s)
+		}
+		return s, err
+	}
+	natstest.Eventually(t, "the books are settled where the store ends", func() error {
+		s, err := read()
+		if i := s.Invariant; err == nil && (!i.Settled || i.Position != s.Position || i.AccountsPosition != s.Position) {
+			err = fmt.Errorf("%+v", s)
 		}
 		return err
 	})
@@ -162,9 +183,13 @@ func TestBooksOfAMoment(t *testing.T) {
 	if _, err := b.nc.RequestMsgWithContext(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
-	text, err := b.do(http.MethodGet, "/api/status", "")
-	if err != nil || !bytes.Contains(text, []byte(`"holds":true`)) || !bytes.Contains(text, []byte(`"settled":false`)) {
-		t.Errorf("%v in %s", err, text)
+	var after status
+	natstest.Eventually(t, "the status", func() (err error) {
+		after, err = read()
+		return err
+	})
+	if !after.Invariant.Holds || after.Invariant.Settled {
+		t.Errorf("%+v", after)
 	}
 }
 
@@ -173,17 +198,26 @@ func TestBooksOfAMoment(t *testing.T) {
 func TestPartsAreStoppedAndKilled(t *testing.T) {
 	t.Parallel()
 	b := newBank(t)
-	if err := b.app.Seed(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	b.seed()
 	flip := func(part, option string) {
 		t.Helper()
-		if _, err := b.do(http.MethodPost, "/console/api/switches/"+part, fmt.Sprintf(`{"option":%q}`, option)); err != nil {
-			t.Fatal(err)
-		}
+		natstest.Eventually(t, part+" is "+option, func() error {
+			_, err := b.do(http.MethodPost, "/console/api/switches/"+part, fmt.Sprintf(`{"option":%q}`, option))
+			return err
+		})
 		if switches, holds := b.status(); switches[part] != option || !holds {
 			t.Errorf("%s is %s, not %s; the books hold: %v", part, switches[part], option, holds)
 		}
+	}
+	// create makes a transfer, once, although it may not be told so.
+	create := func(id string, cents int64) error {
+		_, err := b.app.Transfers.Create(t.Context(), id, commands.CreateTransfer{
+			FromAccountID: "ada-giro", ToAccountID: "bela-giro", Cents: cents,
+		})
+		if errors.Is(err, aggregate.ErrExists) {
+			return nil
+		}
+		return err
 	}
 	completed := func(id string) {
 		t.Helper()
@@ -200,11 +234,7 @@ func TestPartsAreStoppedAndKilled(t *testing.T) {
 			flip(part, option)
 		}
 		id := fmt.Sprintf("t%d", i)
-		if _, err := b.app.Transfers.Create(t.Context(), id, commands.CreateTransfer{
-			FromAccountID: "ada-giro", ToAccountID: "bela-giro", Cents: 100,
-		}); err != nil {
-			t.Fatal(err)
-		}
+		natstest.Eventually(t, id+" is made", func() error { return create(id, 100) })
 		for _, part := range []string{"transfer-view", "transfer-process"} {
 			flip(part, "runs")
 			flip(part, "runs") // which it does already
@@ -217,17 +247,17 @@ func TestPartsAreStoppedAndKilled(t *testing.T) {
 	var made []string
 	natstest.Eventually(t, "the line was cut twice for each module", func() error {
 		id := fmt.Sprintf("lost%d", len(made))
-		_, err := b.app.Transfers.Create(t.Context(), id, commands.CreateTransfer{
-			FromAccountID: "ada-giro", ToAccountID: "bela-giro", Cents: 1,
-		})
-		if err != nil {
+		if err := create(id, 1); err != nil {
 			return err // and it may be made nevertheless: then it exists the next time
 		}
 		made = append(made, id)
-		note := b.notes()["line"]
+		l, err := b.look()
+		if err != nil {
+			return err
+		}
 		var cuts int
-		if _, err = fmt.Sscanf(note, "cut %d times", &cuts); err == nil && cuts < 16 {
-			err = fmt.Errorf("%q", note)
+		if _, err = fmt.Sscanf(l.notes["line"], "cut %d times", &cuts); err == nil && cuts < 16 {
+			err = fmt.Errorf("%q", l.notes["line"])
 		}
 		return err
 	})

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -18,7 +19,6 @@ import (
 const (
 	lineHolds = 2 * time.Second
 	lineLoses = 250 * time.Millisecond
-	lineDials = 2 * time.Second
 )
 
 // Line is the parts' way to the servers, which people may break.
@@ -37,7 +37,7 @@ func (l *Line) connect(o nats.Options) (*nats.Conn, error) {
 	if o.InProcessServer != nil {
 		o.InProcessServer = piped{l, o.InProcessServer}
 	} else {
-		o.CustomDialer = dialled{l}
+		o.CustomDialer = dialled{l, o.Timeout}
 	}
 	return o.Connect()
 }
@@ -49,10 +49,13 @@ type piped struct {
 
 func (p piped) InProcessConn() (net.Conn, error) { return p.line.over(p.to.InProcessConn()) }
 
-type dialled struct{ line *Line }
+type dialled struct {
+	line    *Line
+	timeout time.Duration
+}
 
 func (d dialled) Dial(network, address string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), lineDials)
+	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(d.timeout, nats.DefaultTimeout))
 	defer cancel()
 	return d.line.over(new(net.Dialer).DialContext(ctx, network, address))
 }

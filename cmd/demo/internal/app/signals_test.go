@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -22,10 +23,13 @@ func TestSignalsAlone(t *testing.T) {
 	if _, err := b.do(http.MethodGet, "/healthz", ""); err != nil {
 		t.Error(err)
 	}
-	text, err := b.do(http.MethodGet, "/metrics", "")
-	if err != nil || !strings.Contains(string(text), "rossby_view_lag") || !strings.Contains(string(text), "rossby_service_taken_total") {
-		t.Errorf("%v in %s", err, text)
-	}
+	natstest.Eventually(t, "the metrics", func() error {
+		text, err := b.do(http.MethodGet, "/metrics", "")
+		if err == nil && (!strings.Contains(string(text), "rossby_view_lag") || !strings.Contains(string(text), "rossby_service_taken_total")) {
+			err = errors.New(string(text))
+		}
+		return err
+	})
 	if _, err := b.do(http.MethodGet, "/console/", ""); err == nil || !strings.Contains(err.Error(), "404") {
 		t.Errorf("the console: %v", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rossby-go/rossby/cmd/demo/internal/transfer"
+	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -114,9 +115,13 @@ func TestDriver(t *testing.T) {
 			t.Parallel()
 			p := newPaper()
 			test.set(p)
+			patience := natstest.Patience
+			if p.hangs {
+				patience = 200 * time.Millisecond
+			}
 			var out bytes.Buffer
 			d := newDriver(Config{
-				Transfers: 100, Clients: 8, Accounts: 5, InitialCents: 10_000, Patience: 3 * time.Second, Out: &out,
+				Transfers: 100, Clients: 8, Accounts: 5, InitialCents: 10_000, Patience: patience, Out: &out,
 			}, p)
 			err := d.run(t.Context())
 			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
