@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -178,6 +179,8 @@ type result struct {
 	args     []string
 	out, err string
 	code     int
+	// again runs it once more.
+	again func() result
 }
 
 func (b *bank) rossby(args ...string) result {
@@ -187,11 +190,33 @@ func (b *bank) rossby(args ...string) result {
 
 func (b *bank) rossbyIn(ctx context.Context, args ...string) result {
 	b.t.Helper()
+	r := b.once(ctx, args...)
+	r.again = func() result { return b.once(ctx, args...) }
+	return r
+}
+
+func (b *bank) once(ctx context.Context, args ...string) result {
+	b.t.Helper()
 	var out bytes.Buffer
 	errOut := noting{notes: b.notes}
 	all := append([]string{"--server", b.url, "--no-context", "--timeout", natstest.Patience.String()}, args...)
 	code := cli.Run(ctx, all, cli.Env{In: strings.NewReader(b.in), Out: &out, Err: &errOut, InTerminal: b.inTerminal, ErrTerminal: b.errTerminal})
-	return result{b.t, args, out.String(), errOut.String(), code}
+	return result{t: b.t, args: args, out: out.String(), err: errOut.String(), code: code}
+}
+
+// until runs a command line until it prints what it should: whoever is asked may not
+// answer in time, and the servers alone know less.
+func (b *bank) until(args []string, texts ...string) {
+	b.t.Helper()
+	natstest.Eventually(b.t, strings.Join(args, " "), func() error {
+		r := b.rossby(args...)
+		for _, text := range texts {
+			if r.code != 0 || !strings.Contains(r.out, text) {
+				return fmt.Errorf("exit code %d, %q is not in %s%s", r.code, text, r.out, r.err)
+			}
+		}
+		return nil
+	})
 }
 
 // noting hands on what is written.
@@ -208,9 +233,22 @@ func (n *noting) Write(p []byte) (int, error) {
 	return n.Buffer.Write(p)
 }
 
-// ends checks the exit code.
+// unavailable is the exit code when nobody answered in time.
+const unavailable = 5
+
+// ends checks the exit code. When nobody answered in time it is run again, as a person
+// would.
 func (r result) ends(code int) result {
 	r.t.Helper()
+	if r.code == unavailable && code != unavailable && r.again != nil {
+		again := r.again
+		natstest.Eventually(r.t, strings.Join(r.args, " "), func() error {
+			if r = again(); r.code == unavailable {
+				return errors.New(r.err)
+			}
+			return nil
+		})
+	}
 	if r.code != code {
 		r.t.Fatalf("rossby %v: exit code %d, want %d\n%s%s", r.args, r.code, code, r.out, r.err)
 	}

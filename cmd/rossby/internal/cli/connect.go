@@ -27,12 +27,17 @@ type connFlags struct {
 	tlsCert, tlsKey, tlsCA, inboxPrefix                 string
 	tlsFirst, noContext                                 bool
 	timeout                                             time.Duration
+	// timeoutErr is what is wrong with the environment's.
+	timeoutErr error
 }
 
 // envStore says which store is meant.
 const envStore = "ROSSBY_STORE"
 
-const timeoutDefault = 5 * time.Second
+const (
+	envTimeout     = "NATS_TIMEOUT"
+	timeoutDefault = 5 * time.Second
+)
 
 func (f *connFlags) add(fs *pflag.FlagSet) {
 	fs.StringVarP(&f.server, "server", "s", "", "NATS server `urls` ($NATS_URL)")
@@ -48,7 +53,15 @@ func (f *connFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.tlsCA, "tlsca", "", "`file` with the authorities of servers ($NATS_CA)")
 	fs.BoolVar(&f.tlsFirst, "tlsfirst", false, "start TLS before the server's greeting")
 	fs.StringVar(&f.inboxPrefix, "inbox-prefix", "", "`prefix` of the subjects of replies")
-	fs.DurationVar(&f.timeout, "timeout", timeoutDefault, "how long an answer is waited for")
+	usual := timeoutDefault
+	if text := os.Getenv(envTimeout); text != "" {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			f.timeoutErr = &usageError{fmt.Sprintf("$%s %q: is no duration such as 10s", envTimeout, text), err}
+		}
+		usual = d
+	}
+	fs.DurationVar(&f.timeout, "timeout", usual, "how long an answer is waited for ($NATS_TIMEOUT)")
 }
 
 // config is the connection that flags, environment and context ask for.
@@ -61,6 +74,9 @@ func (f *connFlags) config() (jetstream.ConnectConfig, error) {
 		TLSFirst: f.tlsFirst, InboxPrefix: f.inboxPrefix, Name: "rossby", Wait: f.timeout,
 	}
 	if f.timeout <= 0 {
+		if f.timeoutErr != nil {
+			return c, f.timeoutErr
+		}
 		return c, &usageError{fmt.Sprintf("--timeout %v: must be more than 0", f.timeout), nil}
 	}
 	if !f.noContext {

@@ -77,7 +77,7 @@ func TestViewInADatabase(t *testing.T) {
 	if row.View != "totals" || !row.Database || row.Lag != 0 {
 		t.Errorf("%+v", row)
 	}
-	b.rossby("view", "ls").ends(0).says("totals  running", "in a database")
+	b.until(words("view ls"), "totals  running", "in a database")
 	b.rossby("view", "status", "totals").ends(0).says("totals, in a database", "projection.SinkAdmin")
 	b.rossby("view", "rebuild", "totals").ends(2).fails("kept in a database")
 	b.rossby("view", "status", "total").ends(3).fails("did you mean totals?")

@@ -116,6 +116,16 @@ func TestContexts(t *testing.T) {
 	at(5)
 	t.Setenv("NATS_URL", b.url)
 	at(0)
+
+	// How long is waited, too, unless a flag says so.
+	t.Setenv("NATS_TIMEOUT", natstest.Patience.String())
+	run(t, "store", "ls").ends(0)
+	t.Setenv("NATS_TIMEOUT", "soon")
+	run(t, "store", "ls").ends(2).fails(`$NATS_TIMEOUT "soon"`)
+	at(0)
+	t.Setenv("NATS_TIMEOUT", "1ms")
+	at(5, "--no-context", "--server", "nats://127.0.0.1:1")
+	run(t, "store", "ls", "--no-context", "--server", "nats://127.0.0.1:1").ends(5)
 }
 
 func TestArchive(t *testing.T) {

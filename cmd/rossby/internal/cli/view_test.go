@@ -28,7 +28,7 @@ func TestView(t *testing.T) {
 	b.rossby("view", "get", "accounts", "a3").ends(3).fails("a3")
 	b.rossby("view", "get", "acounts", "a1").ends(3).fails("did you mean accounts?")
 	b.rossby("view", "get", "accounts", "a1", "--at-least", "nonsense!").ends(2)
-	b.rossby("view", "ls").ends(0).says("accounts  running")
+	b.until(words("view ls"), "accounts  running")
 	var entry struct {
 		Value struct{ Cents int }
 	}
@@ -74,7 +74,7 @@ func TestView(t *testing.T) {
 		}
 		return err
 	})
-	b.rossby("view", "status", "accounts").ends(0).says("stopped", "nobody debits that much", "debited")
+	b.until(words("view status accounts"), "stopped", "nobody debits that much", "debited")
 	b.rossby("view", "skip", "accounts", "--yes").ends(2).fails("--reason")
 	b.rossby("view", "skip", "accounts", "--reason", "ticket 17", "--yes").ends(0)
 	at, err := b.store.LastPosition(t.Context())
@@ -91,7 +91,7 @@ func TestCompareFinds(t *testing.T) {
 	b.account("a1", 700)
 	b.view()
 	b.rossby("view", "rebuild", "accounts").ends(0)
-	kv, err := b.nc.JetStream()
+	kv, err := b.nc.JetStream(nats.MaxWait(natstest.Patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,9 @@ func TestConfirm(t *testing.T) {
 	in := &blocked{cancel: cancel, until: t.Context().Done()}
 	var out, errOut bytes.Buffer
 	b.rossby("view", "rebuild", "accounts").ends(0)
-	code := cli.Run(ctx, []string{"view", "remove", "accounts", "3", "--server", b.url, "--no-context"},
+	code := cli.Run(ctx, []string{
+		"view", "remove", "accounts", "3", "--server", b.url, "--no-context", "--timeout", natstest.Patience.String(),
+	},
 		cli.Env{In: in, Out: &out, Err: &errOut, InTerminal: true})
 	if code != 130 {
 		t.Errorf("exit code %d: %s", code, errOut.String())
@@ -221,16 +223,16 @@ func TestFollower(t *testing.T) {
 		}
 		return err
 	})
-	b.rossby("follower", "ls").ends(0).says("letters", "gateway", "active")
-	b.rossby("follower", "status", "letters").ends(0).says("Parked:", "no such address", "bank.event.account.")
+	b.until(words("follower ls"), "letters", "gateway", "active")
+	b.until(words("follower status letters"), "Parked:", "no such address", "bank.event.account.")
 	b.rossby("follower", "status", "leters").ends(3).fails("did you mean letters?")
 	b.rossby("follower", "status", "le*").ends(2)
 	b.rossby("follower", "pause", "letters", "--reason", "strike", "--by", "ada").ends(0)
-	b.rossby("follower", "status", "letters").ends(0).says("paused", "by ada", "strike")
+	b.until(words("follower status letters"), "paused", "by ada", "strike")
 	b.rossby("follower", "resume", "letters").ends(0)
-	b.rossby("follower", "actions", "letters").ends(0).says("pause  by ada", "resume")
+	b.until(words("follower actions letters"), "pause  by ada", "resume")
 
-	b.rossby("parked", "ls").ends(0).says("letters", "no such address")
+	b.until(words("parked ls"), "letters", "no such address")
 	var groups []struct {
 		Follower, ID string
 		Count        int
@@ -239,33 +241,40 @@ func TestFollower(t *testing.T) {
 	if len(groups) != 1 || groups[0].Follower != "letters" || groups[0].Count != 1 {
 		t.Fatalf("%+v", groups)
 	}
-	b.rossby("parked", "show", "letters", "account/a2").ends(0).says("no such address", "debited", `{"Cents":17}`)
+	b.until(words("parked show letters account/a2"), "no such address", "debited", `{"Cents":17}`)
 	b.rossby("parked", "show", "letters", "account/a1").ends(3)
 	b.rossby("parked", "retry", "letters").ends(2).fails("--group or --all")
 	b.rossby("parked", "retry", "letters", "account/a1").ends(6)
-	b.rossby("parked", "retry", "letters", "--group", groups[0].ID).ends(0).says("tries 1 lanes again")
+	b.until(words("parked retry letters --group "+groups[0].ID), "tries 1 lanes again") // and is parked each time
 	b.rossby("parked", "discard", "letters", "account/a2", "--yes").ends(2).fails("--reason")
-	natstest.Eventually(t, "it is parked again and discarded", func() error {
-		r := b.rossby("parked", "discard", "letters", "account/a2", "--reason", "moved away", "--yes")
-		if r.code != 0 {
-			return errors.New(r.err)
-		}
-		return nil
-	})
-	natstest.Eventually(t, "the lane goes on", func() error {
-		if r := b.rossby("parked", "ls"); !strings.Contains(r.out, "Nothing is parked.") {
-			return errors.New(r.out)
-		}
-		return nil
-	})
-	b.rossby("follower", "actions").ends(0).says("retry", "discard", "moved away")
+	discard(b, "letters", "account/a2", "moved away")
+	b.until(words("parked ls"), "Nothing is parked.")
+	b.until(words("follower actions"), "retry", "discard", "moved away")
 
 	b.rossby("follower", "replay", "letters", "--from", "1", "--to", "3", "--yes").ends(2).fails("--reason")
 	b.rossby("follower", "replay", "letters", "--from", "3", "--to", "1", "--reason", "lost", "--yes").ends(2)
 	b.rossby("follower", "replay", "letters", "--from", "2", "--to", "3", "--reason", "lost").ends(2).fails("deliver the events")
-	b.rossby("follower", "replay", "letters", "--from", "2", "--to", "3", "--reason", "lost", "--yes").ends(0)
+	natstest.Eventually(t, "it is delivered again", func() error { // what was asked for may be done, and the answer lost
+		r := b.rossby(words("follower replay letters --from 2 --to 3 --reason lost --yes")...)
+		if done := b.rossby("follower", "actions"); strings.Contains(done.out, "replay") && strings.Contains(done.out, "lost") {
+			return nil
+		}
+		return fmt.Errorf("exit code %d: %s", r.code, r.err)
+	})
 	b.rossby("follower", "end-replay", "letters").ends(0)
-	b.rossby("follower", "actions").ends(0).says("replay", "lost")
+}
+
+// discard gives up what waits, once it waits again. Its answer may be lost: then it has
+// happened, which the record of what was asked for says.
+func discard(b *bank, follower, aggregate, reason string) {
+	b.t.Helper()
+	natstest.Eventually(b.t, "it is parked again and discarded", func() error {
+		r := b.rossby("parked", "discard", follower, aggregate, "--reason", reason, "--yes", "--store", "bank")
+		if done := b.rossby("follower", "actions", "--store", "bank"); strings.Contains(done.out, reason) {
+			return nil
+		}
+		return fmt.Errorf("exit code %d: %s", r.code, r.err)
+	})
 }
 
 // TestCompletion: a shell is offered the names there are.
@@ -277,11 +286,14 @@ func TestCompletion(t *testing.T) {
 	b.view()
 	offers := func(want string, line ...string) {
 		t.Helper()
-		var out bytes.Buffer
 		args := append([]string{"__complete", "--server", b.url, "--no-context"}, line...)
-		if code := cli.Run(t.Context(), args, env(&out, &bytes.Buffer{})); code != 0 || !strings.Contains(out.String(), want+"\n") {
-			t.Errorf("%v: exit code %d, %q is not in\n%s", line, code, want, out.String())
-		}
+		natstest.Eventually(t, strings.Join(args, " "), func() error { // a shell waits a second at most
+			var out bytes.Buffer
+			if code := cli.Run(t.Context(), args, env(&out, &bytes.Buffer{})); code != 0 || !strings.Contains(out.String(), want+"\n") {
+				return fmt.Errorf("exit code %d, %q is not in\n%s", code, want, out.String())
+			}
+			return nil
+		})
 	}
 	offers("bank", "store", "verify", "")
 	offers("bank", "events", "tail", "--store", "")

@@ -17,7 +17,7 @@ func run(t testing.TB, args ...string) result {
 	t.Helper()
 	var out, errOut bytes.Buffer
 	code := cli.Run(t.Context(), args, env(&out, &errOut))
-	return result{t, args, out.String(), errOut.String(), code}
+	return result{t: t, args: args, out: out.String(), err: errOut.String(), code: code}
 }
 
 // watcher hands on what a command prints, line by line.
