@@ -28,14 +28,14 @@ func main() {
 }
 
 func run(ctx context.Context, out io.Writer) (err error) {
-	// A server of its own, so that the example needs nothing else. Programs use
-	// jetstream.Connect.
+	// A server of its own, so that the example needs nothing else. Programs give an
+	// address.
 	srv, err := embedded.Start(embedded.Config{})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, srv.Stop()) }()
-	nc, err := nats.Connect("", srv.Option(), nats.ReconnectBufSize(-1))
+	nc, err := jetstream.Connect(ctx, jetstream.ConnectConfig{Options: []nats.Option{srv.Option()}})
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func story(ctx context.Context, nc *nats.Conn, s *shop.Shop, out io.Writer) erro
 			return err
 		}
 	}
-	orders, err := projection.NewReader[shop.OrderView](ctx, nc, "shop", "orders", projection.ReaderConfig{})
+	orders, err := projection.NewReader[shop.OrderView](ctx, nc, "shop", "orders", projection.ReaderConfig{OpenWait: time.Minute})
 	if err != nil {
 		return err
 	}

@@ -38,9 +38,13 @@ func open(ctx context.Context, address string) (*sqlsink.Sink, error) {
 
 func connect(t *testing.T, db database) *sqlsink.Sink {
 	t.Helper()
-	s, err := open(t.Context(), db.address())
-	if err != nil {
-		t.Fatal(err)
+	var s *sqlsink.Sink
+	opened := natstest.Eventually(t, "open the database", func() (err error) { // another process may keep it locked
+		s, err = open(t.Context(), db.address())
+		return err
+	})
+	if !opened {
+		t.FailNow()
 	}
 	t.Cleanup(func() { _ = s.Close() })
 	return s

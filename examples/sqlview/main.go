@@ -40,7 +40,7 @@ func run(ctx context.Context, file, dsn string, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, srv.Stop()) }()
-	nc, err := nats.Connect("", srv.Option(), nats.ReconnectBufSize(-1))
+	nc, err := jetstream.Connect(ctx, jetstream.ConnectConfig{Options: []nats.Option{srv.Option()}})
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func run(ctx context.Context, file, dsn string, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	return sink.Read(ctx, store.Name(), "accounts", last, func(tx *sql.Tx) error { return show(ctx, tx, out) })
 }

@@ -243,14 +243,15 @@ func TestReadYourWrites(t *testing.T) {
 			f.feed(1)
 			f.check()
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		defer cancel()
-		head, err := f.store.LastSequence(ctx)
+		head, err := f.store.LastSequence(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
+		sink := connect(t, db)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
 		later := f.store.Position(head + 1)
-		err = connect(t, db).Read(ctx, f.store.Name(), "accounts", later, func(*sql.Tx) error {
+		err = sink.Read(ctx, f.store.Name(), "accounts", later, func(*sql.Tx) error {
 			t.Error("it was read before the position was reached")
 			return nil
 		})
@@ -263,7 +264,7 @@ func TestReadYourWrites(t *testing.T) {
 // updaterProcess is the process that the tests kill and freeze.
 func updaterProcess(args []string) error {
 	ctx := context.Background()
-	nc, err := nats.Connect(args[0], nats.MaxReconnects(-1), nats.ReconnectBufSize(-1))
+	nc, err := nats.Connect(args[0], nats.MaxReconnects(-1), nats.ReconnectBufSize(-1), nats.Timeout(natstest.Patience))
 	if err != nil {
 		return err
 	}
@@ -348,7 +349,7 @@ func TestFrozenProcess(t *testing.T) {
 		f.feed(20)
 		up := f.start(accounts.View, quiet())
 		f.check()
-		if s := up.Status(); s.Epoch != before.Epoch+1 {
+		if s := up.Status(); s.Epoch <= before.Epoch {
 			t.Errorf("%+v, before it was %+v", s, before)
 		}
 		signal(t, cmd, syscall.SIGCONT)

@@ -68,7 +68,9 @@ func try(t *testing.T, req *http.Request) string {
 			return err
 		}
 		defer func() { _ = resp.Body.Close() }()
-		answer = resp.Status[:3]
+		if answer = resp.Status[:3]; resp.StatusCode >= http.StatusInternalServerError {
+			return errors.New(resp.Status) // nobody answered in time: people try again
+		}
 		if kind := resp.Header.Get("Content-Type"); kind == "text/event-stream" {
 			answer += " " + kind
 			return nil

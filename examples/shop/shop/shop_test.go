@@ -150,7 +150,7 @@ func TestShop(t *testing.T) {
 	}
 	nc := natstest.Conn(t, url)
 	reader, err := projection.NewReader[shop.OrderView](t.Context(), nc, name, "orders",
-		projection.ReaderConfig{OpenWait: natstest.Patience})
+		projection.ReaderConfig{OpenWait: natstest.Patience, Wait: natstest.Patience})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,8 @@ func Serve(ctx context.Context, nc *nats.Conn, name string, listener net.Listene
 	g.Go(func() error { return updater.Run(ctx) })
 	g.Go(func() error {
 		// The updater makes the view, and the reader waits for that.
-		items, err := projection.NewReader[Item](ctx, nc, name, Items.View(), projection.ReaderConfig{})
+		items, err := projection.NewReader[Item](ctx, nc, name, Items.View(),
+			projection.ReaderConfig{OpenWait: time.Minute})
 		if err != nil || ctx.Err() != nil {
 			return err
 		}
