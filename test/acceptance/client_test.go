@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/rossby-go/rossby/internal/natstest"
 )
 
 // client talks to the bank's HTTP API as any program would.
@@ -19,7 +21,7 @@ type client struct {
 }
 
 func newClient(base string) *client {
-	return &client{base: base, http: &http.Client{Timeout: 15 * time.Second}}
+	return &client{base: base, http: &http.Client{Timeout: natstest.Patience}}
 }
 
 // problem is an RFC 9457 answer.
@@ -50,7 +52,7 @@ func (c *client) do(ctx context.Context, method, path, key string, body any) (an
 }
 
 func (c *client) send(ctx context.Context, method, path, key string, data []byte) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, 45*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	repeatable := key != "" || method == http.MethodGet
 	tick := time.NewTicker(100 * time.Millisecond)
@@ -93,13 +95,11 @@ func (c *client) once(ctx context.Context, method, path, key string, data []byte
 // call wants a status and returns the body as T.
 func call[T any](t testing.TB, c *client, want int, method, path string, body any) T {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
 	key := ""
 	if method != http.MethodGet {
 		key = fmt.Sprintf("%s-%d", t.Name(), unique.Add(1))
 	}
-	a, err := c.do(ctx, method, path, key, body)
+	a, err := c.do(t.Context(), method, path, key, body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,11 @@ type (
 		Position string `json:"position"`
 	}
 	statusReply struct {
+		Position  string `json:"position"`
 		Invariant struct {
+			Position         string `json:"position"`
+			AccountsPosition string `json:"accountsPosition"`
+
 			DepositedCents int64 `json:"depositedCents"`
 			BalancesCents  int64 `json:"balancesCents"`
 			UnderWayCents  int64 `json:"underWayCents"`
@@ -212,7 +216,7 @@ func (c *client) transfer(t testing.TB, from, to string, cents int64) string {
 // moment behind.
 func shows[T any](t testing.TB, c *client, path, what string, check func(T) bool) {
 	t.Helper()
-	eventually(t.Context(), t, path+" shows "+what, 2*time.Minute, func() error {
+	eventually(t.Context(), t, path+" shows "+what, func() error {
 		a, err := c.do(t.Context(), "GET", path, "", nil)
 		if err != nil {
 			return err

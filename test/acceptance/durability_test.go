@@ -1,7 +1,6 @@
 package acceptance_test
 
 import (
-	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
@@ -19,15 +18,7 @@ func TestDurabilityIsShown(t *testing.T) {
 		if got := p.line(t, "Durability:"); !strings.HasPrefix(got, c.level+": 1 of 1 replicas in sync, file storage, fsync "+c.fsync) {
 			t.Errorf("%v: at the start %q", c.args, got)
 		}
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/api/status", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var status struct {
+		type status struct {
 			Durability struct {
 				Level   string `json:"level"`
 				Fsync   string `json:"fsync"`
@@ -35,13 +26,13 @@ func TestDurabilityIsShown(t *testing.T) {
 				Servers []any  `json:"servers"`
 			} `json:"durability"`
 		}
-		err = json.NewDecoder(resp.Body).Decode(&status)
-		_ = resp.Body.Close()
-		if d := status.Durability; err != nil || d.Level != c.level || d.Fsync != c.fsync || d.InSync != 1 || len(d.Servers) != 1 {
-			t.Errorf("%v: status %+v, %v", c.args, d, err)
+		d := call[status](t, newClient(base), http.StatusOK, http.MethodGet, "/api/status", nil).Durability
+		if d.Level != c.level || d.Fsync != c.fsync || d.InSync != 1 || len(d.Servers) != 1 {
+			t.Errorf("%v: status %+v", c.args, d)
 		}
 		// Another process cannot know, so it is refused.
-		m := start(t, "demanding", nil, demoBinary(t), "run", "account-view", "--nats", nats, "--require-durability", "fsynced")
+		m := start(t, "demanding", nil, demoBinary(t), "run", "account-view", "--nats", nats, "--require-durability", "fsynced",
+			"--wait", patience.String())
 		<-m.done
 		if text := m.output(); m.err == nil || !strings.Contains(text, "durability is single-lazy, required is fsynced") ||
 			!strings.Contains(text, "is not known") {

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 func serve(dir, listen string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	srv, err := embedded.Start(embedded.Config{Listen: listen, StoreDir: dir, LazySync: true})
+	srv, err := embedded.Start(embedded.Config{Listen: listen, StoreDir: dir, LazySync: true, ReadyTimeout: patience})
 	if err != nil {
 		return err
 	}

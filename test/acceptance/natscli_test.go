@@ -3,12 +3,14 @@ package acceptance_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/rossby-go/rossby/internal/natstest"
 )
 
 // natsCLI is the version of the standard command line that the test builds.
@@ -61,12 +63,15 @@ func TestNATSCommandLine(t *testing.T) {
 		t.Fatal(out)
 	}
 
-	out = nats("micro", "ls")
-	for _, service := range []string{"bank-account", "bank-customer", "bank-transfer"} {
-		if !strings.Contains(out, service) {
-			t.Errorf("%s is not among the services:\n%s", service, out)
+	eventually(t.Context(), t, "all services answer in time", func() error {
+		out := nats("micro", "ls")
+		for _, service := range []string{"bank-account", "bank-customer", "bank-transfer"} {
+			if !strings.Contains(out, service) {
+				return fmt.Errorf("%s is not among the services:\n%s", service, out)
+			}
 		}
-	}
+		return nil
+	})
 	for _, follower := range []string{"accounts", "money-transfer", "notifications"} {
 		if out = nats("consumer", "info", "bank", follower); !strings.Contains(out, "Unprocessed Messages") {
 			t.Errorf("consumer %s:\n%s", follower, out)
@@ -83,10 +88,11 @@ func TestNATSCommandLine(t *testing.T) {
 func natsCommand(t testing.TB, bin, home, url string) func(args ...string) string {
 	return func(args ...string) string {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, filepath.Join(bin, "nats"), append([]string{"--server", url}, args...)...)
-		cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+home, "XDG_DATA_HOME="+home, "HOME="+home)
+		cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+home, "XDG_DATA_HOME="+home, "HOME="+home,
+			"NATS_TIMEOUT="+natstest.Patience.String())
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("nats %v: %v\n%s", args, err, out)

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/rossby-go/rossby/internal/natstest"
 )
 
 // process is a child process whose output is read line by line.
@@ -91,16 +93,16 @@ func (p *process) stop(t testing.TB) error {
 	select {
 	case <-p.done:
 		return p.err
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		p.kill()
-		return fmt.Errorf("%s did not end within 30 s of SIGTERM", p.name)
+		return fmt.Errorf("%s did not end within %v of SIGTERM", p.name, patience)
 	}
 }
 
 // line waits for a line that begins with the prefix and returns the rest.
 func (p *process) line(t testing.TB, prefix string) string {
 	t.Helper()
-	timeout := time.After(time.Minute)
+	timeout := time.After(patience)
 	for {
 		select {
 		case l := <-p.lines:
@@ -110,7 +112,7 @@ func (p *process) line(t testing.TB, prefix string) string {
 		case <-p.done:
 			t.Fatalf("%s ended (%v) before it said %q:\n%s", p.name, p.err, prefix, p.output())
 		case <-timeout:
-			t.Fatalf("%s did not say %q within a minute:\n%s", p.name, prefix, p.output())
+			t.Fatalf("%s did not say %q within %v:\n%s", p.name, prefix, patience, p.output())
 		}
 	}
 }
@@ -126,10 +128,13 @@ func server(t testing.TB) (url string) {
 	return p.line(t, "serving ")
 }
 
+// patience bounds what would hang; what is slow takes its time.
+const patience = 2 * natstest.Patience
+
 // eventually repeats the check until it passes.
-func eventually(ctx context.Context, t testing.TB, what string, within time.Duration, check func() error) {
+func eventually(ctx context.Context, t testing.TB, what string, check func() error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, within)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
@@ -141,7 +146,7 @@ func eventually(ctx context.Context, t testing.TB, what string, within time.Dura
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("%s: not within %v: %v", what, within, err)
+			t.Fatalf("%s: not within %v: %v", what, patience, err)
 		}
 	}
 }

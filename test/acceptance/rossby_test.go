@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/rossby-go/rossby/internal/natstest"
 )
 
 // rossbyBinary builds cmd/rossby into a directory.
@@ -48,7 +50,7 @@ func plugin(t *testing.T, home, url string, nats func(...string) string) {
 	nats("context", "save", "here", "--select")
 	for _, args := range [][]string{{"store", "ls"}, {"store", "ls", "--context", "here"}} {
 		cmd := exec.CommandContext(t.Context(), rossby, args...)
-		cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+home, "HOME="+home)
+		cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+home, "HOME="+home, "NATS_TIMEOUT="+natstest.Patience.String())
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Errorf("rossby %v: %v\n%s", args, err, out)
@@ -57,7 +59,7 @@ func plugin(t *testing.T, home, url string, nats func(...string) string) {
 	}
 
 	// A person's Ctrl-C ends what follows, in order; a question is not put to nobody.
-	tail := start(t, "tail", nil, rossby, "events", "tail", "--server", url, "--no-context", "-n", "1")
+	tail := start(t, "tail", []string{"NATS_TIMEOUT=" + natstest.Patience.String()}, rossby, "events", "tail", "--server", url, "--no-context", "-n", "1")
 	tail.line(t, "20")
 	if err := tail.cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
@@ -65,7 +67,8 @@ func plugin(t *testing.T, home, url string, nats func(...string) string) {
 	if <-tail.done; tail.err != nil {
 		t.Errorf("events tail after an interrupt: %v\n%s", tail.err, tail.output())
 	}
-	cmd := exec.CommandContext(t.Context(), rossby, "view", "rollback", "accounts", "--server", url, "--no-context")
+	cmd := exec.CommandContext(t.Context(), rossby, "view", "rollback", "accounts", "--server", url, "--no-context",
+		"--timeout", natstest.Patience.String())
 	out, err := cmd.CombinedOutput() // its input is /dev/null
 	exit, ok := errors.AsType[*exec.ExitError](err)
 	if !ok || exit.ExitCode() != 2 {

@@ -1,6 +1,7 @@
 package acceptance_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -24,10 +25,13 @@ func TestSecure(t *testing.T) { //nolint:tparallel // the group ends before the 
 		{"customer-view", "killed"}, {"customer-view", "runs"}, {"account-commands", "stopped"}, {"account-commands", "runs"},
 		{"server", "stopped"}, {"server", "runs"},
 	} {
-		a, err := c.do(t.Context(), "POST", "/console/api/switches/"+flip.part, "", map[string]string{"option": flip.option})
-		if err != nil || a.status != http.StatusOK || !strings.Contains(string(a.body), `"state":"`+flip.option+`"`) {
-			t.Errorf("%s %s: %v %+v", flip.part, flip.option, err, a)
-		}
+		eventually(t.Context(), t, flip.part+" is "+flip.option, func() error {
+			a, err := c.do(t.Context(), "POST", "/console/api/switches/"+flip.part, "", map[string]string{"option": flip.option})
+			if err == nil && (a.status != http.StatusOK || !strings.Contains(string(a.body), `"state":"`+flip.option+`"`)) {
+				err = fmt.Errorf("%d %s", a.status, a.body)
+			}
+			return err
+		})
 	}
 	books(t, c)
 	for _, path := range []string{

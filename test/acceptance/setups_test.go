@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/rossby-go/rossby/internal/natstest"
 )
 
 // receiver is a notification service that counts what it gets per key.
@@ -89,7 +90,7 @@ type services struct {
 
 func microservices(t testing.TB, notifyURL string) *services {
 	t.Helper()
-	s := &services{t: t, nats: server(t), http: freeAddr(t), notify: notifyURL, running: map[string]*process{}}
+	s := &services{t: t, nats: server(t), http: natstest.Addr(t), notify: notifyURL, running: map[string]*process{}}
 	for _, m := range modules() {
 		s.start(m)
 		if m[0] == "account-commands" {
@@ -103,7 +104,8 @@ func microservices(t testing.TB, notifyURL string) *services {
 
 func (s *services) start(modules []string) {
 	args := append([]string{"run"}, modules...)
-	args = append(args, "--nats", s.nats, "--http", s.http, "--notify", s.notify, "--ttl", "1s", "--wait", "30s")
+	args = append(args, "--nats", s.nats, "--http", s.http, "--notify", s.notify, "--ttl", "1s", "--wait", patience.String(),
+		"--deadline", "1h") // nobody gives a transfer up because the machine is slow
 	p := start(s.t, modules[0], nil, demoBinary(s.t), args...)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,18 +137,6 @@ func (s *services) chaos(ctx context.Context, every time.Duration) error {
 			s.start(m)
 		}
 	}
-}
-
-// freeAddr is an address that was free a moment ago, for a process that is to
-// come back to it.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
 
 func TestMonolith(t *testing.T) { //nolint:tparallel // the group ends before the process does
@@ -215,7 +205,7 @@ func TestTransfersUnderKills(t *testing.T) { //nolint:paralleltest // it takes b
 	for i := range ids {
 		ids[i] = c.open(t, initial)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
 	defer cancel()
 	chaos, calm := context.WithCancel(ctx)
 	defer calm()
@@ -261,7 +251,7 @@ func TestTransfersUnderKills(t *testing.T) { //nolint:paralleltest // it takes b
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(ctx, t, "every module killed", time.Minute, func() error {
+	eventually(ctx, t, "every module killed", func() error {
 		if n := s.kills.Load(); n < int64(len(modules())) {
 			return fmt.Errorf("%d kills", n)
 		}
@@ -279,7 +269,7 @@ func TestTransfersUnderKills(t *testing.T) { //nolint:paralleltest // it takes b
 		}
 		seen[id] = true
 		var v transferView
-		eventually(ctx, t, "end of "+id, 3*time.Minute, func() error {
+		eventually(ctx, t, "end of "+id, func() error {
 			a, err := c.do(ctx, "GET", "/api/transfers/"+id, "", nil)
 			if err != nil {
 				return err
@@ -320,7 +310,7 @@ func TestTransfersUnderKills(t *testing.T) { //nolint:paralleltest // it takes b
 // transfer; the late debit is given back.
 func TestHangingTransferTimesOut(t *testing.T) {
 	t.Parallel()
-	natsURL, addr := server(t), freeAddr(t)
+	natsURL, addr := server(t), natstest.Addr(t)
 	demo := demoBinary(t)
 	run := func(name string, modules ...string) *process {
 		p := start(
@@ -338,6 +328,8 @@ func TestHangingTransferTimesOut(t *testing.T) {
 				"1s",
 				"--ttl",
 				"1s",
+				"--wait",
+				patience.String(),
 			)...)
 		p.line(t, "running")
 		return p

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rossby-go/rossby/internal/natstest"
 )
 
 // fails starts the demo and wants it to end with an error that says all of what.
@@ -13,7 +15,7 @@ func fails(t *testing.T, args []string, what ...string) {
 	p := start(t, "demo", nil, demoBinary(t), args...)
 	select {
 	case <-p.done:
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		t.Fatalf("demo %v did not end:\n%s", args, p.output())
 	}
 	if p.err == nil {
@@ -36,13 +38,13 @@ func TestErrorsAtStart(t *testing.T) {
 		args []string
 		what []string
 	}{
-		"ViewOnMissingStore":    {[]string{"run", "account-view", "--nats", url}, []string{"store not found", "start a command-side program first"}},
-		"GatewayOnMissingStore": {[]string{"run", "notifications", "--nats", url}, []string{"store not found"}},
+		"ViewOnMissingStore":    {[]string{"run", "account-view", "--nats", url, "--wait", patience.String()}, []string{"store not found", "start a command-side program first"}},
+		"GatewayOnMissingStore": {[]string{"run", "notifications", "--nats", url, "--wait", patience.String()}, []string{"store not found"}},
 		"UnknownModule":         {[]string{"run", "acount-view", "--nats", url}, []string{`module "acount-view" is not one of`, "account-view"}},
 		"NoModule":              {[]string{"run", "--nats", url}, []string{"say which modules to run"}},
 		"NoServer":              {[]string{"run", "all", "--nats", "nats://127.0.0.1:1", "--wait", "1s"}, []string{"127.0.0.1:1"}},
 		"NowhereToGo":           {[]string{"run", "all"}, []string{"say where NATS is"}},
-		"OtherReplicas":         {[]string{"run", "account-commands", "--nats", taken, "--replicas", "3"}, []string{"num_replicas is 1, not 3"}},
+		"OtherReplicas":         {[]string{"run", "account-commands", "--nats", taken, "--replicas", "3", "--wait", patience.String()}, []string{"num_replicas is 1, not 3"}},
 		"UnknownCommand":        {[]string{"walk"}, []string{`unknown argument "walk"`}},
 		"NATSPortTaken": {
 			[]string{"--http", "127.0.0.1:0", "--nats-listen", strings.TrimPrefix(taken, "nats://")},
@@ -61,17 +63,19 @@ func TestErrorsAtStart(t *testing.T) {
 	}
 }
 
-// TestStandbyTakesOver: two instances of every follower; the first is killed.
+// TestStandbyTakesOver: two instances of every follower; the first is killed. Nobody
+// takes a place because the machine stood still for a while: a place is kept for longer
+// than that.
 func TestStandbyTakesOver(t *testing.T) {
 	t.Parallel()
-	url, addr := server(t), freeAddr(t)
+	url, addr := server(t), natstest.Addr(t)
 	run := func(name string, args ...string) *process {
 		p := start(
 			t,
 			name,
 			nil,
 			demoBinary(t),
-			append(append([]string{"run"}, args...), "--nats", url, "--ttl", "1s")...)
+			append(append([]string{"run"}, args...), "--nats", url, "--ttl", "10s", "--wait", patience.String())...)
 		p.line(t, "running")
 		return p
 	}
@@ -106,7 +110,7 @@ func TestStandbyTakesOver(t *testing.T) {
 	}
 	first.kill()
 	c.ended(t, c.transfer(t, from, to, 100), completed)
-	eventually(t.Context(), t, "the second owns every follower", time.Minute, func() error {
+	eventually(t.Context(), t, "the second owns every follower", func() error {
 		for name, owner := range owners() {
 			if owner == before[name] || owner == "" {
 				return fmt.Errorf("%s is owned by %q", name, owner)

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
-	"time"
 )
 
 // unique numbers keys and ids apart.
@@ -239,7 +238,7 @@ func servicesAnswer(t *testing.T, c *client) {
 			t.Fatal(path, a.status, err)
 		}
 	}
-	eventually(t.Context(), t, "every follower has an owner", time.Minute, func() error {
+	eventually(t.Context(), t, "every follower has an owner", func() error {
 		s := call[statusReply](t, c, 200, "GET", "/api/status", nil)
 		var names []string
 		for _, f := range s.Followers {
@@ -370,16 +369,19 @@ func notifications(t *testing.T, c *client) {
 	}
 }
 
-// books waits until no money is under way, and checks that none was made or lost.
+// books waits until no money is under way and the books are those of the last event,
+// and checks that none was made or lost.
 func books(t *testing.T, c *client) {
 	t.Helper()
-	eventually(t.Context(), t, "settled books", 2*time.Minute, func() error {
-		s := call[statusReply](t, c, 200, "GET", "/api/status", nil).Invariant
+	eventually(t.Context(), t, "settled books", func() error {
+		r := call[statusReply](t, c, 200, "GET", "/api/status", nil)
+		s := r.Invariant
 		if !s.Holds {
 			t.Fatalf("the invariant is broken: %+v", s)
 		}
-		if s.UnderWayCents != 0 || s.AccountsCents != s.DepositedCents {
-			return fmt.Errorf("%+v", s)
+		if s.UnderWayCents != 0 || s.AccountsCents != s.DepositedCents ||
+			s.Position != r.Position || s.AccountsPosition != r.Position {
+			return fmt.Errorf("%+v, the store ends at %s", s, r.Position)
 		}
 		return nil
 	})

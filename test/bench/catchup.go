@@ -197,7 +197,7 @@ func pull(url, how, last string) error {
 	}
 	done := orphaned()
 	ctx := context.Background()
-	nc, err := nats.Connect(url)
+	nc, err := nats.Connect(url, nats.Timeout(time.Minute))
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func (e *env) startCluster(ctx context.Context) error {
 func awaitCluster(ctx context.Context, url string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	nc, err := nats.Connect(url)
+	nc, err := nats.Connect(url, nats.Timeout(time.Minute))
 	if err != nil {
 		return err
 	}

@@ -76,10 +76,10 @@ func (e *env) startServer(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if e.nc, err = jetstream.Connect(ctx, jetstream.ConnectConfig{URL: e.url}); err != nil {
+	if e.nc, err = jetstream.Connect(ctx, jetstream.ConnectConfig{URL: e.url, Wait: time.Minute}); err != nil {
 		return err
 	}
-	if e.rawNC, err = nats.Connect(e.url); err != nil {
+	if e.rawNC, err = nats.Connect(e.url, nats.Timeout(time.Minute)); err != nil {
 		return err
 	}
 	if e.js, err = natsjs.New(e.rawNC); err != nil {
@@ -157,7 +157,7 @@ func (e *env) capture(id string) (*nats.Msg, error) {
 	if err != nil {
 		return nil, err
 	}
-	msg, err := e.rawNC.Request("$JS.API.DIRECT.GET."+storeName+"."+subject, nil, time.Second)
+	msg, err := e.rawNC.Request("$JS.API.DIRECT.GET."+storeName+"."+subject, nil, time.Minute)
 	if err != nil {
 		return nil, err
 	}
@@ -205,7 +205,7 @@ func (w *rawWriter) publish(ctx context.Context, i int) error {
 
 // directGet is a stream's last message on a subject, as bytes.
 func directGet(nc *nats.Conn, stream, subject string) (*nats.Msg, error) {
-	msg, err := nc.Request("$JS.API.DIRECT.GET."+stream+"."+subject, nil, 2*time.Second)
+	msg, err := nc.Request("$JS.API.DIRECT.GET."+stream+"."+subject, nil, time.Minute)
 	if err == nil && msg.Header.Get("Status") != "" {
 		return nil, fmt.Errorf("direct get of %s: %s", subject, msg.Header.Get("Description"))
 	}

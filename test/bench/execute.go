@@ -143,7 +143,7 @@ func (e *env) commanding(
 		return nil, err
 	}
 	raw := e.rawWriter(msg, writers)
-	echo, err := nats.Connect(e.url)
+	echo, err := nats.Connect(e.url, nats.Timeout(time.Minute))
 	if err != nil {
 		return nil, err
 	}
@@ -187,11 +187,11 @@ func (e *env) overhear(
 	if err := execute(ctx, 0); err != nil {
 		return nil, nil, err
 	}
-	if request, err = seen.NextMsg(5 * time.Second); err != nil {
+	if request, err = seen.NextMsg(time.Minute); err != nil {
 		return nil, nil, err
 	}
 	for {
-		m, err := answers.NextMsg(5 * time.Second)
+		m, err := answers.NextMsg(time.Minute)
 		if err != nil {
 			return nil, nil, err
 		}

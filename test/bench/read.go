@@ -339,7 +339,7 @@ func (e *env) stalls(ctx context.Context, r *result, order []int) error {
 // appendWhile appends until f returns, a thousand times at least, on a connection of
 // its own.
 func (e *env) appendWhile(ctx context.Context, f func() error) (worst time.Duration, n int, err error) {
-	nc, err := nats.Connect(e.url)
+	nc, err := nats.Connect(e.url, nats.Timeout(time.Minute))
 	if err != nil {
 		return 0, 0, err
 	}

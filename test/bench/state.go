@@ -118,7 +118,7 @@ func largeState(ctx context.Context, e *env) (*result, error) {
 // kept waits for a state to stand in the bucket that follows the commit.
 func (e *env) kept(ctx context.Context, subject string, ordinal int) error {
 	for tick := time.NewTicker(time.Millisecond); ; {
-		msg, err := e.rawNC.Request("$JS.API.DIRECT.GET.KV_"+stateBucket+"."+subject, nil, 2*time.Second)
+		msg, err := e.rawNC.Request("$JS.API.DIRECT.GET.KV_"+stateBucket+"."+subject, nil, time.Minute)
 		if err != nil && !errors.Is(err, nats.ErrNoResponders) {
 			return err
 		}

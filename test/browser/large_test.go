@@ -127,7 +127,7 @@ func (p *page) sagas() {
 	p.text(stuck+"[data-step=open]", "stuck")
 	p.text(stuck+".note.bad", "too-little")
 	p.text("[data-instance=s01] [data-step=open]", "done")
-	p.text("[data-instance=s01] [data-step=pay].now .due", "in 59 min")
+	p.until("its time is due in an hour", `/in [45]\d min/.test(document.querySelector("[data-instance=s01] [data-step=pay].now .due")?.textContent)`)
 	p.text("[data-instance=s01] [data-step=thank]", "to come")
 	p.shot("sagas")
 	p.click(stuck + "[data-do=retry]")

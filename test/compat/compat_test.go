@@ -238,12 +238,22 @@ func (w *workload) commands() {
 		})
 	}
 	wg.Wait()
-	for _, want := range []bool{false, true} {
-		res, err := client.Execute(w.ctx, "a1", credit{}, aggregate.CommandID("an id of the caller"))
-		if err != nil || res.Duplicate != want {
-			w.Errorf("a command with an id: %+v, %v, want duplicate %t", res, err, want)
+	// Sent again it is a duplicate. The first may be one, too: the client repeats what is
+	// not answered in time.
+	n := 0
+	natstest.Eventually(w, "a command is no duplicate", func() error {
+		n++
+		id := aggregate.CommandID(fmt.Sprint("an id of the caller ", n))
+		first, err1 := client.Execute(w.ctx, "a1", credit{}, id)
+		second, err2 := client.Execute(w.ctx, "a1", credit{}, id)
+		if err := errors.Join(err1, err2); err != nil || !second.Duplicate || second.Version != first.Version {
+			w.Errorf("a command with an id: %+v, then %+v, %v", first, second, err)
 		}
-	}
+		if first.Duplicate {
+			return fmt.Errorf("%+v", first)
+		}
+		return nil
+	})
 }
 
 // follows runs each kind of follower.
@@ -251,12 +261,15 @@ func (w *workload) follows() {
 	w.Helper()
 	w.view(account{Owner: "ada", Cents: 6})
 	var mu sync.Mutex
-	mails := map[string]int{}
+	mails := map[string]map[string]bool{} // keys by account
 	gw, err := gateway.New(w.store, "mails", gateway.Config{Start: jetstream.FromBeginning(), Logger: quiet},
 		gateway.On(events, func(_ context.Context, _ opened, d gateway.Delivery) error {
 			mu.Lock()
 			defer mu.Unlock()
-			mails[d.ID]++
+			if mails[d.ID] == nil {
+				mails[d.ID] = map[string]bool{}
+			}
+			mails[d.ID][d.IdempotencyKey] = true
 			return nil
 		}))
 	if err != nil {
@@ -285,9 +298,9 @@ func (w *workload) follows() {
 		if len(mails) != 23 {
 			return fmt.Errorf("%d accounts", len(mails))
 		}
-		for id, n := range mails {
-			if n != 1 {
-				return fmt.Errorf("%d mails to %s", n, id)
+		for id, keys := range mails {
+			if len(keys) != 1 {
+				w.Errorf("the mail to %s has %d keys", id, len(keys))
 			}
 		}
 		return nil
@@ -300,9 +313,8 @@ func (w *workload) follows() {
 		return err
 	})
 	admin := followers.New(w.store)
-	if err := errors.Join(admin.Pause(w.ctx, "mails", "ada", "x"), admin.Resume(w.ctx, "mails", "ada")); err != nil {
-		w.Error(err)
-	}
+	natstest.Eventually(w, "the gateway is paused", func() error { return admin.Pause(w.ctx, "mails", "ada", "x") })
+	natstest.Eventually(w, "the gateway goes on", func() error { return admin.Resume(w.ctx, "mails", "ada") })
 	w.rebuild()
 }
 

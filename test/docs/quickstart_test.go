@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/rossby-go/rossby/internal/natstest"
 )
 
 // TestQuickStart does what the quick start says, word for word, in an empty directory,
@@ -19,7 +21,7 @@ func TestQuickStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bin, address := t.TempDir(), freeAddress(t)
+	bin, address := t.TempDir(), natstest.Addr(t)
 	instead := map[string]string{
 		"go install github.com/rossby-go/rossby/cmd/rossby@latest": fmt.Sprintf(
 			"go build -C %q -o %q/rossby ./cmd/rossby", repository, bin),

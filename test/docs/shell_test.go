@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rossby-go/rossby/internal/natstest"
 )
@@ -94,8 +94,7 @@ func (s *shell) do(t *testing.T, text string, here func(string) string) {
 		case "until it is so": // the view follows in its own time
 			natstest.Eventually(t, found[3], try)
 		case "until the end":
-			out := s.start(t, script)
-			natstest.Eventually(t, found[3], func() error { return matches(want, out.String()) })
+			s.start(t, script, want)
 		default:
 			t.Errorf("how to run %q?\n%s", found[2], found[3])
 		}
@@ -121,7 +120,8 @@ func (s *shell) prints(t *testing.T, script, want string) error {
 func (s *shell) command(t *testing.T, script string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "bash", "-euc", script)
-	cmd.Dir, cmd.Env = s.dir, s.env
+	// Nobody gives up because the machine is slow.
+	cmd.Dir, cmd.Env = s.dir, append(slices.Clip(s.env), "NATS_TIMEOUT="+natstest.Patience.String())
 	return cmd
 }
 
@@ -137,8 +137,9 @@ func (s *shell) run(t *testing.T, script string) (string, error) {
 	return string(out), err
 }
 
-// start runs a script beside the others, until the test ends.
-func (s *shell) start(t *testing.T, script string) *output {
+// start runs a script beside the others, until the test ends, and waits until it has
+// printed what is wanted. It may have to be compiled first, which takes its time.
+func (s *shell) start(t *testing.T, script, want string) {
 	t.Helper()
 	out := &output{}
 	cmd := s.command(t, script)
@@ -147,11 +148,26 @@ func (s *shell) start(t *testing.T, script string) *output {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait()
+	}()
 	t.Cleanup(func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGINT)
-		_ = cmd.Wait()
+		<-ended
 	})
-	return out
+	for {
+		err := matches(want, out.String())
+		if err == nil {
+			return
+		}
+		select {
+		case <-ended:
+			t.Fatalf("%s\nended: %v", script, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 type output struct {
@@ -181,14 +197,4 @@ func matches(want, got string) error {
 		return fmt.Errorf("this is not what it should be: %q", got)
 	}
 	return nil
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }

@@ -101,6 +101,7 @@ func TestDurationsOfFailures(t *testing.T) {
 	const slow = 30 * time.Millisecond
 	cfg := aggregate.ReactorConfig{
 		Start: jetstream.FromBeginning(), Logger: shop.Quiet, MeterProvider: provider, MinBackoff: time.Millisecond,
+		TTL: natstest.Patience, // nobody loses it, and nothing is handled twice
 	}
 	tries := 0
 	reactor := shop.Need(aggregate.NewReactor(s.Store, "clumsy", cfg,
@@ -119,7 +120,7 @@ func TestDurationsOfFailures(t *testing.T) {
 			}
 		})))(t)
 	gate := shop.Need(gateway.New(s.Store, "refused", gateway.Config{
-		Start: jetstream.FromBeginning(), Logger: shop.Quiet, MeterProvider: provider,
+		Start: jetstream.FromBeginning(), Logger: shop.Quiet, MeterProvider: provider, TTL: natstest.Patience,
 	}, gateway.On(shop.OrderEvents, func(context.Context, shop.Placed, gateway.Delivery) error {
 		return gateway.Permanent(errDown)
 	})))(t)

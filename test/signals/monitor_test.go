@@ -295,9 +295,9 @@ func TestDeadFollower(t *testing.T) {
 	dead(2)
 	free()
 	dead(0)
-	if err := followers.New(s.Store).Pause(t.Context(), "stuck", "ann", "to see"); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Eventually(t, "the reactor is told", func() error {
+		return followers.New(s.Store).Pause(t.Context(), "stuck", "ann", "to see")
+	})
 	if _, err := s.Orders.Create(t.Context(), "o2", shop.Place{Item: "pen"}); err != nil {
 		t.Fatal(err)
 	}

@@ -103,7 +103,8 @@ type Shop struct {
 	Delivered chan string
 }
 
-// Start runs the shop until the test ends.
+// Start runs the shop until the test ends. However slow the machine is, nobody loses
+// what it owns and nothing is asked twice: what happens can be counted.
 func Start(t *testing.T, name string, spans trace.TracerProvider, meters metric.MeterProvider) *Shop {
 	t.Helper()
 	url := natstest.Run(t).URL()
@@ -118,7 +119,7 @@ func Start(t *testing.T, name string, spans trace.TracerProvider, meters metric.
 	service := Need(aggregate.NewService(orders, aggregate.ServiceConfig{Logger: Quiet}))(t)
 	reactor := Need(aggregate.NewReactor(s.Store, "take-stock",
 		aggregate.ReactorConfig{
-			Start: jetstream.FromBeginning(), Logger: Quiet, TracerProvider: spans, MeterProvider: meters,
+			Start: jetstream.FromBeginning(), Logger: Quiet, TTL: natstest.Patience, TracerProvider: spans, MeterProvider: meters,
 		},
 		aggregate.On(OrderEvents, func(ctx context.Context, _ Placed, m jetstream.Meta, do *aggregate.Do) error {
 			_, err := do.Create(ctx, stocks, "", Take{Order: m.ID})
@@ -126,14 +127,20 @@ func Start(t *testing.T, name string, spans trace.TracerProvider, meters metric.
 		})))(t)
 	updater := Need(projection.NewUpdater(s.Store, projection.NewKeyed("orders",
 		projection.On(OrderEvents, func(o *Shown, e Placed, _ jetstream.Meta) { o.Item = e.Item }),
-	), projection.UpdaterConfig{Logger: Quiet, TracerProvider: spans, MeterProvider: meters}))(t)
+	), projection.UpdaterConfig{
+		Logger: Quiet, LeaseTTL: natstest.Patience, TracerProvider: spans, MeterProvider: meters,
+	}))(t)
 	gate := Need(gateway.New(s.Store, "shipping",
 		gateway.Config{
-			Start: jetstream.FromBeginning(), Logger: Quiet, TracerProvider: spans, MeterProvider: meters,
+			Start: jetstream.FromBeginning(), Logger: Quiet, TTL: natstest.Patience, TracerProvider: spans, MeterProvider: meters,
 		},
 		gateway.On(OrderEvents, func(ctx context.Context, _ Placed, d gateway.Delivery) error {
 			if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
-				s.Delivered <- sc.TraceID().String()
+				select {
+				case s.Delivered <- sc.TraceID().String():
+				case <-ctx.Done():
+					return ctx.Err()
+				}
 			}
 			return d.Command(ctx, gateway.Command{Type: "order", ID: d.ID, Name: "send", Body: Send{}})
 		})))(t)
@@ -141,9 +148,11 @@ func Start(t *testing.T, name string, spans trace.TracerProvider, meters metric.
 	Run(t, service.Run, reactor.Run, updater.Run, gate.Run)
 	<-service.Ready()
 	nc := natstest.Conn(t, url)
-	s.Orders = Need(aggregate.NewClient(nc, name, OrderType(), aggregate.ClientConfig{TracerProvider: spans}))(t)
+	s.Orders = Need(aggregate.NewClient(nc, name, OrderType(), aggregate.ClientConfig{
+		AttemptTimeout: natstest.Patience, Timeout: natstest.Patience, TracerProvider: spans,
+	}))(t)
 	s.Reader = Need(projection.NewReader[Shown](t.Context(), nc, name, "orders",
-		projection.ReaderConfig{OpenWait: natstest.Patience}))(t)
+		projection.ReaderConfig{OpenWait: natstest.Patience, Wait: natstest.Patience}))(t)
 	return s
 }
 

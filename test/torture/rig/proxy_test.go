@@ -2,8 +2,8 @@ package rig_test
 
 import (
 	"bufio"
-	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -12,13 +12,12 @@ import (
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
 
 	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/test/torture/rig"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { natstest.VerifyTestMain(m) }
 
 // echo answers each line with itself, and is reached through a proxy.
 func echo(t *testing.T) (*rig.Proxy, func() (net.Conn, *bufio.Reader)) {
@@ -177,32 +176,42 @@ func TestProxyLose(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	publish := func() error {
-		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-		defer cancel()
-		_, err := js.Publish(ctx, name, []byte("x"), natsjs.WithRetryAttempts(0))
-		return err
+	acks, err := nc.SubscribeSync(nats.NewInbox())
+	if err != nil {
+		t.Fatal(err)
 	}
-	stored := func() uint64 {
-		info, err := stream.Info(t.Context())
-		if err != nil {
+	publish := func(text string) {
+		if err := errors.Join(nc.PublishRequest(name, acks.Subject, []byte(text)), nc.Flush()); err != nil {
 			t.Fatal(err)
 		}
-		return info.State.Msgs
+	}
+	reaches := func(what string, lost int, stored uint64) {
+		natstest.Eventually(t, what, func() error {
+			info, err := stream.Info(t.Context())
+			if err == nil && (info.State.Msgs != stored || p.Lost() != lost) {
+				err = fmt.Errorf("%d stored, %d lost", info.State.Msgs, p.Lost())
+			}
+			return err
+		})
 	}
 	p.Lose(1, 0, 1)
-	if err := publish(); !errors.Is(err, context.DeadlineExceeded) || stored() != 1 {
-		t.Errorf("a lost acknowledgement: %v, %d stored", err, stored())
-	}
+	publish("its acknowledgement is lost")
+	reaches("a lost acknowledgement", 1, 1)
 	p.Lose(0, 1, 1)
-	if err := publish(); !errors.Is(err, context.DeadlineExceeded) || stored() != 1 {
-		t.Errorf("a lost request: %v, %d stored", err, stored())
-	}
-	if p.Lost() != 2 {
-		t.Errorf("%d lost", p.Lost())
-	}
+	publish("is lost")
+	reaches("a lost request", 2, 1)
 	p.Heal()
-	if err := publish(); err != nil || stored() != 2 {
-		t.Errorf("healed: %v, %d stored", err, stored())
+	publish("arrives")
+	reaches("healed", 2, 2)
+	// One acknowledgement came, that of the last: of the second message stored.
+	ack, err := acks.NextMsgWithContext(t.Context())
+	if err != nil || !strings.Contains(string(ack.Data), `"seq":2`) {
+		t.Errorf("%v, %v", ack, err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, err := acks.Pending(); err != nil || n != 0 {
+		t.Errorf("%d more acknowledgements, %v", n, err)
 	}
 }
