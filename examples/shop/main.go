@@ -28,8 +28,7 @@ func main() {
 }
 
 func run(ctx context.Context, out io.Writer) (err error) {
-	// A server of its own, so that the example needs nothing else. Programs give an
-	// address.
+	// A server of its own, so that the example needs nothing else.
 	srv, err := embedded.Start(embedded.Config{})
 	if err != nil {
 		return err
@@ -78,7 +77,8 @@ func story(ctx context.Context, nc *nats.Conn, s *shop.Shop, out io.Writer) erro
 			return err
 		}
 	}
-	orders, err := projection.NewReader[shop.OrderView](ctx, nc, "shop", "orders", projection.ReaderConfig{OpenWait: time.Minute})
+	orders, err := projection.NewReader[shop.OrderView](ctx, nc, "shop", "orders",
+		projection.ReaderConfig{OpenWait: time.Minute})
 	if err != nil {
 		return err
 	}

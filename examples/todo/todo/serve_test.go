@@ -140,7 +140,7 @@ func call(t *testing.T, method, url, text string, status int) (http.Header, stri
 	var resp *http.Response
 	var answer string
 	natstest.Eventually(t, method+" "+url, func() error {
-		resp, answer = once(t, method, url, text)
+		resp, answer = once(t, method, url, text) //nolint:bodyclose // it is read and closed
 		if resp.StatusCode == http.StatusServiceUnavailable || method == http.MethodGet && resp.StatusCode == http.StatusGatewayTimeout {
 			return errors.New(answer)
 		}

@@ -119,7 +119,8 @@ func Start(t *testing.T, name string, spans trace.TracerProvider, meters metric.
 	service := Need(aggregate.NewService(orders, aggregate.ServiceConfig{Logger: Quiet}))(t)
 	reactor := Need(aggregate.NewReactor(s.Store, "take-stock",
 		aggregate.ReactorConfig{
-			Start: jetstream.FromBeginning(), Logger: Quiet, TTL: natstest.Patience, TracerProvider: spans, MeterProvider: meters,
+			Start: jetstream.FromBeginning(), Logger: Quiet, TTL: natstest.Patience,
+			TracerProvider: spans, MeterProvider: meters,
 		},
 		aggregate.On(OrderEvents, func(ctx context.Context, _ Placed, m jetstream.Meta, do *aggregate.Do) error {
 			_, err := do.Create(ctx, stocks, "", Take{Order: m.ID})
@@ -132,7 +133,8 @@ func Start(t *testing.T, name string, spans trace.TracerProvider, meters metric.
 	}))(t)
 	gate := Need(gateway.New(s.Store, "shipping",
 		gateway.Config{
-			Start: jetstream.FromBeginning(), Logger: Quiet, TTL: natstest.Patience, TracerProvider: spans, MeterProvider: meters,
+			Start: jetstream.FromBeginning(), Logger: Quiet, TTL: natstest.Patience,
+			TracerProvider: spans, MeterProvider: meters,
 		},
 		gateway.On(OrderEvents, func(ctx context.Context, _ Placed, d gateway.Delivery) error {
 			if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {

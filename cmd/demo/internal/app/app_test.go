@@ -156,11 +156,13 @@ func TestBooksOfAMoment(t *testing.T) {
 	b := newBank(t)
 	b.seed()
 	type status struct {
-		Position  string
+		Position  string `json:"position"`
 		Invariant struct {
-			Holds, Settled             bool
-			Position, AccountsPosition string
-		}
+			Holds            bool   `json:"holds"`
+			Settled          bool   `json:"settled"`
+			Position         string `json:"position"`
+			AccountsPosition string `json:"accountsPosition"`
+		} `json:"invariant"`
 	}
 	read := func() (s status, err error) {
 		text, err := b.do(http.MethodGet, "/api/status", "")
