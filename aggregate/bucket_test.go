@@ -363,9 +363,7 @@ func TestBucketOfAStoreThatWentBack(t *testing.T) {
 	bucket := bucketOf(t, store)
 	subject := bucket.subject(typ, "l1")
 	bucket.follows(t, subject, 48)
-	if err := bucket.js.DeleteStream(t.Context(), store.Name()); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Recreate(t, nc, store.Name())
 	again := newStore(t, nc, jetstream.Config{Name: store.Name()})
 	repo := repoOf(t, again, typ)
 	fill(t, repo, "l1", 0, 10, 2)

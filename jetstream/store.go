@@ -79,8 +79,9 @@ func (g genesis) metadata() map[string]string {
 // disconnected.
 //
 // Returns [ErrNoJetStream], [ErrServerTooOld], an [*InvalidError], a [*PermissionError], a
-// [*DurabilityError], or a [*SettingsError] for each difference between the store
-// and cfg, or between the stream and what keeps commits safe.
+// [*DurabilityError], a [*StoreLostError] for a store of which only other streams are
+// left, or a [*SettingsError] for each difference between the store and cfg, or between
+// the stream and what keeps commits safe.
 func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -154,6 +155,9 @@ func findStream(ctx context.Context, js natsjs.JetStream, cfg Config, create boo
 		err := wire.API(attempt, js.Conn(), cfg.Name, func(attempt context.Context) (err error) {
 			stream, err = js.Stream(attempt, cfg.Name)
 			if errors.Is(err, natsjs.ErrStreamNotFound) && create {
+				if err := checkNew(attempt, js, cfg.Name); err != nil {
+					return err
+				}
 				wanted := genesis{
 					Store: newStoreID(), Format: FormatVersion, Codec: cfg.Codec.String(),
 					Partitions: cmp.Or(cfg.Partitions, PartitionsDefault),
@@ -171,7 +175,10 @@ func findStream(ctx context.Context, js natsjs.JetStream, cfg Config, create boo
 			err = wire.ErrNoLeader // any replica answers then, with what it has
 		}
 		api, refused := errors.AsType[*natsjs.APIError](err)
+		_, lost := errors.AsType[*StoreLostError](err)
 		switch {
+		case lost:
+			return nil, err
 		case errors.Is(err, natsjs.ErrStreamNotFound):
 			return nil, fmt.Errorf("%w: start a command-side program first, which makes it with jetstream.Open",
 				ErrStoreNotFound)

@@ -316,6 +316,17 @@ func TestDamagedFiles(t *testing.T) {
 				if _, err := jetstream.Attach(t.Context(), r.nc, s.Name()); !errors.Is(err, jetstream.ErrStoreNotFound) {
 					t.Error(err)
 				}
+				// As long as anything else of it is there, nobody makes it anew over its files.
+				left := "KV_" + s.Name() + "__followers"
+				put(t, r.nc, s.Name()+"__followers", "mailer")
+				_, err := jetstream.Open(t.Context(), r.nc, jetstream.Config{Name: s.Name()})
+				if lost, ok := errors.AsType[*jetstream.StoreLostError](err); !ok || !slices.Equal(lost.Left, []string{left}) {
+					t.Error(err)
+				}
+				js, _ := natsjs.New(r.nc)
+				if err := js.DeleteStream(t.Context(), left); err != nil {
+					t.Fatal(err)
+				}
 				// Made anew it is another store, and what was kept of this one is refused.
 				anew, err := jetstream.Open(t.Context(), r.nc, jetstream.Config{Name: s.Name()})
 				if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/rossby-go/rossby/internal/protocol"
 	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -57,7 +58,7 @@ func newBucket(nc *nats.Conn, store, view string) *bucket {
 	return &bucket{nc: nc, store: store, view: view, name: name, stream: "KV_" + name, prefix: "$KV." + name + "."}
 }
 
-func (b *bucket) pointerSubject() string { return b.prefix + "_rossby.view" }
+func (b *bucket) pointerSubject() string { return protocol.ViewPointer(b.store, b.view) }
 
 func (b *bucket) checkpointSubject(gen int) string {
 	return b.prefix + "_rossby." + strconv.Itoa(gen)

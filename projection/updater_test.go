@@ -323,10 +323,7 @@ func TestRestoredStore(t *testing.T) {
 			}
 		},
 		"New": func(f *fixture) {
-			js, _ := natsjs.New(f.nc)
-			if err := js.DeleteStream(f.t.Context(), f.store.Name()); err != nil {
-				f.t.Fatal(err)
-			}
+			natstest.Recreate(f.t, f.nc, f.store.Name())
 			store, err := jetstream.Open(f.t.Context(), f.nc, jetstream.Config{Name: f.store.Name()})
 			if err != nil {
 				f.t.Fatal(err)

@@ -57,12 +57,12 @@ func (g *grants) role(r Role) {
 		g.attach(s)
 		g.history(s)
 		g.publish(s + ".event.>")
-		g.make(s, r.Makes)
+		g.makeStore(s, r.Makes)
 	case Operator:
 		g.attach(s)
 		g.history(s)
 		g.scan(s)
-		g.make(s, true)
+		g.makeStore(s, true)
 		g.publish(s+".event._store.0.genesis", "$JS.API.STREAM.UPDATE."+s)
 	}
 }
@@ -87,6 +87,18 @@ func (g *grants) scan(s string) {
 func (g *grants) make(stream string, makes bool) {
 	if makes {
 		g.publish("$JS.API.STREAM.CREATE." + stream)
+	}
+}
+
+// makeStore makes the store, and looks first whether anything is left of an old one.
+func (g *grants) makeStore(store string, makes bool) {
+	g.make(store, makes)
+	if makes {
+		g.publish("$JS.API.STREAM.NAMES")
+		for _, bucket := range []string{"followers", "state", "deliveries"} {
+			g.publish("$JS.API.STREAM.INFO.KV_" + store + "__" + bucket)
+		}
+		g.publish("$JS.API.STREAM.INFO." + store + "__timers")
 	}
 }
 
@@ -128,7 +140,7 @@ func (g *grants) command(s, typ string, makes bool) {
 	g.bucket(state, "$KV."+s+"__state."+all+".>", makes)
 	g.publish("$JS.API.DIRECT.GET." + state + ".$KV." + s + "__state." + all + ".>")
 	g.bucket("KV_"+s+"__receipts", "$KV."+s+"__receipts.*", makes)
-	g.make(s, makes)
+	g.makeStore(s, makes)
 	if makes {
 		g.publish(s + ".event._store.0.genesis")
 	}
