@@ -155,6 +155,16 @@ func (c UpdaterConfig) withDefaults() UpdaterConfig {
 	return c
 }
 
+// often is a part of the lease, or of the default one when the lease is longer: how
+// often an updater looks at what others do.
+func (c *UpdaterConfig) often(part time.Duration) time.Duration {
+	return min(c.LeaseTTL, LeaseTTLDefault) / part
+}
+
+// parting is how long what an updater does last may take: half of the lease, but not
+// less than a request.
+func parting(lease time.Duration) time.Duration { return max(lease/2, attemptTimeout) }
+
 // ReaderConfig describes a [Reader]. The zero value is right for most.
 type ReaderConfig struct {
 	// OpenWait is how long [NewReader] waits for a view that does not exist yet.

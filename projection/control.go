@@ -127,10 +127,11 @@ func decodeControl(m *jetstream.Message, c *control) error {
 var errControl = errors.New("the view was told something new")
 
 // watchControl ends with [errControl] when there is something new. It looks four
-// times in the time of a lease, and when it gets a hint.
+// times in the time of a lease, or of the default one if that is shorter, and when it
+// gets a hint.
 func (u *Updater) watchControl(ctx context.Context, known uint64, hint *hints) error {
 	for {
-		if err := u.pause(ctx, u.cfg.LeaseTTL/4, hint); err != nil {
+		if err := u.pause(ctx, u.cfg.often(4), hint); err != nil {
 			return err
 		}
 		_, rev, err := u.b.control(ctx)

@@ -68,7 +68,7 @@ func (f *flusher) run(ctx context.Context, pages <-chan *page, done chan<- *page
 	grace := make(chan struct{})
 	defer close(grace)
 	defer context.AfterFunc(ctx, func() {
-		t := time.NewTimer(f.ttl / 2)
+		t := time.NewTimer(parting(f.ttl))
 		defer t.Stop()
 		select {
 		case <-t.C:
@@ -76,7 +76,7 @@ func (f *flusher) run(ctx context.Context, pages <-chan *page, done chan<- *page
 		case <-grace:
 		}
 	})()
-	tick := time.NewTicker(max(f.ttl/12, 20*time.Millisecond))
+	tick := time.NewTicker(max(min(f.ttl, LeaseTTLDefault)/12, 20*time.Millisecond))
 	defer tick.Stop()
 	for {
 		select {
@@ -262,6 +262,9 @@ func putCheckpoint(
 		}
 		rev, decided, found := settle(ctx, b, gen, cp, expected)
 		if decided {
+			if found == nil && tries >= troubling && b.trouble != nil {
+				b.trouble(nil)
+			}
 			return rev, found
 		}
 		if b.nc.IsClosed() {

@@ -73,7 +73,7 @@ func (r *Reader[V]) page(ctx context.Context, o ListOptions, big *bool) (entries
 	if o.After != "" {
 		// Whoever gave the token out may have seen a newer replica: only the leader
 		// knows how far all of them have been.
-		if err := r.raise(ctx, gen); err != nil {
+		if err := r.raised(ctx, gen); err != nil {
 			return nil, "", err
 		}
 		if after > r.floor.Load() {
@@ -238,6 +238,19 @@ func (r *Reader[V]) current(
 		entries = append(entries, e)
 	}
 	return entries, end, nil
+}
+
+// raised is raise, asked again until ctx ends: an election says nothing of the view.
+func (r *Reader[V]) raised(ctx context.Context, gen int) error {
+	for wait := newBackoff(5*time.Millisecond, 200*time.Millisecond); ; {
+		err := r.raise(ctx, gen)
+		if err == nil || errors.Is(err, ErrTokenExpired) || wire.Denied(err) {
+			return err
+		}
+		if stop := errors.Join(wait.next(ctx), closedError(r.b.nc)); stop != nil {
+			return errors.Join(err, stop)
+		}
+	}
 }
 
 // raise makes the reader refuse replicas that are behind the leader as it is now:

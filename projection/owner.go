@@ -61,7 +61,7 @@ func (u *Updater) acquire(ctx context.Context, me string, hint *hints) (*ownersh
 	}
 	var seen, builder silenceOf
 	for {
-		if wait, err := u.told(ctx, o, hint); err != nil {
+		if wait, err := u.told(ctx, o, hint, &seen); err != nil {
 			return nil, err
 		} else if wait {
 			continue
@@ -100,31 +100,31 @@ func (u *Updater) acquire(ctx context.Context, me string, hint *hints) (*ownersh
 		if wire.Denied(err) || missing(err) {
 			return nil, err // A bucket that was deleted is made again, from the start.
 		}
-		if err := u.pause(ctx, u.cfg.LeaseTTL/8, hint); err != nil {
+		if err := u.pause(ctx, u.cfg.often(8), hint); err != nil {
 			return nil, err
 		}
 	}
 }
 
 // told reads what people have said, and waits a while when that is to wait.
-func (u *Updater) told(ctx context.Context, o *ownership, hint *hints) (wait bool, err error) {
+func (u *Updater) told(ctx context.Context, o *ownership, hint *hints, seen *silenceOf) (wait bool, err error) {
 	told, rev, err := u.b.control(ctx)
 	if err == nil && told.Pause == nil {
 		o.told, o.toldRev = told, rev
 		return false, nil
 	}
 	if err == nil {
-		err = u.paused(ctx, o, told)
+		err = u.paused(ctx, o, told, seen)
 	}
 	if errors.Is(err, ErrBucket) || missing(err) {
 		return false, err
 	}
-	return true, errors.Join(u.pause(ctx, u.cfg.LeaseTTL/4, hint), closedError(u.b.nc))
+	return true, errors.Join(u.pause(ctx, u.cfg.often(4), hint), closedError(u.b.nc))
 }
 
-// paused says in the checkpoint that the view was told to wait, when nobody else
-// owns it.
-func (u *Updater) paused(ctx context.Context, o *ownership, told *control) error {
+// paused says in the checkpoint that the view was told to wait, when nobody owns it,
+// or nobody who lives.
+func (u *Updater) paused(ctx context.Context, o *ownership, told *control, seen *silenceOf) error {
 	u.set(func(s *Status) { s.State, s.Owner, s.Generation, s.Err = StatePaused, "", o.gen, nil })
 	m, err := u.b.leader(ctx, u.b.checkpointSubject(o.gen))
 	if err != nil {
@@ -135,11 +135,12 @@ func (u *Updater) paused(ctx context.Context, o *ownership, told *control) error
 		return err
 	}
 	u.position.Store(cp.Position)
-	if cp.Owner != "" || cp.State == StatePaused || cp.State == StateSealed {
+	silent := seen.unchanged(m.Sequence)
+	if cp.Owner != "" && silent < u.cfg.LeaseTTL || cp.State == StatePaused || cp.State == StateSealed {
 		return nil
 	}
 	u.log.Warn("view is paused", "reason", told.Pause.Reason, "position", cp.Position)
-	cp.State, cp.Time = StatePaused, time.Now().UTC()
+	cp.Owner, cp.State, cp.Time = "", StatePaused, time.Now().UTC()
 	return u.b.write(ctx, u.b.checkpointSubject(o.gen), cp, m.Sequence)
 }
 

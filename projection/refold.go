@@ -89,7 +89,7 @@ func (r *rebuild) failed(err error) error {
 
 // record says that a partial rebuild has ended.
 func (u *Updater) record(ctx context.Context, outcome *rebuild) error {
-	ctx, cancel := context.WithTimeout(ctx, u.cfg.LeaseTTL)
+	ctx, cancel := context.WithTimeout(ctx, max(u.cfg.LeaseTTL, 5*attemptTimeout))
 	defer cancel()
 	outcome.Done = time.Now().UTC()
 	err := u.b.change(ctx, func(c *control) error {

@@ -33,7 +33,7 @@ func (u *SinkUpdater) acquire(ctx context.Context, me string) (*sinkOwnership, e
 			return nil, context.Cause(ctx)
 		case err == nil:
 			tries, wait = 1, newBackoff(5*time.Millisecond, time.Second)
-			if err := sleep(ctx, u.cfg.LeaseTTL/8); err != nil {
+			if err := sleep(ctx, u.cfg.often(8)); err != nil {
 				return nil, err
 			}
 			continue
@@ -74,7 +74,7 @@ func (u *SinkUpdater) attempt(ctx context.Context, me string, seen *silenceOf) (
 	}
 	u.position.Store(cp.Position)
 	if told.Pause != nil {
-		return nil, u.paused(ctx, rec.Revision, cp, told)
+		return nil, u.paused(ctx, rec.Revision, cp, told, silent)
 	}
 	if rec.Revision > 0 && cp.Version == u.core.version && cp.Owner != "" && cp.Owner != me && silent < u.cfg.LeaseTTL {
 		u.set(func(s *Status) { s.State, s.Owner, s.Epoch, s.Err = StateStandby, cp.Owner, cp.Epoch, nil })
@@ -167,15 +167,17 @@ func (u *SinkUpdater) put(ctx context.Context, rev uint64, cp *sinkCheckpoint, a
 	return u.sink.transact(ctx, u.name, rev, body, apply)
 }
 
-// paused says in the record that the view was told to wait, when nobody else owns
-// it.
-func (u *SinkUpdater) paused(ctx context.Context, rev uint64, cp *sinkCheckpoint, told *control) error {
+// paused says in the record that the view was told to wait, when nobody owns it, or
+// nobody who lives.
+func (u *SinkUpdater) paused(
+	ctx context.Context, rev uint64, cp *sinkCheckpoint, told *control, silent time.Duration,
+) error {
 	u.set(func(s *Status) { s.State, s.Owner, s.Err = StatePaused, "", nil })
-	if rev == 0 || cp.Owner != "" || cp.State == StatePaused {
+	if rev == 0 || cp.Owner != "" && silent < u.cfg.LeaseTTL || cp.State == StatePaused {
 		return nil
 	}
 	u.log.Warn("view is paused", "reason", told.Pause.Reason, "position", cp.Position)
-	cp.State, cp.Time = StatePaused, time.Now().UTC()
+	cp.Owner, cp.State, cp.Time = "", StatePaused, time.Now().UTC()
 	if err := u.put(ctx, rev, cp, nil); err != nil && !errors.Is(err, ErrSinkConflict) {
 		return u.fault(err)
 	}

@@ -190,7 +190,7 @@ func (u *SinkUpdater) rest(ctx context.Context, retry *backoff) error {
 // watchControl ends with [errControl] when there is something new.
 func (u *SinkUpdater) watchControl(ctx context.Context, known uint64) error {
 	for {
-		if err := sleep(ctx, u.cfg.LeaseTTL/4); err != nil {
+		if err := sleep(ctx, u.cfg.often(4)); err != nil {
 			return err
 		}
 		if rec, err := u.sink.load(ctx, controlName(u.name)); err == nil && rec.Revision != known {
@@ -232,7 +232,7 @@ func (u *SinkUpdater) own(ctx context.Context, o *sinkOwnership, bad *failing) e
 // free tells the others that nobody owns the view, and why if it stopped. It goes
 // by what the record says: the writer may not know, or not have come back.
 func (u *SinkUpdater) free(o *sinkOwnership, cause error) {
-	ctx, cancel := context.WithTimeout(context.Background(), u.cfg.LeaseTTL/2)
+	ctx, cancel := context.WithTimeout(context.Background(), parting(u.cfg.LeaseTTL))
 	defer cancel()
 	rec, err := u.sink.load(ctx, u.name)
 	if err != nil {

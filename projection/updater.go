@@ -343,7 +343,7 @@ func (u *Updater) free(fl *flusher, cause error) {
 	if u.b.nc.IsClosed() || fl.undecided {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), u.cfg.LeaseTTL/2)
+	ctx, cancel := context.WithTimeout(context.Background(), parting(u.cfg.LeaseTTL))
 	defer cancel()
 	cp := fl.cp
 	cp.stop(cause)

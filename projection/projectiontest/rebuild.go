@@ -64,7 +64,7 @@ func rebuild(ctx context.Context, store *jetstream.Store, admin *projection.Admi
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), Patience)
 		defer cancel()
-		if err := admin.Remove(ctx, number); err != nil {
+		if err := remove(ctx, admin, number); err != nil {
 			differs("the rebuilt generation cannot be removed: %v", err)
 		}
 	}()
@@ -72,13 +72,30 @@ func rebuild(ctx context.Context, store *jetstream.Store, admin *projection.Admi
 	if _, err := caughtUp(ctx, store, admin, built); err != nil {
 		return err
 	}
-	for d, err := range admin.Compare(ctx, live, number, projection.CompareOptions{}, nil) {
+	for d, err := range admin.Compare(ctx, live, number, projection.CompareOptions{Wait: Patience}, nil) {
 		if err != nil {
 			return err
 		}
 		differs("key %q: rebuilt it is another (- live, + rebuilt):\n- %s\n+ %s%s", d.Key, d.A, d.B, impure)
 	}
 	return nil
+}
+
+// remove removes a generation, again and again until that succeeds.
+func remove(ctx context.Context, admin *projection.Admin, number int) error {
+	again := time.NewTicker(tick)
+	defer again.Stop()
+	for {
+		err := admin.Remove(ctx, number)
+		if err == nil || errors.Is(err, projection.ErrGeneration) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-again.C:
+		}
+	}
 }
 
 // caughtUp waits until a generation holds every event that the store has now, and
