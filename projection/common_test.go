@@ -92,10 +92,16 @@ func fixtureAt(t testing.TB, url string, replicas int) *fixture {
 	t.Helper()
 	nc := natstest.Conn(t, url)
 	var store *jetstream.Store
-	natstest.Eventually(t, "open the store", func() (err error) {
-		store, err = jetstream.Open(t.Context(), nc, jetstream.Config{Name: natstest.Name(t), Replicas: replicas})
+	name := natstest.Name(t)
+	opened := natstest.Eventually(t, "open the store", func() (err error) {
+		store, err = jetstream.Open(t.Context(), nc, jetstream.Config{
+			Name: name, Replicas: replicas, AppendTimeout: natstest.Patience,
+		})
 		return err
 	})
+	if !opened {
+		t.FailNow()
+	}
 	return &fixture{t: t, url: url, nc: nc, store: store, heads: map[string]jetstream.Head{}}
 }
 
@@ -131,18 +137,50 @@ func (f *fixture) appendData(typ, id string, data ...jetstream.EventData) jetstr
 func (f *fixture) attach() (*nats.Conn, *jetstream.Store) {
 	f.t.Helper()
 	nc := natstest.Conn(f.t, f.url)
-	store, err := jetstream.Attach(f.t.Context(), nc, f.store.Name())
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return nc, store
+	return nc, f.attachOn(nc)
 }
 
-// quiet is a configuration that takes over soon and does not log.
-func quiet() projection.UpdaterConfig {
-	return projection.UpdaterConfig{
-		LeaseTTL: 300 * time.Millisecond, Logger: slog.New(slog.DiscardHandler), OnStop: projection.ReturnWhenStopped,
+// attachOn opens the store over a connection.
+func (f *fixture) attachOn(nc *nats.Conn) *jetstream.Store {
+	f.t.Helper()
+	var store *jetstream.Store
+	attached := natstest.Eventually(f.t, "attach to the store", func() (err error) {
+		store, err = jetstream.Attach(f.t.Context(), nc, f.store.Name())
+		return err
+	})
+	if !attached {
+		f.t.FailNow()
 	}
+	return store
+}
+
+// quiet is a configuration that does not log, with the lease of programs.
+func quiet() projection.UpdaterConfig {
+	return projection.UpdaterConfig{Logger: slog.New(slog.DiscardHandler), OnStop: projection.ReturnWhenStopped}
+}
+
+// mortal is quiet, for updaters that die and whose place others take soon. Where the
+// machine stands still they lose the view while they live, too.
+func mortal() projection.UpdaterConfig {
+	cfg := quiet()
+	cfg.LeaseTTL = 300 * time.Millisecond
+	return cfg
+}
+
+// lasting is quiet, for owners that nobody takes for dead: who owns the view and what
+// its checkpoint says is then what they have done, however slow the machine is.
+func lasting() projection.UpdaterConfig {
+	cfg := quiet()
+	cfg.LeaseTTL = 2 * natstest.Patience
+	return cfg
+}
+
+// patient is a context that ends when a test's patience does.
+func patient(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), natstest.Patience)
+	t.Cleanup(cancel)
+	return ctx
 }
 
 // running is an updater that runs.

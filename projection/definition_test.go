@@ -10,6 +10,7 @@ import (
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream"
 	"github.com/rossby-go/rossby/projection"
 )
@@ -50,6 +51,7 @@ func TestOtherDefinition(t *testing.T) {
 			changes <- c.Kind
 		}
 	}()
+	seen := []projection.ChangeKind{<-changes, <-changes} // It has begun.
 	start(t, f.store, def(3, false), quiet())
 	if err := up.wait(); !errors.Is(err, projection.ErrSuperseded) {
 		t.Errorf("Run: %v", err)
@@ -58,7 +60,6 @@ func TestOtherDefinition(t *testing.T) {
 	if e := get(t, r, "a1", projection.AtLeast(pos)); e.Value.Events != 3 || e.Generation != 2 {
 		t.Errorf("a1 is %+v", e)
 	}
-	var seen []projection.ChangeKind
 	for len(seen) < 6 {
 		seen = append(seen, <-changes)
 	}
@@ -70,7 +71,7 @@ func TestOtherDefinition(t *testing.T) {
 	cancel()
 	<-watched
 	// Readers of the old version keep its generation.
-	old, err := projection.NewReader[account](t.Context(), f.nc, f.store.Name(), "v", projection.ReaderConfig{Version: 2})
+	old, err := projection.NewReader[account](t.Context(), f.nc, f.store.Name(), "v", projection.ReaderConfig{Version: 2, OpenWait: natstest.Patience, Wait: natstest.Patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,11 +152,11 @@ func TestUnsuitableKeysAndKV(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kv, err := js.KeyValue(t.Context(), f.store.Name()+"_v")
+	kv, err := js.KeyValue(patient(t), f.store.Name()+"_v")
 	if err != nil {
 		t.Fatal(err)
 	}
-	entry, err := kv.Get(t.Context(), "1.a1")
+	entry, err := kv.Get(patient(t), "1.a1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +164,7 @@ func TestUnsuitableKeysAndKV(t *testing.T) {
 	if err := json.Unmarshal(entry.Value(), &v); err != nil || v.Owner != "a1" {
 		t.Errorf("%s, %v", entry.Value(), err)
 	}
-	listed, err := kv.Keys(t.Context())
+	listed, err := kv.Keys(patient(t))
 	if err != nil || len(listed) != len(keys)+2 {
 		t.Errorf("keys %q, %v", listed, err)
 	}

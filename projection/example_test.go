@@ -55,6 +55,10 @@ func bank(def projection.AnyDefinition) (nc *nats.Conn, last jetstream.Position,
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- up.Run(ctx) }()
+	// Programs need not wait: this is for examples on a machine that stands still now and then.
+	for up.Status().Position != last {
+		<-time.After(time.Millisecond)
+	}
 	return nc, last, func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -210,7 +214,7 @@ func ExampleAdmin() {
 	fmt.Println(status.State, status.Lag)
 
 	// Somebody wrote into the bucket.
-	if _, err := nc.Request("$KV.bank_balances.1.a1", []byte(`{"cents":1000000}`), time.Second); err != nil {
+	if _, err := nc.Request("$KV.bank_balances.1.a1", []byte(`{"cents":1000000}`), time.Minute); err != nil {
 		log.Fatal(err)
 	}
 	done, err := admin.RebuildAggregate(ctx, "account", "a1", "written by hand")

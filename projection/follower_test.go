@@ -1,7 +1,9 @@
 package projection_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -35,13 +37,16 @@ func TestAtLeastFromAFollower(t *testing.T) {
 	get(t, reader[account](t, f, "accounts"), "a0", projection.AtLeast(f.last))
 
 	bucket := f.store.Name() + "_accounts"
-	leader := c.StreamLeader("KV_" + bucket)
-	if leader < 0 {
-		t.Fatal("the bucket has no leader")
-	}
+	leader := -1
+	natstest.Eventually(t, "the bucket has a leader", func() error {
+		if leader = c.StreamLeader("KV_" + bucket); leader < 0 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
 	at := func(server int) (*projection.Reader[account], natsjs.KeyValue) {
 		nc := natstest.Conn(t, c.URLs()[server])
-		r, err := projection.NewReader[account](t.Context(), nc, f.store.Name(), "accounts", projection.ReaderConfig{Wait: natstest.Patience})
+		r, err := projection.NewReader[account](t.Context(), nc, f.store.Name(), "accounts", projection.ReaderConfig{Wait: natstest.Patience, OpenWait: natstest.Patience})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,10 +54,11 @@ func TestAtLeastFromAFollower(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		kv, err := js.KeyValue(t.Context(), bucket)
-		if err != nil {
-			t.Fatal(err)
-		}
+		var kv natsjs.KeyValue
+		natstest.Retry(t, "open the bucket", func(ctx context.Context) (err error) {
+			kv, err = js.KeyValue(ctx, bucket)
+			return err
+		})
 		return r, kv
 	}
 	led, _ := at(leader)

@@ -51,7 +51,7 @@ func TestValueTooLarge(t *testing.T) {
 			t.Errorf("a1 has %d events", e.Value.Events)
 		}
 		mended.Store(true)
-		if err := a.Resume(t.Context()); err != nil {
+		if err := a.Resume(patient(t)); err != nil {
 			t.Fatal(err)
 		}
 		if e := get(t, r, "a1", projection.AtLeast(f.last)); e.Value.Events != 3 || len(e.Value.Owner) != 10 {
@@ -95,7 +95,7 @@ func TestStatusOfTheWay(t *testing.T) {
 	f.check(m)
 	a := admin(t, f, "accounts")
 	status(t, a, "caught up", func(s projection.ViewStatus) bool { return s.CaughtUp() && s.Behind == 0 })
-	if err := a.Pause(t.Context(), ""); err != nil {
+	if err := a.Pause(patient(t), ""); err != nil {
 		t.Fatal(err)
 	}
 	status(t, a, "paused", inState(projection.StatePaused))
@@ -106,7 +106,7 @@ func TestStatusOfTheWay(t *testing.T) {
 	if most := time.Since(before); s.Behind <= 0 || s.Behind > most {
 		t.Errorf("behind for %v, it was appended %v ago", s.Behind, most)
 	}
-	if err := a.Resume(t.Context()); err != nil {
+	if err := a.Resume(patient(t)); err != nil {
 		t.Fatal(err)
 	}
 	natstest.Eventually(t, "the rate is known", func() error {

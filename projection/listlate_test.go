@@ -1,9 +1,9 @@
 package projection_test
 
 import (
+	"context"
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/rossby-go/rossby/projection"
 )
@@ -30,18 +30,12 @@ func TestListWaitsFirst(t *testing.T) {
 		}
 		f.append("zz1", opened{Owner: "zoe"})
 		o := projection.ListOptions{Prefix: "zz", AtLeast: f.last}
-		hasty, err := projection.NewReader[account](t.Context(), f.nc, f.store.Name(), "accounts",
-			projection.ReaderConfig{Wait: 500 * time.Millisecond})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var stale error
-		for _, stale = range hasty.List(t.Context(), o) {
-			break
-		}
-		if !errors.Is(stale, projection.ErrStale) {
-			t.Errorf("without an updater: %v", stale)
-		}
+		behind(t, func(ctx context.Context) error {
+			for _, err := range r.List(ctx, o) {
+				return err
+			}
+			return errors.New("without an updater: nothing is there")
+		})
 		start(t, f.store, accounts(), quiet())
 		listed := 0
 		for e, err := range r.List(t.Context(), o) {

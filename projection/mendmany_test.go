@@ -19,7 +19,7 @@ func TestRebuildAggregateManyEntries(t *testing.T) {
 	f.append("a1", opened{Owner: "ann"}, credited{Cents: 7})
 	m.apply("a1", opened{Owner: "ann"})
 	m.apply("a1", credited{Cents: 7})
-	start(t, f.store, indexed(), quiet())
+	start(t, f.store, indexed(), lasting())
 	f.checkIndexes(t, m)
 	js, err := natsjs.New(f.nc)
 	if err != nil {

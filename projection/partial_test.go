@@ -50,14 +50,6 @@ func (f *fixture) scribble(view, key, value string, headers ...string) {
 	})
 }
 
-// patient is a context that ends when a test's patience does.
-func patient(t testing.TB) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), natstest.Patience)
-	t.Cleanup(cancel)
-	return ctx
-}
-
 // going appends events until it is told to stop, and waits for some first.
 func (f *fixture) going(m model, ids int) (stop func()) {
 	f.t.Helper()
@@ -108,6 +100,7 @@ func TestRebuildAggregate(t *testing.T) {
 		f.scribble("accounts", "1.a4", "garbage", "Rossby-Sequence", "1")
 		_, store := f.attach()
 		cfg, _ := waiting() // a value that does not decode stops the view
+		cfg.LeaseTTL = lasting().LeaseTTL
 		start(t, f.store, accounts(), cfg)
 		start(t, store, accounts(), cfg)
 		f.append("a1", credited{Cents: 5})
@@ -129,7 +122,7 @@ func TestRebuildAggregate(t *testing.T) {
 		}
 		stop()
 		f.check(m)
-		list, err := a.AggregateRebuilds(t.Context())
+		list, err := a.AggregateRebuilds(patient(t))
 		if err != nil || len(list) != 4 || list[0].ID != "a1" || list[0].Reason != "somebody wrote into the bucket" || list[0].Error != "" {
 			t.Errorf("%+v, %v", list, err)
 		}
@@ -211,7 +204,7 @@ func TestRebuildAggregateOfTwoTypes(t *testing.T) {
 		}
 	}
 	f.append("p2", credited{Cents: 1})
-	start(t, f.store, visits(notes), quiet())
+	start(t, f.store, visits(notes), lasting())
 	r := reader[[]int64](t, f, "visits")
 	get(t, r, "p1", projection.AtLeast(f.last))
 	f.scribble("visits", "1.p1", "[7]")
@@ -255,7 +248,7 @@ func TestRebuildAggregateManyKeys(t *testing.T) {
 		at := f.last
 		move()
 		nc, store := f.attach()
-		dying, err := projection.NewUpdater(store, accounts(), quiet())
+		dying, err := projection.NewUpdater(store, accounts(), mortal())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -266,28 +259,41 @@ func TestRebuildAggregateManyKeys(t *testing.T) {
 		})
 		_ = launch(t, dying).wait()
 		r := reader[account](t, f, "accounts")
-		ahead := 0
-		for e, err := range r.List(t.Context(), projection.ListOptions{}) {
-			if err != nil {
-				t.Fatal(err)
+		natstest.Eventually(t, "a part of the page is there", func() error {
+			ahead := 0
+			for e, err := range r.List(t.Context(), projection.ListOptions{AtLeast: at}) {
+				if err != nil {
+					return err
+				}
+				if e.Position != at {
+					t.Fatalf("the page was written as a whole: %v", e.Position)
+				}
+				if e.Value.Events == 2 {
+					ahead++
+				}
 			}
-			if e.Position != at {
-				t.Fatalf("the page was written as a whole: %v", e.Position)
+			if ahead == 2*n {
+				t.Errorf("%d keys are ahead", ahead)
 			}
-			if e.Value.Events == 2 {
-				ahead++
+			if ahead == 0 { // on a replica that is behind
+				return errors.New("no keys are ahead")
 			}
-		}
-		if ahead == 0 || ahead == 2*n {
-			t.Errorf("%d keys are ahead", ahead)
-		}
+			return nil
+		})
 		for i := range 300 {
 			f.scribble("accounts", fmt.Sprint("1.t", i), "garbage")
 		}
 		cfg, _ := waiting()
-		start(t, f.store, accounts(), cfg)
+		cfg.LeaseTTL = mortal().LeaseTTL // The one that died has the view still.
+		taking := start(t, f.store, accounts(), cfg)
 		a := admin(t, f, "accounts")
 		status(t, a, "stopped", inState(projection.StateStopped))
+		if err := taking.stop(); err != nil {
+			t.Error(err)
+		}
+		cfg.LeaseTTL = lasting().LeaseTTL // What is changed is counted once only if the view is not lost meanwhile.
+		start(t, f.store, accounts(), cfg)
+		status(t, a, "stopped again", func(s projection.ViewStatus) bool { return s.State == projection.StateStopped && s.Owner == "" })
 		done, err := a.RebuildAggregate(patient(t), "account", "a1", "")
 		if err != nil || done.Keys != 2*n || done.Changed < 300 {
 			t.Errorf("%+v, %v", done, err)
@@ -309,38 +315,35 @@ func TestRebuildAggregateIndexes(t *testing.T) {
 			m.apply(key, opened{Owner: "ann"})
 			m.apply(key, credited{Cents: 7})
 		}
-		start(t, f.store, indexed(), quiet())
+		start(t, f.store, indexed(), lasting())
 		f.checkIndexes(t, m)
 		js, err := natsjs.New(f.nc)
 		if err != nil {
 			t.Fatal(err)
 		}
 		stream := "KV_" + f.store.Name() + "_accounts"
-		count := func() int {
-			t.Helper()
-			n, err := indexSubjects(t.Context(), js, stream)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n
-		}
 		// Entries that were taken out leave markers for a second.
 		want := m.entries()
-		natstest.Eventually(t, "there are the entries of the view and no others", func() error {
-			if n := count(); n != want {
-				return fmt.Errorf("%d instead of %d", n, want)
-			}
-			return nil
-		})
+		entries := func(what string) {
+			t.Helper()
+			natstest.Retry(t, what, func(ctx context.Context) error {
+				n, err := indexSubjects(ctx, js, stream)
+				if err == nil && n != want {
+					err = fmt.Errorf("%d instead of %d", n, want)
+				}
+				return err
+			})
+		}
+		entries("there are the entries of the view and no others")
 		f.scribble("accounts", "1.a1", `{"owner":"bob"}`) // Its entries are forgotten.
-		info, err := js.Stream(t.Context(), stream)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all, err := info.Info(t.Context(), natsjs.WithSubjectFilter("$KV."+f.store.Name()+"_accounts._index.1.owner.>"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		var all *natsjs.StreamInfo
+		natstest.Retry(t, "look for the owners", func(ctx context.Context) error {
+			info, err := js.Stream(ctx, stream)
+			if err == nil {
+				all, err = info.Info(ctx, natsjs.WithSubjectFilter("$KV."+f.store.Name()+"_accounts._index.1.owner.>"))
+			}
+			return err
+		})
 		for subject := range all.State.Subjects {
 			entry := strings.TrimPrefix(subject, "$KV."+f.store.Name()+"_accounts.")
 			if strings.HasSuffix(entry, ".a2") {
@@ -361,12 +364,7 @@ func TestRebuildAggregateIndexes(t *testing.T) {
 			t.Errorf("%d keys were changed", changed)
 		}
 		f.checkIndexes(t, m)
-		natstest.Eventually(t, "there are as many entries as before", func() error {
-			if n := count(); n != want {
-				return fmt.Errorf("%d, there were %d", n, want)
-			}
-			return nil
-		})
+		entries("there are as many entries as before")
 	})
 }
 
@@ -390,7 +388,7 @@ func TestRebuildAggregateCrash(t *testing.T) {
 			f.scribble("accounts", "1.a1", `{"cents":1000000}`)
 			f.scribble("accounts", "1.a2", `{"cents":1000000}`)
 			nc, store := f.attach()
-			dying, err := projection.NewUpdater(store, accounts(), quiet())
+			dying, err := projection.NewUpdater(store, accounts(), mortal())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -414,7 +412,7 @@ func TestRebuildAggregateCrash(t *testing.T) {
 				t.Errorf("Run: %v", err)
 			}
 			f.feed(m, 20, 8)
-			start(t, f.store, accounts(), quiet())
+			start(t, f.store, accounts(), mortal())
 			if err := <-asked; err != nil {
 				t.Error(err)
 			}
@@ -431,7 +429,7 @@ func TestRebuildAggregateRefused(t *testing.T) {
 	start(t, f.store, owners(), quiet())
 	var folded atomic.Bool
 	cfg, _ := waiting()
-	cfg.FoldTimeout = natstest.Patience
+	cfg.FoldTimeout, cfg.LeaseTTL = natstest.Patience, lasting().LeaseTTL // Nothing is folded a second time.
 	up := start(t, f.store, projection.NewKeyed("v",
 		projection.OnRow(accountEvents, func(_ *projection.Row[account], e credited, _ jetstream.Meta) error {
 			if e.Cents == 13 && folded.Swap(true) {
@@ -454,10 +452,10 @@ func TestRebuildAggregateRefused(t *testing.T) {
 	refused("v", "account", "a2", "no such aggregate")
 	refused("v", "account", "a b.", "a b.")
 	refused("v", "account", "a1", "not twice")
-	if _, err := admin(t, f, "v").RebuildAggregate(t.Context(), "account", "", ""); err == nil {
+	if _, err := admin(t, f, "v").RebuildAggregate(patient(t), "account", "", ""); err == nil {
 		t.Error("no id is no error")
 	}
-	if _, err := admin(t, f, "none").RebuildAggregate(t.Context(), "account", "a1", ""); !errors.Is(err, projection.ErrViewNotFound) {
+	if _, err := admin(t, f, "none").RebuildAggregate(patient(t), "account", "a1", ""); !errors.Is(err, projection.ErrViewNotFound) {
 		t.Errorf("no view: %v", err)
 	}
 	// The view is as it was, and goes on.

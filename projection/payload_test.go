@@ -4,7 +4,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream"
@@ -31,7 +30,6 @@ func TestSmallPayload(t *testing.T) {
 	}
 	start(t, f.store, accounts().Index("all", func(account) []string { return []string{"yes"} }), quiet())
 	r := reader[account](t, f, "accounts")
-	began := time.Now()
 	listed := map[string]bool{}
 	for e, err := range r.List(t.Context(), projection.ListOptions{AtLeast: f.last}) {
 		if err != nil {
@@ -45,8 +43,5 @@ func TestSmallPayload(t *testing.T) {
 	var invalid *jetstream.InvalidError
 	if _, err := r.GetMany(t.Context(), keys[:1000]); !errors.As(err, &invalid) {
 		t.Errorf("GetMany: %v", err)
-	}
-	if took := time.Since(began); took > natstest.Patience/2 {
-		t.Errorf("took %v", took)
 	}
 }

@@ -45,7 +45,7 @@ func roles(t *testing.T, publish, subscribe []string, payload int32) (url string
 
 func fixtureOn(t *testing.T, nc *nats.Conn) *fixture {
 	t.Helper()
-	store, err := jetstream.Open(t.Context(), nc, jetstream.Config{Name: "bank"})
+	store, err := jetstream.Open(patient(t), nc, jetstream.Config{Name: "bank", AppendTimeout: natstest.Patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,13 +90,13 @@ func TestReaderPermissions(t *testing.T) {
 	if n != wide || puts != wide {
 		t.Errorf("%d listed, %d watched", n, puts)
 	}
-	q, err := projection.NewQueryService(f.nc, projection.QueryConfig{}, r)
+	q, err := projection.NewQueryService(f.nc, projection.QueryConfig{Timeout: natstest.Patience}, r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = q.Stop() }()
 	c := projection.NewQueryClient[tally](nc, "bank", "tallies")
-	if e, err := c.Get(t.Context(), "w7"); err != nil || e.Value.N != 1 {
+	if e, err := c.Get(patient(t), "w7"); err != nil || e.Value.N != 1 {
 		t.Errorf("%+v, %v", e, err)
 	}
 }
@@ -141,10 +141,10 @@ func TestQueryServiceFromAnyClient(t *testing.T) {
 	for i := range 20 {
 		f.append(id(i), opened{Owner: "<" + strings.Repeat("x", 5000) + ">"})
 	}
-	up := start(t, f.store, accounts(), quiet())
+	up := start(t, f.store, accounts(), lasting())
 	r := reader[account](t, f, "accounts")
 	get(t, r, "a1", projection.AtLeast(f.last))
-	q, err := projection.NewQueryService(f.nc, projection.QueryConfig{}, r)
+	q, err := projection.NewQueryService(f.nc, projection.QueryConfig{Timeout: natstest.Patience}, r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func TestQueryServiceFromAnyClient(t *testing.T) {
 	// A page is as long as the server takes, whatever was asked for.
 	c := projection.NewQueryClient[account](nc, "bank", "accounts")
 	n := 0
-	for e, err := range c.List(t.Context(), projection.ListOptions{}) {
+	for e, err := range c.List(patient(t), projection.ListOptions{}) {
 		if n++; err != nil || len(e.Value.Owner) != 5002 {
 			t.Fatalf("%v", err)
 		}
@@ -177,10 +177,16 @@ func TestQueryServiceFromAnyClient(t *testing.T) {
 	was := f.last
 	f.append("a1", closed{})
 	later := f.append("a2", closed{})
-	m := nats.NewMsg("bank.query.accounts.get.a1")
-	m.Header.Set(projection.HeaderAfter, later.String())
-	m.Header.Set(projection.HeaderTimeout, "500ms")
-	msg, err = nc.RequestMsg(m, natstest.Patience)
+	// One that did not even see in that time how far the view is says so.
+	for timeout := 100 * time.Millisecond; timeout < natstest.Patience; timeout *= 2 {
+		m := nats.NewMsg("bank.query.accounts.get.a1")
+		m.Header.Set(projection.HeaderAfter, later.String())
+		m.Header.Set(projection.HeaderTimeout, timeout.String())
+		msg, err = nc.RequestMsg(m, natstest.Patience)
+		if err != nil || msg.Header.Get("Nats-Service-Error-Code") != projection.CodeUnavailable {
+			break
+		}
+	}
 	if err != nil || msg.Header.Get("Nats-Service-Error-Code") != projection.CodeStale || msg.Header.Get(projection.HeaderPosition) != was.String() ||
 		msg.Header.Get(projection.HeaderBehind) != strconv.Itoa(2) || msg.Header.Get(projection.HeaderState) != "free" {
 		t.Errorf("%v, %v", msg.Header, err)
@@ -188,17 +194,17 @@ func TestQueryServiceFromAnyClient(t *testing.T) {
 	if err := q.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	soon, err := projection.NewQueryService(f.nc, projection.QueryConfig{Timeout: time.Second}, r)
+	soon, err := projection.NewQueryService(f.nc, projection.QueryConfig{Timeout: 500 * time.Millisecond}, r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = soon.Stop() }()
-	ctx, cancel := context.WithTimeout(t.Context(), natstest.Patience)
-	defer cancel()
-	var stale *projection.StaleError
-	if _, err := c.Get(ctx, "a1", projection.AtLeast(later)); !errors.As(err, &stale) || stale.Behind != 2 || stale.Position != was ||
-		stale.Wanted != later || stale.Lag <= 0 || stale.State != projection.StateFree {
-		t.Errorf("%+v", err)
+	stale := behind(t, func(context.Context) error {
+		_, err := c.Get(patient(t), "a1", projection.AtLeast(later)) // The service's own bound is the sooner.
+		return err
+	})
+	if stale.Behind != 2 || stale.Position != was || stale.Wanted != later || stale.Lag <= 0 || stale.State != projection.StateFree {
+		t.Errorf("%+v", stale)
 	}
 }
 
@@ -210,13 +216,13 @@ func TestQueryAnswerTooLarge(t *testing.T) {
 	start(t, f.store, accounts(), quiet())
 	r := reader[longer](t, f, "accounts")
 	get(t, r, "a1", projection.AtLeast(f.last))
-	q, err := projection.NewQueryService(f.nc, projection.QueryConfig{}, r)
+	q, err := projection.NewQueryService(f.nc, projection.QueryConfig{Timeout: natstest.Patience}, r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = q.Stop() }()
 	var refused *projection.QueryError
-	if _, err := projection.NewQueryClient[longer](f.nc, f.store.Name(), "accounts").Get(t.Context(), "a1"); !errors.As(err, &refused) || refused.Code != projection.CodeTooLarge {
+	if _, err := projection.NewQueryClient[longer](f.nc, f.store.Name(), "accounts").Get(patient(t), "a1"); !errors.As(err, &refused) || refused.Code != projection.CodeTooLarge {
 		t.Errorf("%v", err)
 	}
 }

@@ -19,7 +19,7 @@ import (
 func queried(t *testing.T, c *projection.QueryClient[account], index string, o projection.FindOptions) []found {
 	t.Helper()
 	out := []found{}
-	for e, err := range c.Find(t.Context(), index, o) {
+	for e, err := range c.Find(patient(t), index, o) {
 		if err != nil {
 			t.Fatalf("find %s %+v: %v", index, o, err)
 		}
@@ -39,7 +39,7 @@ func TestQueryFind(t *testing.T) {
 	}
 	start(t, f.store, indexed(), quiet())
 	r := reader[account](t, f, "accounts")
-	q, err := projection.NewQueryService(f.nc, projection.QueryConfig{}, r)
+	q, err := projection.NewQueryService(f.nc, projection.QueryConfig{Timeout: natstest.Patience}, r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestQueryFind(t *testing.T) {
 		t.Errorf("%d entries: %v", len(got), got)
 	}
 	// Its tokens are a reader's.
-	for e, err := range c.Find(t.Context(), "cents", projection.FindOptions{Limit: 1}) {
+	for e, err := range c.Find(patient(t), "cents", projection.FindOptions{Limit: 1}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,7 +68,7 @@ func TestQueryFind(t *testing.T) {
 		}
 	}
 	refused := func(index string, o projection.FindOptions) error {
-		for _, err := range c.Find(t.Context(), index, o) {
+		for _, err := range c.Find(patient(t), index, o) {
 			return err
 		}
 		return nil
@@ -103,7 +103,7 @@ func TestQueryFindFromAnyClient(t *testing.T) {
 	}
 	start(t, f.store, accounts().Index("cents", byCents), quiet())
 	r := reader[account](t, f, "accounts")
-	q, err := projection.NewQueryService(nc, projection.QueryConfig{}, r)
+	q, err := projection.NewQueryService(nc, projection.QueryConfig{Timeout: natstest.Patience}, r)
 	if err != nil {
 		t.Fatal(err)
 	}

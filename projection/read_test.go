@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,30 +48,53 @@ func TestReadYourWrites(t *testing.T) {
 	t.Logf("append acknowledged → read with its position: p50 %v, p99 %v", took[loops/2], took[loops*99/100])
 }
 
+// behind reads what a view has not reached, with more time each time, until it is told
+// how far the view is.
+func behind(t testing.TB, read func(context.Context) error) (stale *projection.StaleError) {
+	t.Helper()
+	timeout := 50 * time.Millisecond
+	told := natstest.Eventually(t, "it is told how far the view is", func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
+		defer cancel()
+		timeout *= 2
+		if err := read(ctx); !errors.As(err, &stale) || stale.State == "" {
+			return fmt.Errorf("in %v: %w", timeout/2, err)
+		}
+		return nil
+	})
+	if !told {
+		t.FailNow()
+	}
+	return stale
+}
+
 func TestStale(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	pos := f.append("a1", opened{})
-	up := start(t, f.store, accounts(), quiet())
+	up := start(t, f.store, accounts(), lasting())
 	r := reader[account](t, f, "accounts")
 	get(t, r, "a1", projection.AtLeast(pos))
 	if err := up.stop(); err != nil {
 		t.Fatal(err)
 	}
 	later := f.append("a1", closed{})
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	var stale *projection.StaleError
-	if _, err := r.Get(ctx, "a1", projection.AtLeast(later)); !errors.As(err, &stale) || !errors.Is(err, projection.ErrStale) ||
-		stale.Wanted != later || stale.Position != pos || stale.Behind != 1 || stale.Lag <= 0 || stale.State != projection.StateFree {
-		t.Errorf("Get: %+v", err)
+	stale := behind(t, func(ctx context.Context) error {
+		_, err := r.Get(ctx, "a1", projection.AtLeast(later))
+		return err
+	})
+	if !errors.Is(stale, projection.ErrStale) || stale.Wanted != later || stale.Position != pos || stale.Behind != 1 ||
+		stale.Lag <= 0 || stale.State != projection.StateFree {
+		t.Errorf("Get: %+v", stale)
 	}
 	// A position that the store has yet to reach is not told from one that the view has.
 	head, _ := f.store.Sequence(later)
-	ctx2, cancel2 := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel2()
-	if _, err := r.Position(ctx2, projection.AtLeast(f.store.Position(head+1000))); !errors.As(err, &stale) || stale.Behind != 1001 {
-		t.Errorf("Position: %+v", err)
+	stale = behind(t, func(ctx context.Context) error {
+		_, err := r.Position(ctx, projection.AtLeast(f.store.Position(head+1000)))
+		return err
+	})
+	if stale.Behind != 1001 {
+		t.Errorf("Position: %+v", stale)
 	}
 	// Why it is behind.
 	bad, _ := waiting()
@@ -78,12 +102,13 @@ func TestStale(t *testing.T) {
 		projection.OnRow(accountEvents, func(*projection.Row[account], opened, jetstream.Meta) error { return errors.New("cannot be") })), bad)
 	r2 := reader[account](t, f, "accounts2")
 	natstest.Eventually(t, "the view stops", func() error {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		defer cancel()
-		_, err := r2.Get(ctx, "a1", projection.AtLeast(later))
-		if !errors.As(err, &stale) || stale.State != projection.StateStopped || !strings.Contains(stale.Cause, "cannot be") ||
-			!strings.Contains(err.Error(), "stopped: ") {
+		stale := behind(t, func(ctx context.Context) error {
+			_, err := r2.Get(ctx, "a1", projection.AtLeast(later))
 			return err
+		})
+		if stale.State != projection.StateStopped || !strings.Contains(stale.Cause, "cannot be") ||
+			!strings.Contains(stale.Error(), "stopped: ") {
+			return stale
 		}
 		return nil
 	})
@@ -131,7 +156,7 @@ func TestListWhileTheCheckpointMoves(t *testing.T) {
 						t.Error(err)
 					}
 				}
-				if err := f.nc.Flush(); err != nil {
+				if err := f.nc.FlushTimeout(natstest.Patience); err != nil {
 					t.Error(err)
 				}
 			}
@@ -290,7 +315,7 @@ func TestQueryService(t *testing.T) {
 	f.append("ü@x", opened{Owner: "umlaut"})
 	up := start(t, f.store, accounts(), quiet())
 	r := reader[account](t, f, "accounts")
-	q, err := projection.NewQueryService(f.nc, projection.QueryConfig{}, r)
+	q, err := projection.NewQueryService(f.nc, projection.QueryConfig{Timeout: natstest.Patience}, r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -301,7 +326,7 @@ func TestQueryService(t *testing.T) {
 	}()
 	nc := natstest.Conn(t, f.url)
 	c := projection.NewQueryClient[account](nc, f.store.Name(), "accounts")
-	e, err := c.Get(t.Context(), "ü@x", projection.AtLeast(f.last))
+	e, err := c.Get(patient(t), "ü@x", projection.AtLeast(f.last))
 	if err != nil || e.Value.Owner != "umlaut" || e.Position != f.last || e.Revision == 0 || e.Generation != 1 || e.Sequence == 0 || e.Time.IsZero() {
 		t.Errorf("%+v, %v", e, err)
 	}
@@ -322,7 +347,7 @@ func TestQueryService(t *testing.T) {
 		t.Errorf("%s %v", msg.Data, err)
 	}
 	n := 0
-	for _, err := range c.List(t.Context(), projection.ListOptions{Prefix: "a"}) {
+	for _, err := range c.List(patient(t), projection.ListOptions{Prefix: "a"}) {
 		if n++; err != nil {
 			t.Fatal(err)
 		}
@@ -335,17 +360,19 @@ func TestQueryService(t *testing.T) {
 		t.Fatal(err)
 	}
 	later := f.append("a1", closed{})
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
-	defer cancel()
-	if _, err := c.Get(ctx, "a1", projection.AtLeast(later)); !errors.Is(err, projection.ErrStale) {
-		t.Errorf("stale: %v", err)
+	stale := behind(t, func(ctx context.Context) error {
+		_, err := c.Get(ctx, "a1", projection.AtLeast(later))
+		return err
+	})
+	if !errors.Is(stale, projection.ErrStale) {
+		t.Errorf("stale: %v", stale)
 	}
-	if _, err := c.Get(t.Context(), "nobody"); !errors.Is(err, projection.ErrNotFound) {
+	if _, err := c.Get(patient(t), "nobody"); !errors.Is(err, projection.ErrNotFound) {
 		t.Errorf("not found: %v", err)
 	}
 	foreign, _ := jetstream.ParsePosition("elsewhere-7")
 	var fe *jetstream.ForeignPositionError
-	if _, err := c.Get(t.Context(), "a1", projection.AtLeast(foreign)); !errors.As(err, &fe) {
+	if _, err := c.Get(patient(t), "a1", projection.AtLeast(foreign)); !errors.As(err, &fe) {
 		t.Errorf("foreign: %v", err)
 	}
 	code := func(subject, body, after, want string) {

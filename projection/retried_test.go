@@ -60,11 +60,15 @@ func (r *retried) triedAgain(t *testing.T, a administered) {
 	})
 	r.armed.Store(true)
 	<-r.entered
-	s, err := a.status()
-	if err != nil || s.State != projection.StateRunning || s.Failed == nil || *s.Failed != *stopped.Failed || s.Error == "" {
-		t.Errorf("while it is tried again: %+v, %v", s, err)
+	var s projection.ViewStatus
+	natstest.Eventually(t, "read the status", func() (err error) {
+		s, err = a.status()
+		return err
+	})
+	if s.State != projection.StateRunning || s.Failed == nil || *s.Failed != *stopped.Failed || s.Error == "" {
+		t.Errorf("while it is tried again: %+v", s)
 	}
-	err = a.skip(*stopped.Failed)
+	err := a.skip(*stopped.Failed)
 	close(r.release)
 	if err != nil {
 		t.Fatalf("skipped while it is tried again: %v", err)
@@ -98,7 +102,7 @@ func TestSkipWhileTriedAgain(t *testing.T) {
 		a := admin(t, f, "v")
 		r.triedAgain(t, administered{
 			status: func() (projection.ViewStatus, error) { return a.Status(t.Context()) },
-			skip:   func(e projection.FailedEvent) error { return a.Skip(t.Context(), e, "a test") },
+			skip:   func(e projection.FailedEvent) error { return a.Skip(patient(t), e, "a test") },
 		})
 	})
 	t.Run("Sink", func(t *testing.T) {
@@ -127,7 +131,7 @@ func TestSkipWhileTriedAgain(t *testing.T) {
 		a := sinkAdmin(t, f, m)
 		r.triedAgain(t, administered{
 			status: func() (projection.ViewStatus, error) { return a.Status(t.Context()) },
-			skip:   func(e projection.FailedEvent) error { return a.Skip(t.Context(), e, "a test") },
+			skip:   func(e projection.FailedEvent) error { return a.Skip(patient(t), e, "a test") },
 		})
 	})
 }

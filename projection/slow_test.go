@@ -45,10 +45,7 @@ func slowConsumer(t *testing.T, replicas int) {
 	f.fillWith(opened{Owner: strings.Repeat("x", 60_000)}, "opened", events, ids)
 	p := newProxy(t, cluster.URLs()[0])
 	nc := natstest.Conn(t, p.url, nats.IgnoreDiscoveredServers())
-	store, err := jetstream.Attach(t.Context(), nc, f.store.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := f.attachOn(nc)
 	cfg := quiet()
 	cfg.PageEvents = 500
 	up, err := projection.NewUpdater(store, accounts(), cfg)
@@ -100,10 +97,7 @@ func TestSlowFold(t *testing.T) {
 					dropped.Add(1)
 				}
 			}))
-			store, err := jetstream.Attach(t.Context(), nc, f.store.Name())
-			if err != nil {
-				t.Fatal(err)
-			}
+			store := f.attachOn(nc)
 			release := make(chan struct{})
 			cfg := quiet()
 			cfg.Window, cfg.PageEvents = window, 50

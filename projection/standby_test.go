@@ -3,9 +3,6 @@ package projection_test
 import (
 	"fmt"
 	"testing"
-	"time"
-
-	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/projection"
@@ -23,15 +20,14 @@ func TestBucketDeletedUnderStandby(t *testing.T) {
 				f := fixtureAt(t, url, replicas)
 				m := model{}
 				f.feed(m, 20, 5)
-				cfg := quiet()
-				cfg.LeaseTTL = 2 * time.Second
+				cfg := lasting()
 				nc, store := f.attach()
 				start(t, store, accounts(), cfg)
 				f.check(m)
 				want := projection.StateStandby
 				if paused {
 					want = projection.StatePaused
-					if err := admin(t, f, "accounts").Pause(t.Context(), "a test"); err != nil {
+					if err := admin(t, f, "accounts").Pause(patient(t), "a test"); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -43,13 +39,7 @@ func TestBucketDeletedUnderStandby(t *testing.T) {
 					}
 					return nil
 				})
-				js, err := natsjs.New(f.nc)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := js.DeleteStream(t.Context(), "KV_"+f.store.Name()+"_accounts"); err != nil {
-					t.Fatal(err)
-				}
+				f.deleteBucket("accounts")
 				f.feed(m, 20, 5)
 				f.check(m)
 			})

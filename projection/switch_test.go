@@ -70,7 +70,7 @@ func TestBuilderDiesBehindTheSeal(t *testing.T) {
 		}
 		return m, keys
 	}
-	cfg := quiet()
+	cfg := mortal()
 	cfg.OnStop = projection.WaitWhenStopped
 	t.Run("NewVersion", func(t *testing.T) {
 		t.Parallel()
@@ -88,7 +88,11 @@ func TestBuilderDiesBehindTheSeal(t *testing.T) {
 			<-reached
 			a := admin(t, f, "accounts")
 			sealed := f.store.Position(1)
-			for _, g := range must(a.Generations(t.Context())) {
+			gens, err := a.Generations(patient(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, g := range gens {
 				if g.Live {
 					sealed = g.Position
 				}
@@ -105,9 +109,12 @@ func TestBuilderDiesBehindTheSeal(t *testing.T) {
 			at := f.last
 			f.mu.Unlock()
 			get(t, reader[account](t, f, "accounts"), keys[0], projection.AtLeast(at))
-			if s := old.Status(); s.State != projection.StateRunning || s.Err != nil {
-				t.Errorf("%+v", s)
-			}
+			natstest.Eventually(t, "the old updater runs", func() error {
+				if s := old.Status(); s.State != projection.StateRunning || s.Err != nil {
+					return fmt.Errorf("%+v", s)
+				}
+				return nil
+			})
 			if g := generation(t, a, 2, "still building", func(g projection.Generation) bool { return g.Building }); g.Live {
 				t.Errorf("%+v", g)
 			}
@@ -139,7 +146,7 @@ func TestBuilderDiesBehindTheSeal(t *testing.T) {
 			get(t, reader[account](t, f, "accounts"), keys[7], projection.AtLeast(f.last))
 			watch, stop := readAllTheTime(t, f, keys), f.credits(m, keys)
 			a := admin(t, f, "accounts")
-			if _, err := a.Rebuild(t.Context(), projection.RebuildOptions{Switch: true}); err != nil {
+			if _, err := a.Rebuild(patient(t), projection.RebuildOptions{Switch: true}); err != nil {
 				t.Fatal(err)
 			}
 			select {
@@ -156,11 +163,4 @@ func TestBuilderDiesBehindTheSeal(t *testing.T) {
 			f.check(m)
 		})
 	})
-}
-
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
 }

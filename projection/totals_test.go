@@ -96,7 +96,7 @@ func TestTotalsUnderKills(t *testing.T) {
 			ranked := slices.SortedFunc(maps.Values(want), func(a, b row) int { return -cmp.Compare(a.Cents, b.Cents) })
 			ranked = slices.DeleteFunc(ranked, func(r row) bool { return r.Accounts == 0 })
 			i := 0
-			for e, err := range r.Find(t.Context(), "owners", projection.FindOptions{Reverse: true}) {
+			for e, err := range r.Find(t.Context(), "owners", projection.FindOptions{Reverse: true, AtLeast: f.last}) {
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -123,7 +123,7 @@ func TestExactlyOnceUnderKills(t *testing.T) {
 				defer func() { killed <- n }()
 				for !stop.Load() {
 					nc, store := f.attach()
-					cfg := quiet()
+					cfg := mortal()
 					cfg.PageEvents, cfg.CacheBytes = 1+rand.IntN(60), 1+rand.IntN(5000)
 					up := start(t, store, accounts(), cfg)
 					begin := rand.IntN(150)
@@ -149,7 +149,7 @@ func TestExactlyOnceUnderKills(t *testing.T) {
 			stop.Store(true)
 			t.Logf("%d kills", <-killed)
 			_, store := f.attach()
-			start(t, store, accounts(), quiet())
+			start(t, store, accounts(), mortal())
 			f.check(m)
 		})
 	}
@@ -173,13 +173,17 @@ func TestCatchUpManyKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := js.Consumer(t.Context(), f.store.Name(), "accounts")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info := c.CachedInfo(); info.NumPending != 0 || info.Config.AckPolicy != natsjs.AckNonePolicy {
-		t.Errorf("consumer %+v", info)
-	}
+	var c natsjs.Consumer
+	// Where the machine stands still it is made anew meanwhile.
+	natstest.Eventually(t, "the consumer is at the end", func() (err error) {
+		if c, err = js.Consumer(t.Context(), f.store.Name(), "accounts"); err != nil {
+			return err
+		}
+		if info := c.CachedInfo(); info.NumPending != 0 || info.Config.AckPolicy != natsjs.AckNonePolicy {
+			err = fmt.Errorf("consumer %+v", info)
+		}
+		return err
+	})
 	// Somebody disturbs the cursor: nothing is lost or doubled.
 	for range 5 {
 		f.feed(m, 20, 2500)
@@ -199,11 +203,11 @@ func TestStandbyTakesOver(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	m := model{}
-	first := start(t, f.store, accounts(), quiet())
+	first := start(t, f.store, accounts(), lasting())
 	f.feed(m, 20, 5)
 	f.check(m)
 	_, store := f.attach()
-	second := start(t, store, accounts(), quiet())
+	second := start(t, store, accounts(), lasting())
 	state := func(r *running, want projection.State) {
 		t.Helper()
 		natstest.Eventually(t, string(want), func() error {
@@ -223,13 +227,23 @@ func TestStandbyTakesOver(t *testing.T) {
 	state(second, projection.StateRunning)
 	f.feed(m, 20, 5)
 	f.check(m)
-	st, err := projection.ReadStatus(t.Context(), f.nc, f.store.Name(), "accounts")
-	if err != nil || !st.CaughtUp() || st.Owner != second.Status().Owner || st.Epoch != 2 || st.State != projection.StateRunning {
-		t.Errorf("status %+v, %v", st, err)
+	st := readStatus(t, f, "accounts")
+	if !st.CaughtUp() || st.Owner != second.Status().Owner || st.Epoch != 2 || st.State != projection.StateRunning {
+		t.Errorf("status %+v", st)
 	}
-	if _, err := projection.ReadStatus(t.Context(), f.nc, f.store.Name(), "nothing"); !errors.Is(err, projection.ErrViewNotFound) {
+	if _, err := projection.ReadStatus(patient(t), f.nc, f.store.Name(), "nothing"); !errors.Is(err, projection.ErrViewNotFound) {
 		t.Error(err)
 	}
+}
+
+// readStatus is a view's status, once it can be read.
+func readStatus(t testing.TB, f *fixture, view string) (s projection.ViewStatus) {
+	t.Helper()
+	natstest.Eventually(t, "read the status of "+view, func() (err error) {
+		s, err = projection.ReadStatus(t.Context(), f.nc, f.store.Name(), view)
+		return err
+	})
+	return s
 }
 
 // TestZombieIsFenced: an owner is cut off, another takes over, the first one's
@@ -238,25 +252,23 @@ func TestZombieIsFenced(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	p := newProxy(t, f.url)
-	nc := natstest.Conn(t, p.url)
-	store, err := jetstream.Attach(t.Context(), nc, f.store.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := f.attachOn(natstest.Conn(t, p.url))
 	m := model{}
-	zombie := start(t, store, accounts(), quiet())
+	zombie := start(t, store, accounts(), mortal())
 	f.feed(m, 30, 5)
 	f.check(m)
 	for range 3 {
+		owned := zombie.Status()
 		p.hold(true, false) // what it sends is held back, what it reads comes
 		f.feed(m, 60, 5)
-		up := start(t, f.store, accounts(), quiet())
+		up := start(t, f.store, accounts(), mortal())
 		f.check(m)
 		f.feed(m, 60, 5)
 		p.hold(false, false)
-		natstest.Eventually(t, "the zombie stands by", func() error {
-			if s := zombie.Status(); s.State != projection.StateStandby {
-				return fmt.Errorf("status %+v", s)
+		// Where the machine stands still it may have taken the view back already.
+		natstest.Eventually(t, "the zombie knows of the other owner", func() error {
+			if s := zombie.Status(); s.Epoch <= owned.Epoch {
+				return fmt.Errorf("status %+v, it was %+v", s, owned)
 			}
 			return nil
 		})
@@ -397,7 +409,7 @@ func foldFails(t *testing.T, url string, replicas int) {
 			t.Parallel()
 			f := setup(t)
 			d, tries := def(fail)
-			up := start(t, f.store, d, quiet())
+			up := start(t, f.store, d, lasting())
 			err := up.wait()
 			var fold *projection.FoldError
 			if !errors.As(err, &fold) || fold.Event != "credited" || fold.ID != "a1" || fold.Key != "a1" || fold.Sequence != 4 {
@@ -406,12 +418,12 @@ func foldFails(t *testing.T, url string, replicas int) {
 			if tries.Load() < 4 {
 				t.Errorf("%d tries", tries.Load())
 			}
-			st, err := projection.ReadStatus(t.Context(), f.nc, f.store.Name(), "v")
-			if err != nil || st.State != projection.StateStopped || !strings.Contains(st.Error, "credited") || st.Position != f.store.Position(3) {
-				t.Errorf("status %+v, %v", st, err)
+			st := readStatus(t, f, "v")
+			if st.State != projection.StateStopped || !strings.Contains(st.Error, "credited") || st.Position != f.store.Position(3) {
+				t.Errorf("status %+v", st)
 			}
 			// What stands before the event is in the view; a mended definition goes on.
-			if e := get(t, reader[account](t, f, "v"), "a1"); e.Value.Cents != 1 {
+			if e := get(t, reader[account](t, f, "v"), "a1", projection.AtLeast(st.Position)); e.Value.Cents != 1 {
 				t.Errorf("a1 is %+v", e)
 			}
 			d, _ = def(func(int) error { return nil })
@@ -431,8 +443,8 @@ func foldFails(t *testing.T, url string, replicas int) {
 			if e := get(t, r, "a1", projection.AtLeast(f.last)); e.Value.Cents != 7 {
 				t.Errorf("a1 is %+v", e)
 			}
-			if st, err := projection.ReadStatus(t.Context(), f.nc, f.store.Name(), "v"); err != nil || st.Skipped != 1 {
-				t.Errorf("status %+v, %v", st, err)
+			if st := readStatus(t, f, "v"); st.Skipped != 1 {
+				t.Errorf("status %+v", st)
 			}
 		})
 	}

@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
-	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream"
@@ -216,6 +215,16 @@ func watchThroughout(t *testing.T, f *fixture, cluster *natstest.Cluster) {
 	defer wg.Wait()
 	defer cancel()
 	var all, some, one, resumed, resumedKey watched
+	every := []*watched{&all, &some, &one, &resumed, &resumedKey}
+	// may says whether a watch may find the view at its beginning.
+	may := func(empty bool) {
+		for _, w := range every {
+			w.mu.Lock()
+			w.empty = empty
+			w.mu.Unlock()
+		}
+	}
+	may(true) // on a replica that is behind
 	follow := func(w *watched, o projection.WatchOptions, most int) {
 		nc := conn()
 		wg.Go(func() { w.follow(ctx, t, f, nc, o, most) })
@@ -260,6 +269,7 @@ func watchThroughout(t *testing.T, f *fixture, cluster *natstest.Cluster) {
 		}
 	}
 	check("at rest")
+	may(false)
 	for _, nc := range conns {
 		if err := nc.ForceReconnect(); err != nil {
 			t.Error(err)
@@ -274,40 +284,34 @@ func watchThroughout(t *testing.T, f *fixture, cluster *natstest.Cluster) {
 		}
 		check("after the leader resigned")
 	}
-	n, err := a.Rebuild(t.Context(), projection.RebuildOptions{})
+	n, err := a.Rebuild(patient(t), projection.RebuildOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	feed(20)
 	generation(t, a, n, "caught up", caughtUp)
-	if err := a.Switch(t.Context(), n); err != nil {
+	if err := a.Switch(patient(t), n); err != nil {
 		t.Fatal(err)
 	}
 	feed(20)
 	check("after the switch")
-	for i, w := range []*watched{&all, &some, &one, &resumed, &resumedKey} {
+	for i, w := range every {
 		natstest.Eventually(t, "one reset", func() error {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			if w.resets != 1 {
 				return fmt.Errorf("watch %d: %d resets in %d watches", i, w.resets, w.watches)
 			}
-			w.empty = true
 			return nil
 		})
 	}
+	may(true)
 	resumed.mu.Lock()
 	t.Logf("%d watches went on from tokens", resumed.watches)
 	resumed.mu.Unlock()
 
 	// Another bucket of the same name.
-	js, err := natsjs.New(f.nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := js.DeleteStream(t.Context(), "KV_"+f.store.Name()+"_tallies"); err != nil {
-		t.Fatal(err)
-	}
+	f.deleteBucket("tallies")
 	feed(20)
 	check("in a bucket made anew")
 	left := 100 // of a thousand

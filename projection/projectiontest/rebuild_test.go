@@ -26,7 +26,9 @@ func TestRebuild(t *testing.T) {
 			nc := natstest.Conn(t, url)
 			var store *jetstream.Store
 			natstest.Eventually(t, "open the store", func() (err error) {
-				store, err = jetstream.Open(t.Context(), nc, jetstream.Config{Name: natstest.Name(t), Replicas: replicas})
+				store, err = jetstream.Open(t.Context(), nc, jetstream.Config{
+					Name: natstest.Name(t), Replicas: replicas, AppendTimeout: natstest.Patience,
+				})
 				return err
 			})
 			for i := range 20 {

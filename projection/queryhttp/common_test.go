@@ -55,7 +55,9 @@ type fixture struct {
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	nc := natstest.Conn(t, natstest.Run(t).URL())
-	store, err := jetstream.Open(t.Context(), nc, jetstream.Config{Name: natstest.Name(t)})
+	ctx, cancel := context.WithTimeout(t.Context(), natstest.Patience)
+	defer cancel()
+	store, err := jetstream.Open(ctx, nc, jetstream.Config{Name: natstest.Name(t), AppendTimeout: natstest.Patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +71,7 @@ func (f *fixture) run(version int) (stop func()) {
 	f.t.Helper()
 	up, err := projection.NewUpdater(f.store, balances(version), projection.UpdaterConfig{
 		Logger: slog.New(slog.DiscardHandler), OnStop: projection.ReturnWhenStopped,
+		LeaseTTL: natstest.Patience / 3, // which is how long it may take to give the view free
 	})
 	if err != nil {
 		f.t.Fatal(err)

@@ -52,6 +52,9 @@ func bank(ctx context.Context) (nc *nats.Conn, last jetstream.Position, end func
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- up.Run(ctx) }()
+	for up.Status().Position != store.Position(head.Sequence) { // This machine may stand still now and then.
+		<-time.After(time.Millisecond)
+	}
 	return nc, store.Position(head.Sequence), func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/projection"
 	"github.com/rossby-go/rossby/projection/queryhttp"
 )
@@ -18,7 +19,7 @@ func TestOpenAPI(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.append("a1", credited{Cents: 5})
-	h, err := queryhttp.New(f.reader(), queryhttp.Config{})
+	h, err := queryhttp.New(f.reader(), queryhttp.Config{Timeout: natstest.Patience})
 	if err != nil {
 		t.Fatal(err)
 	}
