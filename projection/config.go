@@ -157,7 +157,7 @@ func (c UpdaterConfig) withDefaults() UpdaterConfig {
 
 // often is a part of the lease, or of the default one when the lease is longer: how
 // often an updater looks at what others do.
-func (c *UpdaterConfig) often(part time.Duration) time.Duration {
+func (c UpdaterConfig) often(part time.Duration) time.Duration {
 	return min(c.LeaseTTL, LeaseTTLDefault) / part
 }
 

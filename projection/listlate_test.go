@@ -30,12 +30,15 @@ func TestListWaitsFirst(t *testing.T) {
 		}
 		f.append("zz1", opened{Owner: "zoe"})
 		o := projection.ListOptions{Prefix: "zz", AtLeast: f.last}
-		behind(t, func(ctx context.Context) error {
+		stale := behind(t, func(ctx context.Context) error {
 			for _, err := range r.List(ctx, o) {
 				return err
 			}
 			return errors.New("without an updater: nothing is there")
 		})
+		if stale.Wanted != f.last {
+			t.Errorf("without an updater: %v", stale)
+		}
 		start(t, f.store, accounts(), quiet())
 		listed := 0
 		for e, err := range r.List(t.Context(), o) {

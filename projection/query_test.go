@@ -199,8 +199,9 @@ func TestQueryServiceFromAnyClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = soon.Stop() }()
+	wait := patient(t) // The service's own bound is the sooner.
 	stale := behind(t, func(context.Context) error {
-		_, err := c.Get(patient(t), "a1", projection.AtLeast(later)) // The service's own bound is the sooner.
+		_, err := c.Get(wait, "a1", projection.AtLeast(later))
 		return err
 	})
 	if stale.Behind != 2 || stale.Position != was || stale.Wanted != later || stale.Lag <= 0 || stale.State != projection.StateFree {

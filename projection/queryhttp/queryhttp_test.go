@@ -118,7 +118,7 @@ func TestProblems(t *testing.T) {
 		{"GET", "", "invalid", 400, "list token", []string{"Accept", "text/event-stream", "Last-Event-ID", "what?"}},
 		{"GET", "?after=" + later.String(), "stale", 504, "", []string{"Accept", "text/event-stream"}},
 	} {
-		r := response{}
+		var r response
 		if c.kind == "stale" {
 			r = patiently(c.method, at+c.path, c.headers...)
 		} else {
