@@ -137,7 +137,9 @@ func (s *Service) Run(ctx context.Context) error {
 		err := svc.AddEndpoint(command, micro.HandlerFunc(func(req micro.Request) { s.take(base, pool, h, req) }),
 			micro.WithEndpointSubject(subject), micro.WithEndpointMetadata(metadata[h]))
 		if err != nil {
-			return errors.Join(fmt.Errorf("command service %q: endpoint %q: %w", name, command, err), svc.Stop())
+			err = errors.Join(fmt.Errorf("command service %q: endpoint %q: %w", name, command, err), svc.Stop())
+			pool.stop()
+			return err
 		}
 	}
 	var later sync.WaitGroup
@@ -156,7 +158,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	err = svc.Stop()
-	s.drained(base)
+	wire.Arrived(base, store.Conn(), s.cfg.Timeout)
 	pool.stop()
 	if err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
 		s.cfg.Logger.WarnContext(base, "command service did not stop cleanly", "service", name, "error", err)
@@ -190,22 +192,4 @@ func (s *Service) flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	return s.core.store.Conn().FlushWithContext(ctx)
-}
-
-// drained waits until the requests that had arrived when the subscriptions ended
-// have been taken.
-func (s *Service) drained(ctx context.Context) {
-	if err := s.flush(ctx); err != nil {
-		return // nothing can be answered
-	}
-	done := make(chan struct{})
-	if err := s.core.store.Conn().Barrier(func() { close(done) }); err != nil {
-		return
-	}
-	t := time.NewTimer(s.cfg.Timeout)
-	defer t.Stop()
-	select {
-	case <-done:
-	case <-t.C: // another subscription of the connection is slow
-	}
 }

@@ -182,6 +182,7 @@ func querySubject(store, view string) string { return store + ".query." + view }
 // Stop ends the service: requests that came are answered first.
 func (q *QueryService) Stop() error {
 	err := q.svc.Stop()
+	wire.Arrived(q.ctx, q.nc, q.cfg.Timeout)
 	q.wg.Wait()
 	q.cancel()
 	return err

@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -207,6 +210,84 @@ func TestQueryServiceFromAnyClient(t *testing.T) {
 	if stale.Behind != 2 || stale.Position != was || stale.Wanted != later || stale.Lag <= 0 || stale.State != projection.StateFree {
 		t.Errorf("%+v", stale)
 	}
+}
+
+// A service that ends answers all that came before, what it has not read yet, too.
+func TestQueryServiceEnds(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.append("a1", opened{Owner: "o"})
+	start(t, f.store, accounts(), quiet())
+	r := reader[account](t, f, "accounts")
+	get(t, r, "a1", projection.AtLeast(f.last))
+	const queries = 20
+	nc := natstest.Conn(t, f.url)
+	inbox := nc.NewRespInbox()
+	answers, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow := &deafDialer{}
+	q, err := projection.NewQueryService(natstest.Conn(t, f.url, nats.SetCustomDialer(slow)), projection.QueryConfig{}, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	subject := f.store.Name() + ".query.accounts.get.a1"
+	hear := slow.deafen()
+	for range queries {
+		if err := nc.PublishRequest(subject, inbox, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nc.FlushTimeout(natstest.Patience); err != nil { // the server has passed them on
+		t.Fatal(err)
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- q.Stop() }()
+	natstest.Retry(t, "the service takes no more", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		defer cancel()
+		if _, err := nc.RequestWithContext(ctx, subject, nil); !errors.Is(err, nats.ErrNoResponders) {
+			return fmt.Errorf("it is asked yet: %w", err)
+		}
+		return nil
+	})
+	hear()
+	for i := range queries {
+		m, err := answers.NextMsg(natstest.Patience)
+		if err != nil || m.Header.Get(micro.ErrorCodeHeader) != "" {
+			t.Fatalf("answer %d: %v, %v", i, m, err)
+		}
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+// deafDialer makes connections that hear nothing for a while.
+type deafDialer struct{ mu sync.RWMutex }
+
+func (d *deafDialer) deafen() (hear func()) {
+	d.mu.Lock()
+	return d.mu.Unlock
+}
+
+func (d *deafDialer) Dial(network, address string) (net.Conn, error) {
+	c, err := net.Dial(network, address)
+	return &deafConn{c, d}, err
+}
+
+type deafConn struct {
+	net.Conn
+
+	d *deafDialer
+}
+
+func (c *deafConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.d.mu.RLock()
+	defer c.d.mu.RUnlock()
+	return n, err
 }
 
 // TestQueryAnswerTooLarge: a value that V writes longer than the server takes.
