@@ -29,7 +29,7 @@ func TestReplicatedWithStepDowns(t *testing.T) {
 		return nil
 	}
 	cfg := b.config(j)
-	cfg.TTL = 2 * time.Second
+	cfg.TTL = leaseShort
 	first := start(t, cfg).active(t)
 	cfg.Conn = b.connect()
 	second := start(t, cfg)
@@ -80,7 +80,7 @@ func TestControlReplicated(t *testing.T) {
 		return nil
 	}
 	cfg := b.config(j)
-	cfg.TTL = 2 * time.Second
+	cfg.TTL = leaseShort
 	cfg.Decide = func(follow.Failure) follow.Verdict { return follow.Verdict{Action: follow.Park} }
 	stepDown := func(stream string) {
 		t.Helper()

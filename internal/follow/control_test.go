@@ -51,9 +51,8 @@ func TestPause(t *testing.T) {
 	if s := i.Status(); s.State != follow.StatePaused || j.count() != 20 {
 		t.Errorf("%s, %d done", s.State, j.count())
 	}
-	s, err := follow.ReadStatus(t.Context(), cfg.Conn, cfg.Stream, cfg.Bucket, cfg.Name)
-	if err != nil || s.State != follow.StatePaused || s.Paused.Reason != why.Reason {
-		t.Errorf("%+v, %v", s, err)
+	if s := b.status(); s.State != follow.StatePaused || s.Paused.Reason != why.Reason {
+		t.Errorf("%+v", s)
 	}
 	if err := i.Unpause(t.Context()); err != nil {
 		t.Fatal(err)

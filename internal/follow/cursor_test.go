@@ -15,7 +15,9 @@ func TestConsumerDeletedWhileRunning(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	j := newJournal(t)
-	i := start(t, b.config(j)).active(t)
+	cfg := b.config(j)
+	cfg.TTL = leaseNoticed
+	i := start(t, cfg).active(t)
 	for range 4 {
 		b.publishLanes(10, 10)
 		until(t, "the consumer is deleted", func() bool {
@@ -24,9 +26,7 @@ func TestConsumerDeletedWhileRunning(t *testing.T) {
 		b.publishLanes(10, 10)
 	}
 	i.caughtUp(t, 800)
-	if j.count() != 800 || j.repeated() != 0 {
-		t.Errorf("%d done, %d repeated", j.count(), j.repeated())
-	}
+	j.once(i, 1, 800)
 	j.ordered()
 }
 
@@ -37,7 +37,7 @@ func TestThiefLosesNothing(t *testing.T) {
 	b := setup(t)
 	j := newJournal(t)
 	cfg := b.config(j)
-	cfg.Window = 16
+	cfg.Window, cfg.TTL = 16, leaseNoticed
 	i := start(t, cfg).active(t)
 	thief := b.connect()
 	stop, stopped := make(chan struct{}), make(chan struct{})
@@ -64,9 +64,7 @@ func TestThiefLosesNothing(t *testing.T) {
 	close(stop)
 	<-stopped
 	i.caughtUp(t, 2000)
-	if j.count() != 2000 || j.repeated() != 0 {
-		t.Errorf("%d done, %d repeated", j.count(), j.repeated())
-	}
+	j.once(i, 1, 2000)
 	j.ordered()
 }
 
@@ -79,11 +77,13 @@ func TestResetOfAFreshCursor(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
 			j := newJournal(t)
-			i := start(t, b.config(j)).active(t)
+			cfg := b.config(j)
+			cfg.TTL = leaseNoticed
+			i := start(t, cfg).active(t)
 			b.publishLanes(5, 1)
 			i.caughtUp(t, 5)
 			i.stop(t)
-			i = start(t, b.config(j))
+			i = start(t, cfg) // the second owner
 			i.caughtUp(t, 5)
 			if _, err := b.js.ResetConsumerToSequence(t.Context(), b.stream, "f", 16); err != nil {
 				t.Fatal(err)
@@ -93,9 +93,7 @@ func TestResetOfAFreshCursor(t *testing.T) {
 			}
 			b.publishLanes(5, 5)
 			i.caughtUp(t, 30)
-			if j.count() != 30 || j.repeated() != 0 {
-				t.Errorf("%d done, %d repeated", j.count(), j.repeated())
-			}
+			j.once(i, 2, 30)
 			j.ordered()
 		})
 	}
@@ -106,7 +104,7 @@ func TestServerForgetsTheConnection(t *testing.T) {
 	b := setup(t)
 	j := newJournal(t)
 	cfg := b.config(j)
-	cfg.Conn = b.connect()
+	cfg.Conn, cfg.TTL = b.connect(), leaseNoticed
 	i := start(t, cfg).active(t)
 	for range 5 {
 		b.publishLanes(10, 10)
@@ -116,9 +114,7 @@ func TestServerForgetsTheConnection(t *testing.T) {
 		b.publishLanes(10, 10)
 	}
 	i.caughtUp(t, 1000)
-	if j.count() != 1000 || j.repeated() != 0 {
-		t.Errorf("%d done, %d repeated", j.count(), j.repeated())
-	}
+	j.once(i, 1, 1000)
 	j.ordered()
 }
 

@@ -45,12 +45,14 @@ func TestNoLeaderIsNoHead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), natstest.Patience)
+	defer cancel()
 	answers <- ""
-	if info, err := f.streamInfo(t.Context()); !errors.Is(err, wire.ErrNoLeader) {
+	if info, err := f.streamInfo(ctx); !errors.Is(err, wire.ErrNoLeader) {
 		t.Error(info, err)
 	}
 	answers <- "n1"
-	if info, err := f.streamInfo(t.Context()); err != nil || info.State.LastSeq != 7 {
+	if info, err := f.streamInfo(ctx); err != nil || info.State.LastSeq != 7 {
 		t.Error(info, err)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -14,31 +13,28 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
+	"github.com/nats-io/nuid"
 
 	"github.com/rossby-go/rossby/internal/follow"
+	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/internal/wire"
-	"github.com/rossby-go/rossby/jetstream/embedded"
 )
 
 // patience is how long a condition may take; reaching it is a failure.
-const patience = 30 * time.Second
+const patience = natstest.Patience
 
-func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
+// leaseKept is a lease that no machine is too slow to renew: where owners change only
+// when a test makes them, nothing is done twice.
+const leaseKept = 20 * time.Second
 
-func run(m *testing.M) int {
-	code := m.Run()
-	if code != 0 {
-		return code
-	}
-	if err := goleak.Find(goleak.IgnoreTopFunction("testing.(*T).Run")); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
-}
+// leaseShort is one that a test waits for, or that a slow machine may lose.
+const leaseShort = 2 * time.Second
+
+// leaseNoticed lets an owner notice in a second or two that its cursor is silent: that
+// takes a part of the lease. A machine that stands still may lose it.
+const leaseNoticed = 4 * time.Second
+
+func TestMain(m *testing.M) { natstest.VerifyTestMain(m) }
 
 // bench is one store with its server.
 type bench struct {
@@ -52,16 +48,7 @@ type bench struct {
 
 func setup(tb testing.TB) *bench {
 	tb.Helper()
-	srv, err := embedded.Start(embedded.Config{LazySync: true, Listen: "127.0.0.1:0"})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() {
-		if err := srv.Stop(); err != nil {
-			tb.Error(err)
-		}
-	})
-	return newBench(tb, srv.URL(), 1)
+	return newBench(tb, natstest.Run(tb).URL(), 1)
 }
 
 func newBench(tb testing.TB, url string, replicas int) *bench {
@@ -69,11 +56,7 @@ func newBench(tb testing.TB, url string, replicas int) *bench {
 	name := strings.NewReplacer("/", "-", "#", "-", "=", "-").Replace(tb.Name())
 	b := &bench{tb: tb, url: url, stream: name, bucket: name + "-followers"}
 	b.nc = b.connect()
-	js, err := jetstream.New(b.nc)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	b.js = js
+	b.js = natstest.JetStream(tb, b.nc)
 	b.makeStream(replicas)
 	return b
 }
@@ -93,7 +76,7 @@ func (b *bench) makeStream(replicas int) {
 // connect makes a connection that ends with the test, as Rossby makes them.
 func (b *bench) connect() *nats.Conn {
 	b.tb.Helper()
-	nc, err := nats.Connect(b.url, nats.MaxReconnects(-1), nats.ReconnectBufSize(-1),
+	nc, err := nats.Connect(b.url, nats.MaxReconnects(-1), nats.ReconnectBufSize(-1), nats.Timeout(patience),
 		nats.ReconnectWait(20*time.Millisecond), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err != nil {
 		b.tb.Fatal(err)
@@ -113,13 +96,15 @@ func shut(nc *nats.Conn) {
 	<-closed
 }
 
+// publish stores one event, however often it has to be sent.
 func (b *bench) publish(subject string) uint64 {
 	b.tb.Helper()
 	var seq uint64
+	id := nats.Header{nats.MsgIdHdr: {nuid.Next()}}
 	until(b.tb, "an event is stored", func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		ack, err := wire.Publish(ctx, b.nc, &nats.Msg{Subject: subject})
+		ack, err := wire.Publish(ctx, b.nc, &nats.Msg{Subject: subject, Header: id})
 		seq = ack.Sequence
 		return err == nil
 	})
@@ -160,9 +145,23 @@ func (b *bench) config(j *journal) follow.Config {
 		Start:  func(context.Context) (uint64, error) { return 0, nil },
 		Handle: j.handle,
 		Decide: follow.Backoff(time.Millisecond, 20*time.Millisecond),
-		TTL:    time.Second,
-		Grace:  2 * time.Second,
+		TTL:    leaseKept,
+		Grace:  patience,
 	}
+}
+
+// status is what the servers know of the follower.
+func (b *bench) status() follow.Status {
+	b.tb.Helper()
+	var s follow.Status
+	until(b.tb, "the status is read", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		var err error
+		s, err = follow.ReadStatus(ctx, b.nc, b.stream, b.bucket, "f")
+		return err == nil
+	})
+	return s
 }
 
 // instance is a running follower.
@@ -290,6 +289,16 @@ func (j *journal) count() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return len(j.done)
+}
+
+// once checks that all events are done, and none twice but for those that an owner
+// more than there have to be repeats.
+func (j *journal) once(i *instance, owners, events int) {
+	j.tb.Helper()
+	lost := int(i.Status().Epoch) - owners
+	if j.count() != events || j.repeated() > lost*follow.MaxUnrecordedDefault {
+		j.tb.Errorf("%d of %d done, %d repeated, with %d leases lost", j.count(), events, j.repeated(), lost)
+	}
 }
 
 func (j *journal) repeated() int {

@@ -82,7 +82,8 @@ func (t *tenure) session(within time.Duration) error {
 	if err != nil {
 		return err
 	}
-	t.heard(info.State.LastSeq, 0, false, time.Time{})
+	// Where nothing is left to read, that is known without a heartbeat.
+	t.heard(info.State.LastSeq, 0, position == info.State.LastSeq, time.Time{})
 
 	// More than can ever be outstanding, with room for heartbeats and statuses:
 	// overflowing would be a gap.

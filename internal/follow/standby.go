@@ -24,6 +24,9 @@ type taken struct {
 type watch struct {
 	rev  uint64
 	seen time.Time
+	// tried is the epoch of the last attempt to take the record. Nothing was done in
+	// it: where it is recorded all the same, the answer came too late.
+	tried uint64
 }
 
 // final tells whether waiting will not mend the error.
@@ -99,12 +102,12 @@ func (f *Follower) look(ctx context.Context, me string, w *watch, within time.Du
 	r, rev, err := f.place.read(ctx)
 	switch {
 	case errors.Is(err, wire.ErrNotFound):
-		return f.first(ctx, me, rev)
+		return f.first(ctx, me, w, rev)
 	case wire.Number(err) == wire.CodeStreamNotFound, errors.Is(err, nats.ErrNoResponders):
 		if err := f.makeBucket(ctx); err != nil {
 			return nil, err
 		}
-		return f.first(ctx, me, 0)
+		return f.first(ctx, me, w, 0)
 	case err != nil:
 		return nil, err
 	}
@@ -115,17 +118,20 @@ func (f *Follower) look(ctx context.Context, me string, w *watch, within time.Du
 		w.rev, w.seen = rev, time.Now()
 	}
 	f.observe(r)
-	if r.Owner != "" && time.Since(w.seen) < f.cfg.TTL {
+	// A lease of our own is nobody's: what was done under it has ended.
+	if r.Owner != "" && r.Owner != me && time.Since(w.seen) < f.cfg.TTL {
 		if r.Version < f.cfg.Version {
 			return nil, f.announce(ctx, r, rev)
 		}
 		return nil, nil //nolint:nilnil // nothing to take yet
 	}
+	if r.Owner != me || r.Epoch != w.tried {
+		r.Epoch++
+	}
 	r.Owner = me
-	r.Epoch++
 	r.Flush++
 	r.Version, r.Definition, r.Stream = f.cfg.Version, f.cfg.Definition, f.cfg.Stream
-	return f.take(ctx, r, rev)
+	return f.take(ctx, w, r, rev)
 }
 
 // announce raises the version in a record whose owner is of a lower one. The
@@ -144,8 +150,9 @@ func (f *Follower) announce(ctx context.Context, r record, rev uint64) error {
 }
 
 // take writes the record with this instance as the owner.
-func (f *Follower) take(ctx context.Context, r record, rev uint64) (*taken, error) {
+func (f *Follower) take(ctx context.Context, w *watch, r record, rev uint64) (*taken, error) {
 	sent := time.Now()
+	w.tried = r.Epoch
 	body := r.encodeWithin(lanesOf(r, sent), f.cfg.recordMax())
 	next, ok, err := f.place.writeSure(ctx, r, body, rev)
 	if err != nil || !ok {
@@ -155,7 +162,7 @@ func (f *Follower) take(ctx context.Context, r record, rev uint64) (*taken, erro
 }
 
 // first makes the record, if the follower never ran.
-func (f *Follower) first(ctx context.Context, me string, rev uint64) (*taken, error) {
+func (f *Follower) first(ctx context.Context, me string, w *watch, rev uint64) (*taken, error) {
 	err := f.api(ctx, f.cfg.Stream, func(ctx context.Context) error {
 		_, err := f.js.Consumer(ctx, f.cfg.Stream, f.cfg.Name)
 		return err
@@ -184,7 +191,7 @@ func (f *Follower) first(ctx context.Context, me string, rev uint64) (*taken, er
 		return nil, fmt.Errorf("%w: Start says %d, the last message of %q is %d",
 			ErrBeyondHead, after, f.cfg.Stream, info.State.LastSeq)
 	}
-	return f.take(ctx, record{
+	return f.take(ctx, w, record{
 		Owner: me, Epoch: 1, Flush: 1, Position: after, Store: f.cfg.StoreID,
 		Version: f.cfg.Version, Definition: f.cfg.Definition, Stream: f.cfg.Stream,
 	}, rev)

@@ -15,7 +15,7 @@ func TestStandbyTakesOverFromAGracefulStop(t *testing.T) {
 	b := setup(t)
 	j := newJournal(t)
 	cfg := b.config(j)
-	cfg.TTL = 20 * time.Second // so that only the hint can be fast
+	cfg.TTL = time.Hour // so that only the hint can be in time
 	first := start(t, cfg).active(t)
 	cfg.Conn = b.connect()
 	second := start(t, cfg)
@@ -25,12 +25,8 @@ func TestStandbyTakesOverFromAGracefulStop(t *testing.T) {
 	if s := second.Status().State; s != follow.StateStandby {
 		t.Errorf("the second is %s", s)
 	}
-	begin := time.Now()
 	first.stop(t)
 	second.active(t)
-	if d := time.Since(begin); d > time.Second {
-		t.Errorf("took over after %v", d)
-	}
 	b.publishLanes(10, 10)
 	second.caughtUp(t, 200)
 	if j.count() != 200 || j.repeated() != 0 {
@@ -55,26 +51,23 @@ func TestCrashRepeatsAtMostK(t *testing.T) {
 		}
 	}
 	cfg := b.config(j)
-	cfg.MaxUnrecorded = k
+	cfg.MaxUnrecorded, cfg.TTL = k, leaseShort
 	dying := b.connect()
 	cfg.Conn = dying
 	first := start(t, cfg)
 	<-reached
 	shut(dying)
 	cfg.Conn = b.nc
-	second := start(t, cfg)
-	begin := time.Now()
-	second.active(t)
-	if d := time.Since(begin); d > 2*cfg.TTL {
-		t.Errorf("took over after %v", d)
-	}
+	second := start(t, cfg).active(t)
 	if err := first.wait(t); err == nil {
 		t.Error("a follower without a connection ended without an error")
 	}
 	second.caughtUp(t, events)
-	t.Logf("repeated %d", j.repeated())
-	if j.count() != events || j.repeated() > k {
-		t.Errorf("%d done, %d repeated; want %d and at most %d", j.count(), j.repeated(), events, k)
+	// A slow machine may lose a lease more than once.
+	lost := int(second.Status().Epoch) - 1
+	t.Logf("repeated %d, with %d owners after the first", j.repeated(), lost)
+	if j.count() != events || lost < 1 || j.repeated() > lost*k {
+		t.Errorf("%d done, %d repeated; want %d and at most %d", j.count(), j.repeated(), events, lost*k)
 	}
 	j.ordered()
 }
@@ -83,33 +76,32 @@ func TestLostLeaseCancelsHandlersAndStartsNoMore(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	j := newJournal(t)
-	cut := make(chan struct{})
-	inside := make(chan struct{})
+	inside := make(chan struct{}, 1)
 	cfg := b.config(j)
 	dying := b.connect()
-	cfg.Conn = dying
-	var calls atomic.Int64
+	// The lease is over long before the handler's grace is.
+	cfg.Conn, cfg.TTL, cfg.Grace = dying, leaseShort, time.Hour
+	var calls, cut atomic.Int64
 	cfg.Handle = func(ctx context.Context, _ follow.Delivery) error {
 		calls.Add(1)
-		close(inside)
+		select {
+		case inside <- struct{}{}:
+		default:
+		}
 		<-ctx.Done()
-		close(cut)
+		cut.Add(1)
 		return nil
 	}
 	b.publish("t.1")
 	first := start(t, cfg)
 	<-inside
 	shut(dying)
-	select {
-	case <-cut:
-	case <-time.After(2 * cfg.TTL):
-		t.Error("the handler was not cut off")
-	}
+	before := calls.Load()
 	if err := first.wait(t); err == nil {
 		t.Error("no error")
 	}
-	if calls.Load() != 1 {
-		t.Errorf("%d calls", calls.Load())
+	if calls.Load() != before || cut.Load() != before {
+		t.Errorf("%d calls, %d of them cut off, %d before the connection was lost", calls.Load(), cut.Load(), before)
 	}
 }
 
@@ -126,16 +118,20 @@ func TestRestartContinuesFromTheRecord(t *testing.T) {
 		return 10, nil
 	}
 	b.publishLanes(10, 10)
-	for range 5 {
+	var asked int64
+	for n := range 5 {
 		i := start(t, cfg)
 		i.active(t)
+		if n == 0 {
+			asked = starts.Load()
+		}
 		b.publishLanes(10, 1)
 		i.stop(t)
 	}
 	i := start(t, cfg)
 	i.caughtUp(t, 150)
-	if j.count() != 140 || j.repeated() != 0 || starts.Load() != 2 {
-		t.Errorf("%d done, %d repeated, Start asked %d times", j.count(), j.repeated(), starts.Load())
+	if j.count() != 140 || j.repeated() != 0 || asked < 2 || starts.Load() != asked {
+		t.Errorf("%d done, %d repeated, Start asked %d times, then %d", j.count(), j.repeated(), asked, starts.Load())
 	}
 	if i.Status().Epoch != 6 {
 		t.Errorf("epoch %d", i.Status().Epoch)
@@ -153,22 +149,33 @@ func TestHigherVersionTakesOver(t *testing.T) {
 	old.caughtUp(t, 100)
 	cfg.Version, cfg.Definition, cfg.Conn = 2, "other", b.connect()
 	young := start(t, cfg)
+	// The old one sees it when it next has something to record.
+	events := 100
+	for ended := false; !ended; {
+		b.publish("t.1")
+		events++
+		select {
+		case <-old.done:
+			ended = true
+		default:
+		}
+	}
 	if err := old.wait(t); !isErr(err, follow.ErrNewerVersion) {
 		t.Errorf("the old one ended with %v", err)
 	}
 	young.active(t)
 	b.publishLanes(10, 10)
-	young.caughtUp(t, 200)
-	if j.count() != 200 || j.repeated() != 0 {
-		t.Errorf("%d done, %d repeated", j.count(), j.repeated())
+	events += 100
+	young.caughtUp(t, uint64(events))
+	if j.count() != events || j.repeated() != 0 {
+		t.Errorf("%d of %d done, %d repeated", j.count(), events, j.repeated())
 	}
 	cfg.Version, cfg.Definition = 1, "d"
 	if err := start(t, cfg).wait(t); !isErr(err, follow.ErrNewerVersion) {
 		t.Errorf("an old one started with %v", err)
 	}
 	young.stop(t)
-	s, err := follow.ReadStatus(t.Context(), b.nc, b.stream, b.bucket, "f")
-	if err != nil || s.Version != 2 || s.Definition != "other" {
-		t.Errorf("%+v, %v", s, err)
+	if s := b.status(); s.Version != 2 || s.Definition != "other" {
+		t.Errorf("%+v", s)
 	}
 }

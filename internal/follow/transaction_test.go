@@ -130,10 +130,11 @@ func testTransactions(t *testing.T, b *bench, filter string) {
 
 	ends := map[uint64]bool{0: true}
 	followed := 0
-	s, err := b.js.Stream(t.Context(), b.stream)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var s jetstream.Stream
+	natstest.Retry(t, "the stream", func(ctx context.Context) (err error) {
+		s, err = b.js.Stream(ctx, b.stream)
+		return err
+	})
 	for seq := uint64(1); seq <= head; seq++ {
 		var m *jetstream.RawStreamMsg
 		natstest.Retry(t, "a message", func(ctx context.Context) error {

@@ -55,7 +55,12 @@ func TestParkAndResume(t *testing.T) {
 	cfg := b.config(j)
 	cfg.Decide = func(follow.Failure) follow.Verdict { return follow.Verdict{Action: follow.Park} }
 	states := make(chan follow.Status, 64)
-	cfg.OnState = func(s follow.Status) { states <- s }
+	cfg.OnState = func(s follow.Status) {
+		select {
+		case states <- s:
+		default: // it must not block
+		}
+	}
 	b.publishLanes(3, 50)
 	i := start(t, cfg)
 	until(t, "the parked lane is told", func() bool {
@@ -98,8 +103,9 @@ func TestStopVerdict(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	j := newJournal(t)
+	var failed atomic.Bool
 	j.fail = func(d follow.Delivery) error {
-		if d.Sequence == 50 && d.Epoch == 1 {
+		if d.Sequence == 50 && failed.CompareAndSwap(false, true) {
 			return errTest
 		}
 		return nil
@@ -167,6 +173,7 @@ func TestWaitingDoesNotMend(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
 			cfg := b.config(newJournal(t))
+			cfg.TTL = leaseShort
 			b.publishLanes(2, 2)
 			i := start(t, cfg)
 			i.caughtUp(t, 4)
@@ -182,7 +189,9 @@ func TestWaitingDoesNotMend(t *testing.T) {
 func TestRecordVanishesUnderTheOwner(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	i := start(t, b.config(newJournal(t)))
+	cfg := b.config(newJournal(t))
+	cfg.TTL = leaseShort // an owner looks as often as it renews its lease
+	i := start(t, cfg)
 	b.publishLanes(2, 2)
 	i.caughtUp(t, 4)
 	kv, err := b.js.KeyValue(t.Context(), b.bucket)
@@ -285,19 +294,21 @@ func TestPanicsOfTheOtherFunctions(t *testing.T) {
 		t.Errorf("Skip: ended with %v", err)
 	}
 	cfg.Skip = nil
-	var failed atomic.Bool
+	var mended atomic.Bool
 	j.fail = func(follow.Delivery) error {
-		if failed.CompareAndSwap(false, true) {
+		if !mended.Load() {
 			return errTest
 		}
 		return nil
 	}
 	cfg.Decide = func(follow.Failure) follow.Verdict { panic("test") }
 	i := start(t, cfg)
+	until(t, "the panic of Decide is told, and what failed", func() bool {
+		err := i.Status().LastError
+		return isErr(err, follow.ErrPanic) && isErr(err, errTest)
+	})
+	mended.Store(true)
 	i.caughtUp(t, 4)
-	if err := i.Status().LastError; !isErr(err, follow.ErrPanic) || !isErr(err, errTest) {
-		t.Errorf("Decide: last error %v", err)
-	}
 	cfg.Name = "g"
 	cfg.Start = func(context.Context) (uint64, error) { panic("test") }
 	if err := start(t, cfg).wait(t); !isErr(err, follow.ErrPanic) {

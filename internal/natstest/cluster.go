@@ -159,6 +159,28 @@ func (c *Cluster) ConsumerLeader(stream, consumer string) int {
 	})
 }
 
+// Stored waits until every server has the stream's messages up to a sequence, so
+// that whichever answers a read knows them.
+func (c *Cluster) Stored(t testing.TB, stream string, sequence uint64) bool {
+	t.Helper()
+	return Eventually(t, "every replica of "+stream, func() error {
+		for i, s := range c.running() {
+			if s == nil {
+				continue
+			}
+			info, err := s.JszAccount(&server.JSzOptions{Account: account, Streams: true})
+			if err != nil {
+				return fmt.Errorf("server %d: %w", i, err)
+			}
+			at := slices.IndexFunc(info.Streams, func(d server.StreamDetail) bool { return d.Name == stream })
+			if at < 0 || info.Streams[at].State.LastSeq < sequence {
+				return fmt.Errorf("server %d does not have message %d of %q", i, sequence, stream)
+			}
+		}
+		return nil
+	})
+}
+
 // StepDown makes the stream's leader resign and waits until the stream has a
 // leader again, which may be the same server. It may be called from any
 // goroutine.

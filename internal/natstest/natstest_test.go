@@ -2,6 +2,7 @@ package natstest_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"regexp"
@@ -16,11 +17,7 @@ import (
 func TestRunAndConn(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Conn(t, natstest.Run(t).URL())
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := js.AccountInfo(t.Context()); err != nil {
+	if _, err := natstest.JetStream(t, nc).AccountInfo(t.Context()); err != nil {
 		t.Fatalf("no JetStream: %v", err)
 	}
 }
@@ -56,7 +53,13 @@ func TestCluster(t *testing.T) {
 	c.StepDown(t, name)
 	c.StepDownConsumer(t, name, "c")
 
-	leader := c.StreamLeader(name)
+	leader := -1
+	natstest.Eventually(t, "the stream has a leader", func() error {
+		if leader = c.StreamLeader(name); leader < 0 {
+			return errors.New("none")
+		}
+		return nil
+	})
 	c.Stop(leader)
 	publish := func(ctx context.Context) error {
 		_, err := js.Publish(ctx, name+".a", nil)

@@ -27,16 +27,24 @@ func Retry(t testing.TB, what string, f func(context.Context) error) bool {
 	})
 }
 
+// JetStream asks over the connection, and waits for each answer as long as a test may
+// wait: nats.go gives up after five seconds when a context has no deadline.
+func JetStream(t testing.TB, nc *nats.Conn) jetstream.JetStream { //nolint:ireturn // nats.go has interfaces only
+	t.Helper()
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(Patience))
+	if err != nil {
+		t.Fatalf("natstest: JetStream: %v", err)
+	}
+	return js
+}
+
 // CreateStream creates a stream, whatever happens to the request, and waits until
 // its leader is known to the server of the connection. A cluster acknowledges a
 // stream before every server sends it what it should get: until then, publishes
 // find no responders.
 func CreateStream(t testing.TB, nc *nats.Conn, cfg jetstream.StreamConfig) {
 	t.Helper()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatalf("natstest: JetStream: %v", err)
-	}
+	js := JetStream(t, nc)
 	created := Retry(t, "create stream "+cfg.Name, func(ctx context.Context) error {
 		_, err := js.CreateStream(ctx, cfg)
 		return err

@@ -64,7 +64,7 @@ func TestLeaderReadsAskAgain(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), natstest.Patience)
 			defer cancel()
-			if err := read(ctx, nc, stream); err != nil || asked.Load() != 2 {
+			if err := read(ctx, nc, stream); err != nil || asked.Load() < 2 {
 				t.Errorf("asked %d times: %v", asked.Load(), err)
 			}
 		})

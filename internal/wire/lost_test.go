@@ -115,11 +115,11 @@ func TestStoredHeadersOfTheServersNames(t *testing.T) {
 					nats.JSSequence: {"700"}, nats.JSSubject: {"forged"}, nats.JSTimeStamp: {"2001-01-01T00:00:00Z"},
 					"Nats-Last-Sequence": {"9"}, "Nats-Num-Pending": {"50"},
 				}
-				if _, err := wire.Publish(b.ctx, b.nc, m); err != nil {
+				if _, err := b.send(t, m); err != nil {
 					t.Fatal(err)
 				}
 			}
-			b.everywhere(t, "a.2", 3)
+			b.everywhere(t, 3)
 			check := func(what string, msgs []wire.Message, err error, want ...int) {
 				t.Helper()
 				if err != nil || len(msgs) != len(want) {

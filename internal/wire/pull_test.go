@@ -65,15 +65,25 @@ func TestPuller(t *testing.T) {
 	t.Parallel()
 	consumers := func(t *testing.T, b *bundle) int {
 		t.Helper()
-		js, err := jetstream.New(b.nc)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := js.Stream(b.ctx, b.stream)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s.CachedInfo().State.Consumers
+		n := 0
+		natstest.Retry(t, "the stream", func(ctx context.Context) error {
+			s, err := natstest.JetStream(t, b.nc).Stream(ctx, b.stream)
+			if err == nil {
+				n = s.CachedInfo().State.Consumers
+			}
+			return err
+		})
+		return n
+	}
+	// counted waits for a number of consumers: not every server hears of one at once.
+	counted := func(t *testing.T, b *bundle, want int) {
+		t.Helper()
+		natstest.Eventually(t, "the consumers", func() error {
+			if n := consumers(t, b); n != want {
+				return fmt.Errorf("%d consumers, not %d", n, want)
+			}
+			return nil
+		})
 	}
 	// opened waits for a server that is not behind: on three, the consumer may be
 	// where the last messages are not yet.
@@ -116,35 +126,29 @@ func TestPuller(t *testing.T) {
 			p.Close() // as somebody else might delete it
 			again := opened(t, b, wire.Everything, 2)
 			take(b.ctx, t, again, b.stream, 2, 1, 3)
-			js, err := jetstream.New(b.nc)
-			if err != nil {
-				t.Fatal(err)
-			}
-			stream, err := js.Stream(b.ctx, b.stream)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for name := range stream.ConsumerNames(b.ctx).Name() {
-				if err := js.DeleteConsumer(b.ctx, b.stream, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-					t.Error(err)
+			js := natstest.JetStream(t, b.nc)
+			natstest.Retry(t, "no consumer is left", func(ctx context.Context) error {
+				stream, err := js.Stream(ctx, b.stream)
+				if err != nil {
+					return err
 				}
-			}
+				names := stream.ConsumerNames(ctx)
+				for name := range names.Name() {
+					if err := js.DeleteConsumer(ctx, b.stream, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+						return err
+					}
+				}
+				return names.Err()
+			})
 			if page, err := again.Take(b.ctx, nil, 10); len(page) > 0 || err == nil || errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("%v, %v", page, err)
 			}
 		},
 		"CloseLeavesNothing": func(t *testing.T, b *bundle) {
 			p := opened(t, b, wire.Everything, 1)
-			if n := consumers(t, b); n != 1 {
-				t.Errorf("%d consumers", n)
-			}
+			counted(t, b, 1)
 			p.Close()
-			natstest.Eventually(t, "the consumer is gone", func() error {
-				if n := consumers(t, b); n != 0 {
-					return fmt.Errorf("%d consumers", n)
-				}
-				return nil
-			})
+			counted(t, b, 0)
 		},
 		"NoStream": func(t *testing.T, b *bundle) {
 			if _, err := wire.OpenPuller(b.ctx, b.nc, natstest.Name(t), wire.Everything, 1); wire.Number(err) != wire.CodeStreamNotFound {
@@ -155,7 +159,7 @@ func TestPuller(t *testing.T) {
 			for range 3 {
 				b.publish(t, "a", "")
 			}
-			b.everywhere(t, "a", 3)
+			b.everywhere(t, 3)
 			second, err := wire.LeaderAt(b.ctx, b.nc, b.stream, 2)
 			if err != nil || second.Sequence != 2 {
 				t.Fatal(second, err)

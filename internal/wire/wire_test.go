@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 
 	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/internal/wire"
@@ -32,33 +33,76 @@ func (b *bundle) msg(tokens, data string) *nats.Msg {
 	return &nats.Msg{Subject: b.subject(tokens), Data: []byte(data)}
 }
 
+// send is [wire.Publish] until the server has decided. What is sent while three
+// servers elect a leader is lost without an answer; the id lets it be stored once.
+func (b *bundle) send(t *testing.T, msg *nats.Msg) (wire.Ack, error) {
+	t.Helper()
+	if msg.Header == nil {
+		msg.Header = nats.Header{}
+	}
+	msg.Header[nats.MsgIdHdr] = []string{nuid.Next()}
+	var ack wire.Ack
+	var decided error
+	natstest.Retry(t, "an answer to a publish", func(ctx context.Context) error {
+		var err error
+		if ack, err = wire.Publish(ctx, b.nc, msg); wire.IsWrongLastSequence(err) {
+			decided = err
+			return nil
+		}
+		return err
+	})
+	return ack, decided
+}
+
+// batch is [wire.PublishBatch] until the server has decided. Nothing else may be stored
+// meanwhile.
+func (b *bundle) batch(t *testing.T, msgs []*nats.Msg) (wire.Ack, error) {
+	t.Helper()
+	var before uint64
+	natstest.Retry(t, "the end of the stream", func(ctx context.Context) (err error) {
+		before, err = wire.LeaderEnd(ctx, b.nc, b.stream)
+		return err
+	})
+	var ack wire.Ack
+	var decided error
+	natstest.Retry(t, "an answer to a batch", func(ctx context.Context) error {
+		var err error
+		if ack, err = wire.PublishBatch(ctx, b.nc, msgs); wire.IsWrongLastSequence(err) {
+			decided = err
+			return nil
+		}
+		if err == nil {
+			return nil
+		}
+		once, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		end, lookErr := wire.LeaderEnd(once, b.nc, b.stream)
+		if lookErr == nil && end == before+uint64(len(msgs)) {
+			ack = wire.Ack{Stream: b.stream, Sequence: end, Count: len(msgs)}
+			return nil // the answer was lost
+		}
+		return errors.Join(err, lookErr)
+	})
+	return ack, decided
+}
+
 // publish stores one message and fails the test when it cannot.
 func (b *bundle) publish(t *testing.T, tokens, data string) wire.Ack {
 	t.Helper()
-	ack, err := wire.Publish(b.ctx, b.nc, b.msg(tokens, data))
+	ack, err := b.send(t, b.msg(tokens, data))
 	if err != nil {
 		t.Fatalf("publish %s: %v", tokens, err)
 	}
 	return ack
 }
 
-// everywhere waits until every replica answers a direct get with the sequence. A
-// request picks a replica at random, so it asks each through its own peers.
-func (b *bundle) everywhere(t *testing.T, tokens string, seq uint64) {
+// everywhere waits until every replica has the messages up to a sequence: a direct
+// get is answered by any.
+func (b *bundle) everywhere(t *testing.T, seq uint64) {
 	t.Helper()
-	const inARow = 30
-	natstest.Eventually(t, "the replicas to catch up", func() error {
-		for range inARow {
-			m, err := wire.DirectLast(b.ctx, b.nc, b.stream, b.subject(tokens))
-			if err != nil {
-				return err
-			}
-			if m.Sequence < seq {
-				return fmt.Errorf("a replica is at %d, not %d", m.Sequence, seq)
-			}
-		}
-		return nil
-	})
+	if b.cluster != nil && !b.cluster.Stored(t, b.stream, seq) {
+		t.FailNow()
+	}
 }
 
 // reachable waits until direct gets reach the stream, too; see
@@ -117,27 +161,27 @@ func TestPublish(t *testing.T) {
 			}
 		},
 		"ExpectsNothing": func(t *testing.T, b *bundle) {
-			if _, err := wire.Publish(b.ctx, b.nc, wire.Expect(b.msg("a", "1"), 0)); err != nil {
+			if _, err := b.send(t, wire.Expect(b.msg("a", "1"), 0)); err != nil {
 				t.Fatal(err)
 			}
-			_, err := wire.Publish(b.ctx, b.nc, wire.Expect(b.msg("a", "2"), 0))
+			_, err := b.send(t, wire.Expect(b.msg("a", "2"), 0))
 			wantNumber(t, err, wire.CodeWrongLastSequence)
 			if !wire.IsWrongLastSequence(err) {
 				t.Errorf("not a failed expectation: %v", err)
 			}
 			// Another subject has a last sequence of its own.
-			if _, err := wire.Publish(b.ctx, b.nc, wire.Expect(b.msg("b", "1"), 0)); err != nil {
+			if _, err := b.send(t, wire.Expect(b.msg("b", "1"), 0)); err != nil {
 				t.Error(err)
 			}
 		},
 		"ExpectsASequence": func(t *testing.T, b *bundle) {
 			first := b.publish(t, "a", "1")
-			second, err := wire.Publish(b.ctx, b.nc, wire.Expect(b.msg("a", "2"), first.Sequence))
+			second, err := b.send(t, wire.Expect(b.msg("a", "2"), first.Sequence))
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, wrong := range []uint64{first.Sequence, second.Sequence + 1} {
-				_, err := wire.Publish(b.ctx, b.nc, wire.Expect(b.msg("a", "3"), wrong))
+				_, err := b.send(t, wire.Expect(b.msg("a", "3"), wrong))
 				wantNumber(t, err, wire.CodeWrongLastSequence)
 			}
 		},
@@ -147,7 +191,7 @@ func TestPublish(t *testing.T) {
 			won := make(chan uint64, writers)
 			for i := range writers {
 				wg.Go(func() {
-					ack, err := wire.Publish(b.ctx, b.nc, wire.Expect(b.msg("a", strconv.Itoa(i)), 0))
+					ack, err := b.send(t, wire.Expect(b.msg("a", strconv.Itoa(i)), 0))
 					switch {
 					case err == nil:
 						won <- ack.Sequence
@@ -182,7 +226,7 @@ func TestPublishBatch(t *testing.T) {
 	both(t, map[string]func(*testing.T, *bundle){
 		"Contiguous": func(t *testing.T, b *bundle) {
 			b.publish(t, "a", "")
-			ack, err := wire.PublishBatch(b.ctx, b.nc, []*nats.Msg{
+			ack, err := b.batch(t, []*nats.Msg{
 				wire.Expect(b.msg("a", "1"), 1), b.msg("b", "2"), b.msg("a", "3"),
 			})
 			if err != nil {
@@ -197,7 +241,7 @@ func TestPublishBatch(t *testing.T) {
 			}
 		},
 		"OfOne": func(t *testing.T, b *bundle) {
-			ack, err := wire.PublishBatch(b.ctx, b.nc, []*nats.Msg{wire.Expect(b.msg("a", ""), 0)})
+			ack, err := b.batch(t, []*nats.Msg{wire.Expect(b.msg("a", ""), 0)})
 			if err != nil || ack.Sequence != 1 || ack.Count != 1 {
 				t.Errorf("got %+v, %v", ack, err)
 			}
@@ -207,14 +251,14 @@ func TestPublishBatch(t *testing.T) {
 			for i := range msgs {
 				msgs[i] = b.msg("a."+strconv.Itoa(i), "")
 			}
-			ack, err := wire.PublishBatch(b.ctx, b.nc, msgs)
+			ack, err := b.batch(t, msgs)
 			if err != nil || ack.Sequence != wire.MaxBatch || ack.Count != wire.MaxBatch {
 				t.Errorf("got %+v, %v", ack, err)
 			}
 		},
 		"AllOrNothing": func(t *testing.T, b *bundle) {
 			b.publish(t, "c", "")
-			_, err := wire.PublishBatch(b.ctx, b.nc, []*nats.Msg{
+			_, err := b.batch(t, []*nats.Msg{
 				b.msg("a", ""), b.msg("b", ""), wire.Expect(b.msg("c", ""), 0),
 			})
 			if !wire.IsWrongLastSequence(err) {
@@ -227,24 +271,42 @@ func TestPublishBatch(t *testing.T) {
 		"OfManyOneWins": func(t *testing.T, b *bundle) {
 			const writers = 8
 			var wg sync.WaitGroup
-			won := make(chan wire.Ack, writers)
+			won, unanswered := make(chan string, writers), make(chan string, writers)
 			for i := range writers {
 				wg.Go(func() {
-					text := strconv.Itoa(i)
-					ack, err := wire.PublishBatch(b.ctx, b.nc, []*nats.Msg{
-						wire.Expect(b.msg("a", text), 0), wire.Expect(b.msg("b", text), 0),
+					text, asked := strconv.Itoa(i), 0
+					natstest.Retry(t, "an answer to writer "+text, func(ctx context.Context) error {
+						asked++
+						_, err := wire.PublishBatch(ctx, b.nc, []*nats.Msg{
+							wire.Expect(b.msg("a", text), 0), wire.Expect(b.msg("b", text), 0),
+						})
+						switch {
+						case err == nil:
+							won <- text
+						case !wire.IsWrongLastSequence(err):
+							return err
+						case asked > 1:
+							unanswered <- text
+						}
+						return nil
 					})
-					switch {
-					case err == nil:
-						won <- ack
-					case !wire.IsWrongLastSequence(err):
-						t.Errorf("writer %d: %v", i, err)
-					}
 				})
 			}
 			wg.Wait()
-			if len(won) != 1 {
-				t.Fatalf("%d writers won", len(won))
+			// One has won, if the answer to it was not lost.
+			close(won)
+			close(unanswered)
+			winner, told := <-won
+			if _, more := <-won; more || !told && len(unanswered) == 0 {
+				t.Fatalf("not one writer won, but %q at least", winner)
+			}
+			for _, tokens := range []string{"b", "a"} {
+				last, err := wire.LeaderLast(b.ctx, b.nc, b.stream, b.subject(tokens))
+				if text := string(last.Data); err != nil || last.Sequence > 2 || told && text != winner {
+					t.Errorf("stored: %+v, %v", last, err)
+				} else {
+					winner, told = text, true // of both subjects
+				}
 			}
 			if last, err := wire.LeaderLast(b.ctx, b.nc, b.stream, b.subject(">")); err != nil || last.Sequence != 2 {
 				t.Errorf("stored: %+v, %v", last, err)
@@ -287,11 +349,11 @@ func TestReadOne(t *testing.T) {
 				Subject: b.subject("a.1"), Data: data,
 				Header: nats.Header{"Rossby-Commit": {"c1"}, "odd-Case": {"x", "y"}},
 			}
-			ack, err := wire.Publish(b.ctx, b.nc, sent)
+			ack, err := b.send(t, sent)
 			if err != nil {
 				t.Fatal(err)
 			}
-			b.everywhere(t, "a.1", ack.Sequence)
+			b.everywhere(t, ack.Sequence)
 			for name, f := range map[string]read{
 				"DirectLast": wire.DirectLast, "LeaderLast": wire.LeaderLast,
 				"DirectNext": next(wire.DirectNext, 1), "LeaderNext": next(wire.LeaderNext, 1),
@@ -319,7 +381,7 @@ func TestReadOne(t *testing.T) {
 			for _, tokens := range []string{"a.1", "b.1", "a.2", "a.1", "b.1"} {
 				b.publish(t, tokens, "")
 			}
-			b.everywhere(t, "b.1", 5)
+			b.everywhere(t, 5)
 			for _, tc := range []struct {
 				name   string
 				f      read
@@ -397,7 +459,7 @@ func TestBatch(t *testing.T) {
 				b.publish(t, "a", strconv.Itoa(i))
 				b.publish(t, "b", "")
 			}
-			b.everywhere(t, "b", 20)
+			b.everywhere(t, 20)
 			got := make([]uint64, 0, 10)
 			from, pending := uint64(0), []uint64{7, 4, 1, 0}
 			for i := range pending {
@@ -428,7 +490,7 @@ func TestBatch(t *testing.T) {
 			for range 4 {
 				b.publish(t, "a", string(make([]byte, 1000)))
 			}
-			b.everywhere(t, "a", 4)
+			b.everywhere(t, 4)
 			page, err := wire.Batch(b.ctx, b.nc, b.stream, b.subject("a"), 1, 10, 1500)
 			if err != nil {
 				t.Fatal(err)
@@ -477,7 +539,7 @@ func TestMultiLast(t *testing.T) {
 			for i, tokens := range []string{"a.1", "a.2", "b.1", "a.1", "c.1"} {
 				b.publish(t, tokens, strconv.Itoa(i))
 			}
-			b.everywhere(t, "c.1", 5)
+			b.everywhere(t, 5)
 			for _, tc := range []struct {
 				tokens []string
 				want   []uint64
@@ -516,17 +578,17 @@ func TestMultiLast(t *testing.T) {
 				msgs[i] = b.msg("a."+strconv.Itoa(i), "")
 			}
 			for part := range slices.Chunk(msgs, 512) {
-				if _, err := wire.PublishBatch(b.ctx, b.nc, part); err != nil {
+				if _, err := b.batch(t, part); err != nil {
 					t.Fatal(err)
 				}
 			}
-			b.everywhere(t, "a."+strconv.Itoa(most-1), most)
+			b.everywhere(t, most)
 			page, err := wire.MultiLast(b.ctx, b.nc, b.stream, b.subject("a.*"))
 			if err != nil || len(page.Messages) != most {
 				t.Errorf("%d subjects: %d messages, %v", most, len(page.Messages), err)
 			}
 			b.publish(t, "a.more", "")
-			b.everywhere(t, "a.more", most+1)
+			b.everywhere(t, most+1)
 			if _, err := wire.MultiLast(b.ctx, b.nc, b.stream, b.subject("a.*")); !errors.Is(err, wire.ErrTooMany) {
 				t.Errorf("%d subjects: %v", most+1, err)
 			}
@@ -552,9 +614,7 @@ func TestStepDown(t *testing.T) {
 		wg.Go(func() { c.StepDown(t, name) })
 		for i := range perRound {
 			text := fmt.Sprintf("%d/%d", round, i)
-			natstest.Eventually(t, "append "+text, func() error {
-				ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-				defer cancel()
+			natstest.Retry(t, "append "+text, func(ctx context.Context) error {
 				ack, err := wire.Publish(ctx, nc, wire.Expect(&nats.Msg{Subject: subject, Data: []byte(text)}, last))
 				if err == nil {
 					last = ack.Sequence
