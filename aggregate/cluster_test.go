@@ -15,8 +15,12 @@ import (
 	"github.com/rossby-go/rossby/jetstream"
 )
 
-// surely repeats a command with its id until its outcome is known.
+// surely repeats a command with its id, or one that it gives it, until its outcome is
+// known.
 func surely(ctx context.Context, to aggregate.Target, id string, command any, opts ...aggregate.CallOption) (aggregate.Result, error) {
+	if len(opts) == 0 {
+		opts = []aggregate.CallOption{aggregate.CommandID(jetstream.NewCommandID())}
+	}
 	for {
 		attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
 		res, err := to.Execute(attempt, id, command, opts...)
@@ -150,7 +154,7 @@ func TestClusterReactor(t *testing.T) {
 	repo := newRepo(t, store)
 	for _, nc := range []*nats.Conn{c.Conn(t), c.Conn(t)} {
 		own := newRepo(t, reopen(t, nc, store))
-		run(t, newReactor(t, reopen(t, nc, store), "mirror", aggregate.On(events,
+		run(t, leased(t, reopen(t, nc, store), "mirror", brief, aggregate.On(events,
 			func(ctx context.Context, e credited, m jetstream.Meta, do *aggregate.Do) error {
 				if m.ID == "mirror" {
 					return nil

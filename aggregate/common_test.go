@@ -1,6 +1,7 @@
 package aggregate_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -91,13 +92,16 @@ func newAccounts(more ...aggregate.Option) *aggregate.Type[account] {
 	}, more...)...)
 }
 
-// newStore gives a store of its own.
+// newStore gives a store of its own, which is patient unless it is told not to be.
 func newStore(t testing.TB, nc *nats.Conn, cfg jetstream.Config) *jetstream.Store {
 	t.Helper()
 	if cfg.Name == "" {
 		cfg.Name = natstest.Name(t)
 	}
-	store, err := jetstream.Open(t.Context(), nc, cfg)
+	cfg.AppendTimeout = cmp.Or(cfg.AppendTimeout, natstest.Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), natstest.Patience)
+	defer cancel()
+	store, err := jetstream.Open(ctx, nc, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +116,7 @@ func newRepo(t testing.TB, store *jetstream.Store) *aggregate.Repository[account
 
 func repoOf[S any](t testing.TB, store *jetstream.Store, typ *aggregate.Type[S]) *aggregate.Repository[S] {
 	t.Helper()
-	repo, err := aggregate.NewRepository(store, typ, aggregate.RepositoryConfig{})
+	repo, err := aggregate.NewRepository(store, typ, aggregate.RepositoryConfig{Logger: outages.logger()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,6 +205,15 @@ func run(t testing.TB, r runner) (stop func()) {
 	})
 	t.Cleanup(stop)
 	return stop
+}
+
+// tell hands a value to the test, which may have heard enough: an event may be handled
+// again at any time.
+func tell[T any](c chan<- T, v T) {
+	select {
+	case c <- v:
+	default:
+	}
 }
 
 // line is a connection's wire, which a test may hold or cut.

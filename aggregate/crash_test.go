@@ -29,12 +29,14 @@ type crash struct {
 func (c crash) id(role string) string { return c.name + "-" + role }
 
 // reactor handles the events of its own accounts only.
-func (c crash) reactor(store *jetstream.Store, begin, end func()) (*aggregate.Reactor, error) {
+func (c crash) reactor(store *jetstream.Store, ttl time.Duration, begin, end func()) (*aggregate.Reactor, error) {
 	repo, err := aggregate.NewRepository(store, accounts, aggregate.RepositoryConfig{})
 	if err != nil {
 		return nil, err
 	}
-	return aggregate.NewReactor(store, c.name, reactorConfig(), aggregate.On(events,
+	cfg := reactorConfig()
+	cfg.TTL = ttl
+	return aggregate.NewReactor(store, c.name, cfg, aggregate.On(events,
 		func(ctx context.Context, e debited, m jetstream.Meta, do *aggregate.Do) error {
 			if m.ID != c.id("from") {
 				return nil
@@ -107,13 +109,7 @@ func (c crash) meanwhile(t testing.TB) {
 func (c crash) goesOn(t testing.TB, nc *nats.Conn, want []string) {
 	t.Helper()
 	c.meanwhile(t)
-	done := make(chan struct{}, 1)
-	r, err := c.reactor(reopen(t, nc, c.store), func() {}, func() {
-		select {
-		case done <- struct{}{}:
-		default:
-		}
-	})
+	r, err := c.reactor(reopen(t, nc, c.store), brief, func() {}, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +148,7 @@ func undisturbed(t *testing.T, nc *nats.Conn, url string, store *jetstream.Store
 	c.open(t)
 	wire := newTrap(store.Name(), point{})
 	victim := natstest.Conn(t, url, nats.SetCustomDialer(wire))
-	r, err := c.reactor(reopen(t, victim, store), wire.arm, wire.release)
+	r, err := c.reactor(reopen(t, victim, store), steady, wire.arm, wire.release)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +195,7 @@ func TestReactorDiesAtEveryStep(t *testing.T) {
 				c.open(t)
 				wire := newTrap(store.Name(), p)
 				victim := natstest.Conn(t, url, nats.SetCustomDialer(wire))
-				r, err := c.reactor(reopen(t, victim, store), wire.arm, wire.release)
+				r, err := c.reactor(reopen(t, victim, store), brief, wire.arm, wire.release)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -209,7 +205,7 @@ func TestReactorDiesAtEveryStep(t *testing.T) {
 					victim.Close()
 					t.Log("the dead instance:", <-ended)
 				})
-				received(t, wire.died)
+				wire.dies(t)
 				c.goesOn(t, natstest.Conn(t, url), want)
 			})
 		}
@@ -246,7 +242,8 @@ func crashing(text string) error {
 		err := syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		panic(fmt.Sprint("survived: ", err))
 	}
-	nc, err := nats.Connect(os.Getenv(crashEnvURL), nats.SetCustomDialer(wire), nats.ReconnectBufSize(-1))
+	nc, err := nats.Connect(os.Getenv(crashEnvURL), nats.SetCustomDialer(wire), nats.ReconnectBufSize(-1),
+		nats.Timeout(natstest.Patience))
 	if err != nil {
 		return err
 	}
@@ -254,7 +251,7 @@ func crashing(text string) error {
 	if err != nil {
 		return err
 	}
-	r, err := crash{store, os.Getenv(crashEnvName)}.reactor(store, wire.arm, wire.release)
+	r, err := crash{store, os.Getenv(crashEnvName)}.reactor(store, brief, wire.arm, wire.release)
 	if err != nil {
 		return err
 	}

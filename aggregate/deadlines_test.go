@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,7 +37,7 @@ func TestDeadlineCancel(t *testing.T) {
 		repo := newRepo(t, store)
 		timers := newTimers(t, store, repo)
 		var tried attempts
-		set, cancelled := make(chan struct{}, 10), make(chan struct{}, 10)
+		cancelled := make(chan struct{}, 10)
 		run(t, newReactor(t, store, "cancels",
 			aggregate.On(events, func(ctx context.Context, _ opened, m jetstream.Meta, do *aggregate.Do) error {
 				// Version 1 sets, and much later; nothing here waits for time.
@@ -45,7 +46,6 @@ func TestDeadlineCancel(t *testing.T) {
 						return err
 					}
 				}
-				set <- struct{}{}
 				return nil
 			}),
 			aggregate.On(events, func(ctx context.Context, _ credited, m jetstream.Meta, do *aggregate.Do) error {
@@ -59,7 +59,7 @@ func TestDeadlineCancel(t *testing.T) {
 				if tried.add(m.ID) < 3 {
 					return errPlain
 				}
-				cancelled <- struct{}{}
+				tell(cancelled, struct{}{})
 				return nil
 			}),
 			aggregate.On(events, func(ctx context.Context, _ debited, m jetstream.Meta, do *aggregate.Do) error {
@@ -70,18 +70,18 @@ func TestDeadlineCancel(t *testing.T) {
 				if err := do.Cancel(ctx, repo, m.ID, "two words"); !errors.As(err, &bad) {
 					return fmt.Errorf("name: %w", err)
 				}
-				cancelled <- struct{}{}
 				return do.Cancel(ctx, repo, m.ID, "payment")
 			}),
 		))
 		run(t, timers)
 		must(t, repo, "a1", open{100})
 		must(t, repo, "a2", open{100})
-		received(t, set)
-		received(t, set)
-		if n := waiting(t, nc, store)["set"]; n != 4 {
-			t.Fatalf("%d timers are set, want 4", n)
-		}
+		natstest.Eventually(t, "both aggregates' deadlines are set", func() error {
+			if n := waiting(t, nc, store)["set"]; n != 4 {
+				return fmt.Errorf("%d", n)
+			}
+			return nil
+		})
 		must(t, repo, "a1", credit{1})
 		received(t, cancelled)
 		steps := map[string]int{}
@@ -103,7 +103,6 @@ func TestDeadlineCancel(t *testing.T) {
 			t.Fatalf("timers %v, want %v", steps, want)
 		}
 		must(t, repo, "a1", debit{1})
-		received(t, cancelled)
 		natstest.Eventually(t, "the second deadline is off, too", func() error {
 			if n := waiting(t, nc, store)["set"]; n != 3 {
 				return fmt.Errorf("%d", n)
@@ -113,33 +112,59 @@ func TestDeadlineCancel(t *testing.T) {
 	})
 }
 
-// A cancelled deadline does not fire: one of the same time, set later, does.
+// A cancelled deadline does not fire: one of the same time, set later, does. One that
+// was due before it was cancelled may: then the next gets more time.
 func TestDeadlineCancelledDoesNotFire(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Conn(t, natstest.Run(t).URL())
 	store, repo := newRepository(t, nc)
 	run(t, newTimers(t, store, repo))
+	var delay atomic.Int64
+	type cancel struct {
+		id string
+		at time.Time
+	}
+	cancelled := make(chan cancel, 100)
 	run(t, newReactor(t, store, "cancels",
 		aggregate.On(events, func(ctx context.Context, _ opened, m jetstream.Meta, do *aggregate.Do) error {
-			return do.After(ctx, 2*time.Second, repo, m.ID, debit{1}, aggregate.Step("off"))
+			return do.After(ctx, time.Duration(delay.Load()), repo, m.ID, debit{1}, aggregate.Step("off"))
 		}),
 		aggregate.On(events, func(ctx context.Context, _ credited, m jetstream.Meta, do *aggregate.Do) error {
 			if err := do.Cancel(ctx, repo, m.ID, "off"); err != nil {
 				return err
 			}
-			return do.After(ctx, 2*time.Second, repo, m.ID, debit{10}, aggregate.Step("on"))
+			tell(cancelled, cancel{m.ID, time.Now()})
+			return do.After(ctx, time.Duration(delay.Load()), repo, m.ID, debit{10}, aggregate.Step("on"))
 		}),
 	))
-	must(t, repo, "a1", open{100})
-	must(t, repo, "a1", credit{1})
-	settles(t, repo, "a1", 91)
+	delay.Store(int64(time.Second))
+	id := ""
+	natstest.Eventually(t, "a deadline is cancelled in time", func() error {
+		id = fmt.Sprint("a", delay.Load())
+		must(t, repo, id, open{100})
+		first, err := repo.Load(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		must(t, repo, id, credit{1})
+		c := received(t, cancelled)
+		for c.id != id {
+			c = received(t, cancelled)
+		}
+		if c.at.After(first.StoredAt.Add(time.Duration(delay.Load()))) {
+			delay.Store(2 * delay.Load())
+			return errors.New("it was due")
+		}
+		return nil
+	})
+	settles(t, repo, id, 91)
 	natstest.Eventually(t, "nothing waits any more", func() error {
 		if n := waiting(t, nc, store)["set"]; n != 0 {
 			return fmt.Errorf("%d", n)
 		}
 		return nil
 	})
-	balance(t, repo, "a1", 91, 3)
+	balance(t, repo, id, 91, 3)
 }
 
 // What has fired and is recorded as done does not stay, and what is not done does.
@@ -153,7 +178,7 @@ func TestFiredTimersAreRemoved(t *testing.T) {
 		const n = 20
 		set := make(chan struct{}, 2*n)
 		run(t, newReactor(t, store, "sets", aggregate.On(events, func(ctx context.Context, _ opened, m jetstream.Meta, do *aggregate.Do) error {
-			defer func() { set <- struct{}{} }()
+			defer tell(set, struct{}{})
 			return do.After(ctx, 0, repo, m.ID, debit{1})
 		})))
 		for i := range n {
@@ -167,7 +192,7 @@ func TestFiredTimersAreRemoved(t *testing.T) {
 			return nil
 		})
 		timers, err := aggregate.NewTimers(t.Context(), store, aggregate.TimersConfig{
-			TTL: 500 * time.Millisecond, Sweep: 10 * time.Millisecond, Logger: quiet,
+			TTL: steady, Sweep: 10 * time.Millisecond, Logger: quiet,
 		}, repo)
 		if err != nil {
 			t.Fatal(err)

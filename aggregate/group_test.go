@@ -54,15 +54,21 @@ func queue[S any](t *testing.T, repo *aggregate.Repository[S], id string, calls 
 	release, held := make(chan struct{}), make(chan struct{})
 	holding := make(chan error, 1)
 	holds := sync.OnceFunc(func() { close(held) })
+	ctx, cancel := context.WithTimeout(t.Context(), natstest.Patience)
+	t.Cleanup(cancel)
 	go func() {
-		_, err := repo.ExecuteFunc(t.Context(), id, func(S, aggregate.Decision) (any, error) {
+		_, err := repo.ExecuteFunc(ctx, id, func(S, aggregate.Decision) (any, error) {
 			holds()
 			<-release
 			return nil, nil //nolint:nilnil // nothing to do
 		})
 		holding <- err
 	}()
-	<-held
+	select {
+	case <-held:
+	case err := <-holding:
+		t.Fatalf("%s cannot be held: %v", id, err)
+	}
 	answers := make([]chan answer, len(calls))
 	for i, c := range calls {
 		if c.ctx == nil {
@@ -441,12 +447,12 @@ func TestGroupUnknown(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, replicas int, connect func(...nats.Option) *nats.Conn) {
 		e := newEars()
-		name := newStore(t, connect(), jetstream.Config{Replicas: replicas}).Name()
+		plain := newStore(t, connect(), jetstream.Config{Replicas: replicas})
+		must(t, newRepo(t, plain), "a1", open{100})
 		store := newStore(t, connect(nats.SetCustomDialer(e)), jetstream.Config{
-			Name: name, AttemptTimeout: 100 * time.Millisecond, AppendTimeout: 300 * time.Millisecond,
+			Name: plain.Name(), AttemptTimeout: 250 * time.Millisecond, AppendTimeout: 500 * time.Millisecond,
 		})
 		repo := newRepo(t, store)
-		must(t, repo, "a1", open{100})
 		calls := []asked{
 			{command: debit{10}, opts: opts(aggregate.CommandID(jetstream.NewCommandID()))},
 			{command: debit{91}, opts: opts(aggregate.CommandID(jetstream.NewCommandID()))}, // refused because of the first

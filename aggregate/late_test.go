@@ -22,7 +22,7 @@ func TestClientRefusalIsFinal(t *testing.T) {
 	request(t, nc, store.Name()+".command.account.credit.absent", "", nil) // it listens
 	var mu sync.Mutex
 	var late func() *nats.Msg
-	client := clientOf(t, nc, front(t, nc, store, func(n int64, _ *nats.Msg, forward func() *nats.Msg) *nats.Msg {
+	client := clientWith(t, nc, front(t, nc, store, func(n int64, _ *nats.Msg, forward func() *nats.Msg) *nats.Msg {
 		if n > 1 {
 			return forward()
 		}
@@ -30,7 +30,7 @@ func TestClientRefusalIsFinal(t *testing.T) {
 		defer mu.Unlock()
 		late = forward
 		return nil
-	}), accounts)
+	}), accounts, soon)
 	if _, err := client.Execute(t.Context(), "a", credit{10}); !errors.Is(err, aggregate.ErrNotFound) {
 		t.Fatal(err)
 	}

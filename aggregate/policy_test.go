@@ -147,7 +147,7 @@ func TestReactorStops(t *testing.T) {
 	handler := aggregate.On(events, func(context.Context, opened, jetstream.Meta, *aggregate.Do) error {
 		tried.add("a1")
 		if mended.Load() {
-			handled <- struct{}{}
+			tell(handled, struct{}{})
 			return nil
 		}
 		return errFatal

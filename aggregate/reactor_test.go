@@ -17,16 +17,34 @@ import (
 	"github.com/rossby-go/rossby/jetstream"
 )
 
-// reactorConfig is quick to retry and to take over.
+// Leases of followers: a steady one lasts while the machine stands still. A brief one is
+// for those that die and those that take over from them: their events may be handled
+// again, and what the server has promised the dead soon ends.
+const (
+	steady = 15 * time.Second
+	brief  = 500 * time.Millisecond
+)
+
+// reactorConfig is quick to retry.
 func reactorConfig() aggregate.ReactorConfig {
 	return aggregate.ReactorConfig{
-		Start: jetstream.FromBeginning(), MaxBackoff: 10 * time.Millisecond, TTL: 500 * time.Millisecond, Logger: quiet,
+		Start: jetstream.FromBeginning(), MaxBackoff: 10 * time.Millisecond, TTL: steady, Logger: quiet,
 	}
 }
 
 func newReactor(t testing.TB, store *jetstream.Store, name string, handlers ...aggregate.ReactorOption) *aggregate.Reactor {
 	t.Helper()
-	r, err := aggregate.NewReactor(store, name, reactorConfig(), handlers...)
+	return leased(t, store, name, steady, handlers...)
+}
+
+// leased gives a reactor that has, and wants, such a lease.
+func leased(
+	t testing.TB, store *jetstream.Store, name string, ttl time.Duration, handlers ...aggregate.ReactorOption,
+) *aggregate.Reactor {
+	t.Helper()
+	cfg := reactorConfig()
+	cfg.TTL = ttl
+	r, err := aggregate.NewReactor(store, name, cfg, handlers...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +258,7 @@ func TestReactorOfCopiedEvents(t *testing.T) {
 		Subscriber: "copies", EventID: cause.Events[0].EventID, Step: "debit", Position: cause.Position, Time: stored.StoredAt,
 	}))
 	// … when its cause is copied there, byte for byte.
-	js, err := natsjs.New(nc)
+	js, err := natsjs.New(nc, natsjs.WithDefaultTimeout(natstest.Patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,7 +294,9 @@ func TestReactorOfCopiedEvents(t *testing.T) {
 			return nil
 		}
 		res, err := do.Update(ctx, repo, "target", debit{10})
-		done <- res
+		if err == nil {
+			tell(done, res)
+		}
 		return err
 	})))
 	if res := received(t, done); !res.Duplicate {
@@ -299,7 +319,7 @@ func TestReactorFailover(t *testing.T) {
 		return aggregate.On(events, func(ctx context.Context, e debited, _ jetstream.Meta, do *aggregate.Do) error {
 			_, err := do.Update(ctx, repo, "to", credit(e))
 			if first {
-				entered <- struct{}{}
+				tell(entered, struct{}{})
 				<-block
 			}
 			return err
@@ -312,7 +332,7 @@ func TestReactorFailover(t *testing.T) {
 	must(t, repo, "from", debit{3})
 	received(t, entered)
 	dying.Close()
-	r := newReactor(t, store, "failover", handler(newRepo(t, store), false))
+	r := leased(t, store, "failover", brief, handler(newRepo(t, store), false))
 	run(t, r)
 	must(t, repo, "from", debit{2})
 	natstest.Eventually(t, "both debits credited", func() error {

@@ -37,7 +37,8 @@ func serving(url, name string) error {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
-	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectBufSize(-1), nats.ReconnectWait(20*time.Millisecond))
+	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectBufSize(-1), nats.ReconnectWait(20*time.Millisecond),
+		nats.Timeout(natstest.Patience))
 	if err != nil {
 		return err
 	}
@@ -101,6 +102,9 @@ func startServing(t testing.TB, url, store string) (*process, error) {
 
 // kill is kill -9.
 func (p *process) kill() {
+	if p == nil {
+		return // it did not come up
+	}
 	_ = p.cmd.Process.Kill()
 	_ = p.stdin.Close()
 	_ = p.cmd.Wait()
@@ -151,7 +155,7 @@ func killed(t *testing.T, url string, replicas int, disturb func(stream string))
 		}
 		running[i] = p
 	}
-	done := make(chan struct{})
+	done, served := make(chan struct{}), make(chan struct{}, clients)
 	var kills atomic.Int64
 	killer := make(chan struct{})
 	go func() {
@@ -166,18 +170,16 @@ func killed(t *testing.T, url string, replicas int, disturb func(stream string))
 				t.Error(err)
 			}
 			running[i] = p
-			select {
-			case <-done:
-				for _, p := range running {
-					if p != nil {
-						p.kill()
-					}
+			// Each has something to do before the next one dies.
+			for range clients {
+				select {
+				case <-served:
+					continue
+				case <-done:
 				}
-				return
-			default:
-			}
-			if p == nil {
-				<-done
+				for _, p := range running {
+					p.kill()
+				}
 				return
 			}
 		}
@@ -188,18 +190,23 @@ func killed(t *testing.T, url string, replicas int, disturb func(stream string))
 	var wg sync.WaitGroup
 	for i := range clients {
 		wg.Go(func() {
-			client, err := aggregate.NewClient(natstest.Conn(t, url), store.Name(), accounts, aggregate.ClientConfig{
-				AttemptTimeout: 150 * time.Millisecond, Timeout: time.Second,
-			})
-			if err != nil {
-				t.Error(err)
-				return
+			// What was given up gets more time.
+			nc, targets := natstest.Conn(t, url), make([]*aggregate.Client, 6)
+			for i := range targets {
+				var err error
+				targets[i], err = aggregate.NewClient(nc, store.Name(), accounts, aggregate.ClientConfig{
+					AttemptTimeout: 150 * time.Millisecond << i, Timeout: time.Second << i,
+				})
+				if err != nil {
+					t.Error(err)
+					return
+				}
 			}
 			// As long as it takes to see enough of them die.
 			for n := 0; n < each || kills.Load() < least; n++ {
 				account, id := rand.N(count), aggregate.CommandID(jetstream.NewCommandID())
-				for {
-					res, err := client.Execute(t.Context(), strconv.Itoa(account), credit{1}, id)
+				for given := 0; !t.Failed(); given = min(given+1, len(targets)-1) {
+					res, err := targets[given].Execute(t.Context(), strconv.Itoa(account), credit{1}, id)
 					if errors.Is(err, jetstream.ErrUnknownOutcome) || errors.Is(err, jetstream.ErrUnavailable) ||
 						errors.Is(err, aggregate.ErrBusy) || errors.Is(err, aggregate.ErrContended) {
 						unknown.Add(1)
@@ -213,6 +220,7 @@ func killed(t *testing.T, url string, replicas int, disturb func(stream string))
 						duplicates.Add(1)
 					}
 					credits[account].Add(1)
+					tell(served, struct{}{})
 					break
 				}
 			}

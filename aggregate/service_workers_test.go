@@ -3,6 +3,7 @@ package aggregate_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -89,45 +90,61 @@ func TestServiceLetsCommandsWaitTogether(t *testing.T) { // C48
 }
 
 // A handler that does not return costs its own aggregate and nothing else: its
-// caller is told, others are served even where only one may run, and a stop ends.
+// caller is told, others are served even where only one may run, and a stop ends. Times
+// grow until they are long enough for this machine.
 func TestServiceOutlivesAHandler(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Conn(t, natstest.Run(t).URL())
 	store := newStore(t, nc, jetstream.Config{})
-	entered, gate := make(chan int, 10), make(chan struct{})
+	entered, gate := make(chan int, 100), make(chan struct{})
 	t.Cleanup(func() { close(gate) })
 	repo := repoOf(t, store, newGated(entered, gate))
 	must(t, repo, "a", begin{})
 	stop := run(t, newService(t, repo, aggregate.ServiceConfig{Workers: 1}))
 	command := store.Name() + ".command.gated."
 	request(t, nc, command+"enter.a", "{}", nil) // it listens
-	inbox, next := replies(t, nc)
-	send := func(command, timeout string) {
-		t.Helper()
-		err := nc.PublishMsg(&nats.Msg{
-			Subject: command, Reply: inbox, Header: h("Rossby-Timeout", timeout), Data: []byte("{}"),
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+	send := func(command string, timeout time.Duration) chan *nats.Msg {
+		answer := make(chan *nats.Msg, 1)
+		go func() { answer <- request(t, nc, command, "{}", h("Rossby-Timeout", timeout.String())) }()
+		return answer
 	}
-	send(command+"pass.a", "20ms")
-	received(t, entered)
-	send(command+"pass.a", "10ms") // waits behind it, until its own time is over
-	send(command+"enter.b", "20s") // waits for a worker
-	seen := make([]string, 0, 3)
-	for range 3 {
-		m := next()
+	var blocked chan *nats.Msg
+	given := 10 * time.Millisecond
+	natstest.Eventually(t, "a handler begins in its time", func() error {
+		given *= 2
+		blocked = send(command+"pass.a", given)
+		select {
+		case <-entered:
+			return nil
+		case m := <-blocked:
+			if code, _, _, _ := errorOf(t, m); code == "504" { // it has begun, and was given up
+				blocked <- m
+				return nil
+			}
+			return fmt.Errorf("within %v: %s", given, m.Data)
+		}
+	})
+	other := send(command+"enter.b", natstest.Patience) // waits for a worker
+	// The one behind it hears at its own deadline that nothing was done; half a second
+	// later nobody could be sure.
+	natstest.Eventually(t, "the one behind it hears in time", func() error {
+		given *= 2
+		m := received(t, send(command+"pass.a", given))
 		code, kind, _, reason := errorOf(t, m)
-		seen = append(seen, strings.TrimSpace(code+" "+kind))
-		if code == "504" && !strings.Contains(reason, "does not return") {
-			t.Error(reason)
+		if code == "504" && strings.Contains(reason, "does not return") {
+			return errors.New(reason)
 		}
+		if code != "503" || kind != "unavailable" {
+			t.Error(code, kind, reason)
+		}
+		return nil
+	})
+	// The handler is given up, and the one for b has its worker.
+	if code, kind, _, reason := errorOf(t, received(t, blocked)); code != "504" || kind != "unknown" || !strings.Contains(reason, "does not return") {
+		t.Error(code, kind, reason)
 	}
-	// The one behind it hears at its own deadline, the one for b as soon as the
-	// handler is given up.
-	if got := strings.Join(seen, ", "); got != "503 unavailable, 504 unknown, " && got != "503 unavailable, , 504 unknown" {
-		t.Errorf("%q", got)
+	if r := ok(t, received(t, other)); r.Version != 1 {
+		t.Errorf("%+v", r)
 	}
 	stop()
 }
@@ -145,8 +162,14 @@ func TestServiceStats(t *testing.T) {
 	request(t, nc, command+"debit.a", `{"cents":5}`, nil) // rejected
 	request(t, nc, command+"debit.b", `{"cents":5}`, nil) // not found
 	request(t, nc, command+"debit.a", `{"cent":5}`, nil)  // invalid
-	stats := s.Stats()
-	if stats.Taken != 4 || stats.Refused != 2 || stats.Failed != 1 || stats.Busy != 0 || stats.Overdue != 0 || stats.Waiting != 0 || stats.Lately <= 0 {
+	var stats aggregate.ServiceStats
+	natstest.Eventually(t, "what was taken is counted", func() error { // perhaps after the answer
+		if stats = s.Stats(); stats.Taken != 4 {
+			return fmt.Errorf("%+v", stats)
+		}
+		return nil
+	})
+	if stats.Refused != 2 || stats.Failed != 1 || stats.Busy != 0 || stats.Overdue != 0 || stats.Waiting != 0 || stats.Lately <= 0 {
 		t.Errorf("%+v", stats)
 	}
 	var told struct {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -37,12 +38,12 @@ func TestReactorSubscribers(t *testing.T) {
 						return err
 					}
 				}
-				got[name] <- m.EventID
+				tell(got[name], m.EventID)
 				return nil
 			})))
 		}
 		run(t, newReactor(t, store, "third", aggregate.On(events, func(_ context.Context, _ debited, m jetstream.Meta, _ *aggregate.Do) error {
-			got["third"] <- m.Metadata["transfer"] + " " + m.Causation
+			tell(got["third"], m.Metadata["transfer"]+" "+m.Causation)
 			return nil
 		})))
 		res := must(t, repo, "transfer", open{1})
@@ -111,7 +112,7 @@ func TestReactorDeploysOtherEffects(t *testing.T) {
 func TestTimersDieAtEveryStep(t *testing.T) {
 	t.Parallel()
 	// scene sets a deadline, and gives a victim that has not run yet.
-	scene := func(t *testing.T, url string, replicas int, p point) (*jetstream.Store, *aggregate.Timers, *trap, *nats.Conn) {
+	scene := func(t *testing.T, url string, replicas int, ttl time.Duration, p point) (*jetstream.Store, *aggregate.Timers, *trap, *nats.Conn) {
 		t.Helper()
 		nc := natstest.Conn(t, url)
 		store := newStore(t, nc, jetstream.Config{Replicas: replicas})
@@ -120,7 +121,9 @@ func TestTimersDieAtEveryStep(t *testing.T) {
 		set := make(chan struct{}, 1)
 		stop := run(t, newReactor(t, store, "sets", aggregate.On(events, func(ctx context.Context, _ opened, m jetstream.Meta, do *aggregate.Do) error {
 			err := do.After(ctx, 0, repo, m.ID, credit{1})
-			set <- struct{}{}
+			if err == nil {
+				tell(set, struct{}{})
+			}
 			return err
 		})))
 		must(t, repo, "a1", open{10})
@@ -130,13 +133,13 @@ func TestTimersDieAtEveryStep(t *testing.T) {
 		wire := newTrap(store.Name(), p)
 		victim := natstest.Conn(t, url, nats.SetCustomDialer(wire))
 		again := reopen(t, victim, store)
-		timers := newTimers(t, again, &watched{Target: newRepo(t, again), done: wire.release})
+		timers := leasedTimers(t, again, ttl, &watched{Target: newRepo(t, again), done: wire.release})
 		wire.arm()
 		return store, timers, wire, victim
 	}
 	test := func(t *testing.T, url string, replicas int) {
 		t.Helper()
-		_, timers, wire, _ := scene(t, url, replicas, point{})
+		_, timers, wire, _ := scene(t, url, replicas, steady, point{})
 		stop := run(t, timers)
 		natstest.Eventually(t, "the deadline is recorded as executed", func() error {
 			if p := wire.points(); len(p) == 0 || p[len(p)-1].Kind != sendsRecord {
@@ -153,18 +156,18 @@ func TestTimersDieAtEveryStep(t *testing.T) {
 		for _, p := range points {
 			t.Run(p.String(), func(t *testing.T) {
 				t.Parallel()
-				store, timers, wire, victim := scene(t, url, replicas, p)
+				store, timers, wire, victim := scene(t, url, replicas, brief, p)
 				ended := make(chan error, 1)
 				go func() { ended <- timers.Run(context.WithoutCancel(t.Context())) }()
 				t.Cleanup(func() {
 					victim.Close()
 					t.Log("the dead instance:", <-ended)
 				})
-				received(t, wire.died)
+				wire.dies(t)
 				nc := natstest.Conn(t, url)
 				next := reopen(t, nc, store)
 				repo := newRepo(t, next)
-				heir := newTimers(t, next, repo)
+				heir := leasedTimers(t, next, brief, repo)
 				run(t, heir)
 				natstest.Eventually(t, "another instance has caught up", func() error {
 					if s := heir.Status()["account"]; !s.CaughtUp {

@@ -13,44 +13,53 @@ import (
 
 	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/internal/natstest"
+	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 	"github.com/rossby-go/rossby/jetstream/embedded"
 )
 
 func newTimers(t testing.TB, store *jetstream.Store, targets ...aggregate.Target) *aggregate.Timers {
 	t.Helper()
-	timers, err := aggregate.NewTimers(t.Context(), store, aggregate.TimersConfig{TTL: 500 * time.Millisecond, Logger: quiet}, targets...)
-	if err != nil {
-		t.Fatal(err)
+	return leasedTimers(t, store, steady, targets...)
+}
+
+// leasedTimers gives timers that have, and want, such a lease.
+func leasedTimers(t testing.TB, store *jetstream.Store, ttl time.Duration, targets ...aggregate.Target) *aggregate.Timers {
+	t.Helper()
+	var timers *aggregate.Timers
+	// The stream may wait for a leader.
+	ok := natstest.Eventually(t, "the timers are made", func() (err error) {
+		timers, err = aggregate.NewTimers(t.Context(), store, aggregate.TimersConfig{TTL: ttl, Logger: quiet}, targets...)
+		return err
+	})
+	if !ok {
+		t.FailNow()
 	}
 	return timers
 }
 
-// timerMessages are the payloads on the stream of timers, by subject.
+// timerMessages are the payloads on the stream of timers, by subject, as its leader has
+// them.
 func timerMessages(t testing.TB, nc *nats.Conn, store *jetstream.Store) map[string][]byte {
 	t.Helper()
-	js, err := natsjs.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := js.Stream(t.Context(), store.Name()+"__timers")
-	if err != nil {
-		t.Fatal(err)
-	}
-	info, err := s.Info(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := map[string][]byte{}
-	for seq := info.State.FirstSeq; seq > 0 && seq <= info.State.LastSeq; seq++ {
-		m, err := s.GetMsg(t.Context(), seq)
-		if errors.Is(err, natsjs.ErrMsgNotFound) {
-			continue
+	var out map[string][]byte
+	ok := natstest.Eventually(t, "look at the timers", func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), natstest.Patience)
+		defer cancel()
+		out = map[string][]byte{}
+		for from := uint64(1); ; {
+			m, err := wire.LeaderNext(ctx, nc, store.Name()+"__timers", wire.Everything, from)
+			if errors.Is(err, wire.ErrNotFound) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			out[m.Subject], from = m.Data, m.Sequence+1
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		out[m.Subject] = m.Data
+	})
+	if !ok {
+		t.FailNow()
 	}
 	return out
 }
@@ -114,7 +123,7 @@ func TestTimers(t *testing.T) {
 		if attempts++; attempts < 3 {
 			return errors.New("again")
 		}
-		handled <- struct{}{}
+		tell(handled, struct{}{})
 		return nil
 	})))
 	must(t, repo, "a1", debit{10})
@@ -128,7 +137,7 @@ func TestTimers(t *testing.T) {
 	}
 	// Fired again on the wire: by a redelivered trigger, or by a server that
 	// forgot.
-	js, err := natsjs.New(nc)
+	js, err := natsjs.New(nc, natsjs.WithDefaultTimeout(natstest.Patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +203,7 @@ func TestTimersAfterARestart(t *testing.T) {
 		if err := do.After(ctx, time.Second, repo, "a1", debit{1}); err != nil {
 			return err
 		}
-		set <- struct{}{}
+		tell(set, struct{}{})
 		return nil
 	})))
 	received(t, set)

@@ -2,10 +2,15 @@ package aggregate_test
 
 import (
 	"bytes"
+	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"testing"
+
+	"github.com/rossby-go/rossby/internal/natstest"
 )
 
 // point is a place where an instance dies: at the nth message of a kind that it
@@ -134,6 +139,25 @@ func (t *trap) kill() {
 	}
 	t.dead = true
 	close(t.died)
+}
+
+// dies waits until the instance is dead. An instance that had to ask again, or handled
+// its event twice, passes points that the next one does not: that one dies when its
+// event is recorded as done.
+func (t *trap) dies(tb testing.TB) {
+	tb.Helper()
+	natstest.Eventually(tb, "the instance dies", func() error {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if !t.dead && slices.Contains(t.sent, sendsRecord) && t.at.Kind != sendsRecord {
+			tb.Logf("%v was not reached: %v", t.at, t.sent)
+			t.kill()
+		}
+		if !t.dead {
+			return fmt.Errorf("it lives: %v", t.sent)
+		}
+		return nil
+	})
 }
 
 // arrives tells whether what was received may be seen.

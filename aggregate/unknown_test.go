@@ -3,7 +3,7 @@ package aggregate_test
 import (
 	"context"
 	"errors"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,23 +15,36 @@ import (
 )
 
 // answered executes a command on a client whose requests are answered by the test, until
-// its short time is over, and returns what it made of the answers.
-func answered(t *testing.T, nc *nats.Conn, store *jetstream.Store, answer func(n int64) *nats.Msg) (aggregate.Result, error) {
+// its time is over, and returns what it made of the answers. It gives the command more
+// time, and another id, until it was asked for often enough.
+func answered(
+	t *testing.T, nc *nats.Conn, store *jetstream.Store, often int, answer func(n int) *nats.Msg,
+) (err error) {
 	t.Helper()
-	var asked atomic.Int64
-	client, err := aggregate.NewClient(nc, front(t, nc, store, func(n int64, _ *nats.Msg, _ func() *nats.Msg) *nats.Msg {
-		asked.Store(n)
-		return answer(n)
-	}), accounts, aggregate.ClientConfig{Timeout: 300 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		res, err := client.Execute(t.Context(), "a", credit{10})
-		if asked.Load() > 0 || t.Context().Err() != nil {
-			return res, err
+	var mu sync.Mutex
+	asked := map[string]int{}
+	client := clientOf(t, nc, front(t, nc, store, func(_ int64, req *nats.Msg, _ func() *nats.Msg) *nats.Msg {
+		mu.Lock()
+		defer mu.Unlock()
+		id := req.Header.Get("Rossby-Command-Id")
+		asked[id]++
+		return answer(asked[id])
+	}), accounts)
+	given := 100 * time.Millisecond
+	natstest.Eventually(t, "the command is asked for", func() error {
+		given *= 2
+		ctx, cancel := context.WithTimeout(t.Context(), given)
+		defer cancel()
+		id := jetstream.NewCommandID()
+		_, err = client.Execute(ctx, "a", credit{10}, aggregate.CommandID(id))
+		mu.Lock()
+		defer mu.Unlock()
+		if asked[id] < often {
+			return errors.New("not often enough")
 		}
-	}
+		return nil
+	})
+	return err
 }
 
 // TestClientUnknownIsNothingElse: once a request may have been executed, only an
@@ -53,7 +66,7 @@ func TestClientUnknownIsNothingElse(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := answered(t, nc, store, func(n int64) *nats.Msg {
+			err := answered(t, nc, store, 2, func(n int) *nats.Msg {
 				if n == 1 {
 					return errorReply("504", `{"kind":"unknown"}`)
 				}
@@ -92,16 +105,17 @@ func TestClientRepliesThatCannotBeRead(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if _, err := answered(t, nc, store, func(int64) *nats.Msg { return msg }); !errors.Is(err, jetstream.ErrUnknownOutcome) {
+			if err := answered(t, nc, store, 1, func(int) *nats.Msg { return msg }); !errors.Is(err, jetstream.ErrUnknownOutcome) {
 				t.Errorf("%v", err)
 			}
 		})
 	}
 	t.Run("an event", func(t *testing.T) {
 		t.Parallel()
-		res, err := answered(t, nc, store, func(int64) *nats.Msg {
+		client := clientOf(t, nc, front(t, nc, store, func(int64, *nats.Msg, func() *nats.Msg) *nats.Msg {
 			return reply(`{"id":"a","version":7,"position":"","events":[{"id":"c.0","name":"credited","version":7,"data":"x"}]}`)
-		})
+		}), accounts)
+		res, err := client.Execute(t.Context(), "a", credit{10})
 		if err != nil || res.Version != 7 || len(res.Events) != 1 || res.Events[0].Event != nil ||
 			res.Events[0].Name != "credited" || res.Events[0].EventID != "c.0" {
 			t.Errorf("%+v, %v", res, err)

@@ -57,7 +57,7 @@ func TestCommands(t *testing.T) {
 			}
 
 			// Nothing but headers.
-			short := do(t, "POST", at+"/debit", `{"cents":5}`, "Prefer", "respond-async, return=minimal; x, wait=5")
+			short := do(t, "POST", at+"/debit", `{"cents":5}`, "Prefer", "respond-async, return=minimal; x, wait=60")
 			if short.StatusCode != http.StatusNoContent || len(short.body) != 0 || short.Header.Get("ETag") != `"3"` ||
 				short.Header.Get("Preference-Applied") != "return=minimal" || short.Header.Get("Rossby-Position") == "" {
 				t.Errorf("%d %v %s", short.StatusCode, short.Header, short.body)

@@ -55,7 +55,7 @@ var quiet = slog.New(slog.DiscardHandler)
 func setup(t *testing.T) (*aggregate.Repository[account], *aggregate.Client) {
 	t.Helper()
 	nc := natstest.Conn(t, natstest.Run(t).URL())
-	store, err := jetstream.Open(t.Context(), nc, jetstream.Config{Name: natstest.Name(t)})
+	store, err := jetstream.Open(t.Context(), nc, jetstream.Config{Name: natstest.Name(t), AppendTimeout: natstest.Patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func setup(t *testing.T) (*aggregate.Repository[account], *aggregate.Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	service, err := aggregate.NewService(repo, aggregate.ServiceConfig{Logger: quiet})
+	service, err := aggregate.NewService(repo, aggregate.ServiceConfig{Logger: quiet, Timeout: natstest.Patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,9 @@ func setup(t *testing.T) (*aggregate.Repository[account], *aggregate.Client) {
 			t.Error(err)
 		}
 	})
-	client, err := aggregate.NewClient(nc, store.Name(), accounts, aggregate.ClientConfig{})
+	client, err := aggregate.NewClient(nc, store.Name(), accounts, aggregate.ClientConfig{
+		AttemptTimeout: natstest.Patience, Timeout: natstest.Patience,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +88,7 @@ func setup(t *testing.T) (*aggregate.Repository[account], *aggregate.Client) {
 // serve starts a handler and returns its address.
 func serve(t *testing.T, cfg commandhttp.Config) string {
 	t.Helper()
-	cfg.Logger = quiet
+	cfg.Logger, cfg.Timeout = quiet, natstest.Patience
 	h, err := commandhttp.New(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -16,6 +16,9 @@ import (
 	"github.com/rossby-go/rossby/jetstream"
 )
 
+// steady is a lease that lasts while the machine stands still.
+const steady = 15 * time.Second
+
 // live is a saga over a store of a server.
 type live struct {
 	nc                  *nats.Conn
@@ -25,7 +28,9 @@ type live struct {
 
 func newLive(t *testing.T, nc *nats.Conn, replicas int) *live {
 	t.Helper()
-	store, err := jetstream.Open(t.Context(), nc, jetstream.Config{Name: natstest.Name(t), Replicas: replicas})
+	store, err := jetstream.Open(t.Context(), nc, jetstream.Config{
+		Name: natstest.Name(t), Replicas: replicas, AppendTimeout: natstest.Patience,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,9 +56,9 @@ func (l *live) process(t *testing.T, s *saga.Saga[order]) *saga.Process[order] {
 	p, err := saga.NewProcess(t.Context(), l.store, s, saga.ProcessConfig{
 		Links: links(),
 		Reactor: aggregate.ReactorConfig{
-			Start: jetstream.FromBeginning(), MaxBackoff: 10 * time.Millisecond, TTL: 500 * time.Millisecond, Logger: quiet,
+			Start: jetstream.FromBeginning(), MaxBackoff: 10 * time.Millisecond, TTL: steady, Logger: quiet,
 		},
-		Timers: aggregate.TimersConfig{TTL: 500 * time.Millisecond, Logger: quiet},
+		Timers: aggregate.TimersConfig{TTL: steady, Logger: quiet},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -226,10 +231,10 @@ func TestProcessWhileATargetIsAway(t *testing.T) {
 	})
 	p, err := saga.NewProcess(t.Context(), l.store, slow, saga.ProcessConfig{
 		Reactor: aggregate.ReactorConfig{
-			Start: jetstream.FromBeginning(), MaxBackoff: 10 * time.Millisecond, TTL: 500 * time.Millisecond, Logger: quiet,
-			Timeout: 100 * time.Millisecond,
+			Start: jetstream.FromBeginning(), MaxBackoff: 10 * time.Millisecond, TTL: steady, Logger: quiet,
+			Timeout: 500 * time.Millisecond,
 		},
-		Timers: aggregate.TimersConfig{TTL: 500 * time.Millisecond, Logger: quiet},
+		Timers: aggregate.TimersConfig{TTL: steady, Logger: quiet},
 	})
 	if err != nil {
 		t.Fatal(err)
