@@ -285,7 +285,8 @@ func TestRollingDeploy(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, replicas int, connect func(...nats.Option) *nats.Conn) {
 		t.Helper()
-		const commits, each = 1250, 8 // 10,000 events
+		const each = 8
+		commits := times(1250, 250) // 10,000 events
 		store := newStore(t, connect(), jetstream.Config{Replicas: replicas})
 		before, after := newLedgers(1), newLedgers(2)
 		fill(t, repoOf(t, store, before), "l1", 0, commits, each)

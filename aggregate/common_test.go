@@ -207,6 +207,14 @@ func run(t testing.TB, r runner) (stop func()) {
 	return stop
 }
 
+// times is how often something is repeated: less with -short, as with the race detector.
+func times(all, short int) int {
+	if testing.Short() {
+		return short
+	}
+	return all
+}
+
 // tell hands a value to the test, which may have heard enough: an event may be handled
 // again at any time.
 func tell[T any](c chan<- T, v T) {

@@ -42,7 +42,7 @@ func TestCopiesKnowCommands(t *testing.T) {
 		original := newRepo(t, from)
 		must(t, original, "a1", open{1000})
 		must(t, original, "b1", open{7})
-		const n = 30
+		n := times(30, 10)
 		ids, results := make([]string, n), make([]aggregate.Result, n)
 		for i := range n {
 			if ids[i] = jetstream.NewCommandID(); i%2 == 1 {
@@ -76,7 +76,7 @@ func TestCopiesKnowCommands(t *testing.T) {
 					}
 				}
 			}
-			balance(t, newRepo(t, store), "a1", 1000-n*(n+1)/2+4, n+5)
+			balance(t, newRepo(t, store), "a1", int64(1000-n*(n+1)/2+4), uint64(n+5))
 		}
 		// Positions are each store's own, and can be asked for.
 		repo := newRepo(t, whole)

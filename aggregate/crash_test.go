@@ -189,6 +189,9 @@ func TestReactorDiesAtEveryStep(t *testing.T) {
 		}
 		t.Logf("%d points: %v", len(points), points)
 		for i, p := range points {
+			if testing.Short() && replicas > 1 && i%3 != 0 {
+				continue // on one server it dies at all of them
+			}
 			t.Run(p.String(), func(t *testing.T) {
 				t.Parallel()
 				c := crash{store, fmt.Sprint("dies-", i)}

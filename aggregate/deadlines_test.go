@@ -175,7 +175,7 @@ func TestFiredTimersAreRemoved(t *testing.T) {
 		store := newStore(t, nc, jetstream.Config{Replicas: replicas})
 		repo := newRepo(t, store)
 		newTimers(t, store, repo)
-		const n = 20
+		const n = 8
 		set := make(chan struct{}, 2*n)
 		run(t, newReactor(t, store, "sets", aggregate.On(events, func(ctx context.Context, _ opened, m jetstream.Meta, do *aggregate.Do) error {
 			defer tell(set, struct{}{})

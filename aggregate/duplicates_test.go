@@ -120,9 +120,8 @@ func TestDuplicatesBeyondTheMemory(t *testing.T) {
 		must(t, small, "a1", credit{1}, aggregate.CommandID(id))
 	}
 	must(t, small, "a1", credit{1}, trigger)
-	for range 700 {
-		must(t, small, "a1", credit{1})
-	}
+	later := times(700, 200)
+	grow(t, small, "a1", later)
 	must(t, small, "a2", open{0}) // evicts a1
 	for _, r := range []*aggregate.Repository[account]{small, newRepo(t, store)} {
 		for _, id := range ids {
@@ -135,7 +134,7 @@ func TestDuplicatesBeyondTheMemory(t *testing.T) {
 			t.Fatalf("%+v", res)
 		}
 	}
-	balance(t, small, "a1", 703, 704)
+	balance(t, small, "a1", int64(3+later), uint64(4+later))
 }
 
 // A trigger of another store is searched from its time, one without a position

@@ -28,7 +28,7 @@ func TestLoadAt(t *testing.T) {
 		} {
 			repo := repoOf(t, store, typ)
 			must(t, repo, name, startLedger{})
-			for i := range 30 {
+			for i := range times(30, 12) {
 				must(t, repo, name, book{i%3 + 1})
 				must(t, newRepo(t, store), "a-"+name, open{1}, aggregate.CommandID("once")) // others come between
 			}

@@ -27,10 +27,7 @@ func TestHotAggregate(t *testing.T) {
 	test := func(t *testing.T, replicas int, connect func(...nats.Option) *nats.Conn) {
 		t.Helper()
 		const clients = 200
-		each := 100
-		if testing.Short() {
-			each = 25 // as with the race detector
-		}
+		each := times(100, 10)
 		cents := int64(clients * each * 9 / 10) // the last tenth is refused
 		store := newStore(t, connect(), jetstream.Config{Replicas: replicas})
 		repo := newRepo(t, store)
@@ -121,7 +118,8 @@ func TestImpatientClients(t *testing.T) {
 	t.Parallel()
 	test := func(t *testing.T, replicas int, connect func(int, ...nats.Option) *nats.Conn, disturb func(*jetstream.Store)) {
 		t.Helper()
-		const processes, clients, each = 2, 24, 12
+		const processes, clients = 2, 24
+		each := times(12, 6)
 		store := newStore(t, connect(0), jetstream.Config{Replicas: replicas})
 		repos := make([]*aggregate.Repository[account], 0, processes)
 		for i := range processes {
@@ -185,7 +183,7 @@ func TestImpatientClients(t *testing.T) {
 			break
 		}
 		t.Logf("%d answers left it open", unclear.Load())
-		balance(t, newRepo(t, store), "a1", clients*each, clients*each+1)
+		balance(t, newRepo(t, store), "a1", int64(clients*each), uint64(clients*each+1))
 	}
 	t.Run("R1", func(t *testing.T) {
 		t.Parallel()

@@ -19,14 +19,18 @@ func TestCacheCountsWhatItTakes(t *testing.T) { //nolint:paralleltest // measure
 		runtime.ReadMemStats(&m)
 		return int(m.HeapAlloc)
 	}
+	size := 4
+	if testing.Short() {
+		size = 1
+	}
 	for _, c := range []struct {
 		name                              string
 		entries, state, commits, commands int
 	}{
-		{"small", 20_000, 100, 1, 1},
-		{"busy", 100, 1000, 2000, 1},
-		{"grouped", 2, 100, 2000, 200},
-		{"large", 500, 50_000, 1, 1},
+		{"small", 5_000 * size, 100, 1, 1},
+		{"busy", 25 * size, 1000, 2000, 1},
+		{"grouped", 2, 100, 500 * size, 200},
+		{"large", 125 * size, 50_000, 1, 1},
 	} {
 		before := heap()
 		kept, err := newCache(1 << 30)

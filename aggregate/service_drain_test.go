@@ -83,7 +83,8 @@ func TestServiceRollingRestart(t *testing.T) {
 			urls := c.start(t)
 			store := newStore(t, natstest.Conn(t, urls[0]), jetstream.Config{Replicas: c.replicas})
 			repo := newRepo(t, store)
-			const accounts, callers, restarts = 4, 12, 6
+			const accounts, callers = 4, 12
+			restarts := times(6, 4)
 			for i := range accounts {
 				must(t, repo, strconv.Itoa(i), open{0})
 			}

@@ -140,7 +140,8 @@ func TestServicesAreKilled(t *testing.T) {
 
 func killed(t *testing.T, url string, replicas int, disturb func(stream string)) {
 	t.Helper()
-	const count, clients, each, processes, least = 3, 12, 40, 2, 8
+	const count, clients, processes, least = 3, 12, 2, 8
+	each := times(40, 12)
 	nc := natstest.Conn(t, url)
 	store := newStore(t, nc, jetstream.Config{Replicas: replicas})
 	repo := newRepo(t, store)

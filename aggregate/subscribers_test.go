@@ -153,7 +153,10 @@ func TestTimersDieAtEveryStep(t *testing.T) {
 		if len(points) < 6 {
 			t.Fatalf("%v", points)
 		}
-		for _, p := range points {
+		for i, p := range points {
+			if testing.Short() && replicas > 1 && i%3 != 0 {
+				continue // on one server it dies at all of them
+			}
 			t.Run(p.String(), func(t *testing.T) {
 				t.Parallel()
 				store, timers, wire, victim := scene(t, url, replicas, brief, p)

@@ -50,7 +50,7 @@ func TestTriggersAreSearchedAfterTheEvent(t *testing.T) { // C17, C22
 			cold := func() *aggregate.Repository[account] { return repoOf(t, store, typ) }
 			repo := cold()
 			cost := make([]uint64, 0, 2)
-			for _, history := range []int{10, 1500} {
+			for _, history := range []int{10, times(1500, 300)} {
 				id := fmt.Sprint("a", history)
 				must(t, repo, id, open{0})
 				grow(t, repo, id, history)
@@ -116,10 +116,7 @@ func TestTriggersForEver(t *testing.T) {
 			t.Fatalf("%d: %+v %v", i, res, err)
 		}
 	}
-	var later uint64 = 5000
-	if testing.Short() {
-		later = 1000 // as with the race detector
-	}
+	later := uint64(times(5000, 1000))
 	grow(t, repo, made.ID, int(later))
 	cold := newRepo(t, store)
 	again := func(r *aggregate.Repository[account]) {
@@ -146,7 +143,7 @@ func TestALaggingReactorReadsATailOnce(t *testing.T) { // C22
 	t.Parallel()
 	nc := natstest.Conn(t, natstest.Run(t).URL())
 	store, repo := newRepository(t, nc)
-	const events, tail = 200, 1000
+	events, tail := times(200, 50), times(1000, 250)
 	causes := make([]aggregate.Result, events)
 	must(t, repo, "a1", open{0})
 	for i := range causes {
@@ -159,10 +156,10 @@ func TestALaggingReactorReadsATailOnce(t *testing.T) { // C22
 			must(t, cold, "a1", credit{10}, aggregate.TriggeredBy(effectOf(c, "s", "x")))
 		}
 	})
-	if n > tail+events+50 {
+	if n > uint64(tail+events+50) {
 		t.Errorf("%d requests for %d triggers and a tail of %d commits", n, events, tail)
 	}
-	balance(t, cold, "a1", tail+10*events, 1+tail+events)
+	balance(t, cold, "a1", int64(tail+10*events), uint64(1+tail+events))
 }
 
 // An event that was held, and is handled a month later: the time of the decision
