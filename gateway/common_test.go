@@ -57,11 +57,19 @@ var (
 	errTest = errors.New("the service is down")
 )
 
-// config is quick to retry and to take over.
+const (
+	// leaseKept outlasts a machine that stands still: where owners change only when a
+	// test makes them, nothing is delivered twice.
+	leaseKept = 30 * time.Second
+	// leaseShort is one that a test waits for, or that a slow machine may lose.
+	leaseShort = 2 * time.Second
+)
+
+// config is quick to retry.
 func config() gateway.Config {
 	return gateway.Config{
 		Start: jetstream.FromBeginning(), MinBackoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond,
-		TTL: 2 * time.Second, Logger: quiet, // what a busy machine can renew
+		TTL: leaseKept, Logger: quiet,
 	}
 }
 
@@ -184,6 +192,17 @@ func received[T any](t testing.TB, c <-chan T) T {
 		t.Fatal("nothing came")
 		panic("unreachable")
 	}
+}
+
+// active waits until the gateway delivers.
+func active(t testing.TB, g *gateway.Gateway) {
+	t.Helper()
+	natstest.Eventually(t, "active", func() error {
+		if s := g.Status(); s.State != "active" {
+			return errors.New("not yet: " + string(s.State))
+		}
+		return nil
+	})
 }
 
 // caughtUp waits until nothing is left to deliver.

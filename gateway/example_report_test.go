@@ -83,6 +83,7 @@ func ExampleReport() {
 	}
 	ended := make(chan error, 2)
 	go func() { ended <- service.Run(ctx) }()
+	<-service.Ready() // a report that nobody takes is sent again
 	go func() { ended <- desk.Run(ctx) }()
 
 	if _, err := repo.Create(ctx, "g1", Arrive{Name: "Ada"}); err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -30,20 +31,32 @@ import (
 	"github.com/rossby-go/rossby/jetstream"
 )
 
-const (
-	// hostileOrders is the number of aggregates.
-	hostileOrders = 500
-	// hostileConcurrency is how many deliveries a gateway has under way.
-	hostileConcurrency = 16
-)
+// hostileConcurrency is how many deliveries a gateway has under way.
+const hostileConcurrency = 16
 
-// hostileEvents is how many events the service gets; fewer under -short, as with
+// hostileOrders is the number of aggregates; all of this is less under -short, as with
 // the race detector.
+func hostileOrders() int {
+	if testing.Short() {
+		return 150
+	}
+	return 500
+}
+
+// hostileEvents is how many events the service gets.
 func hostileEvents() int {
 	if testing.Short() {
-		return 4000
+		return 1500
 	}
 	return 20_000
+}
+
+// hostileRounds is how often an owner ends.
+func hostileRounds() int {
+	if testing.Short() {
+		return 4
+	}
+	return 8
 }
 
 // childEnv holds, as JSON, what a gateway process needs.
@@ -78,13 +91,15 @@ func child() int {
 	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 	nc, err := nats.Connect(c.URL, nats.MaxReconnects(-1), nats.ReconnectBufSize(-1), nats.ReconnectWait(50*time.Millisecond),
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+		nats.Timeout(natstest.Patience), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err != nil {
 		log.Error("connect", "error", err)
 		return 1
 	}
 	defer nc.Close()
-	store, err := jetstream.Attach(ctx, nc, c.Store)
+	patient, cancel := context.WithTimeout(ctx, natstest.Patience)
+	defer cancel()
+	store, err := jetstream.Attach(patient, nc, c.Store)
 	if err != nil {
 		log.Error("attach", "error", err)
 		return 1
@@ -130,12 +145,18 @@ type hostile struct {
 	last    map[string]uint64 // versions taken first, by aggregate
 	calls   map[string]int    // by event, refused ones too
 	taken   int
-	// answered are the keys whose answer was sent in full, repeated the calls under
-	// such a key.
+	// answered are the keys whose answer has been read, repeated the calls under such a
+	// key.
 	answered map[string]bool
 	repeated int
 	changed  chan struct{} // has an element when something was taken
 }
+
+// sentOn is the key of the last answer that was sent in full on a connection. When
+// another request comes on it the answer was read: who gave up closes the connection.
+type sentOn struct{ key string }
+
+type connKey struct{}
 
 func newHostile(t *testing.T, kind bool) *hostile {
 	t.Helper()
@@ -147,13 +168,24 @@ func newHostile(t *testing.T, kind bool) *hostile {
 		t: t, receiver: r, kind: kind, rng: rand.New(rand.NewPCG(1, 2)), effects: map[string]int{}, keys: map[string]string{},
 		answered: map[string]bool{}, last: map[string]uint64{}, calls: map[string]int{}, changed: make(chan struct{}, 1),
 	}
-	h.Server = httptest.NewServer(h)
+	h.Server = httptest.NewUnstartedServer(h)
+	h.Config.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
+		return context.WithValue(ctx, connKey{}, &sentOn{})
+	}
+	h.Start()
 	t.Cleanup(h.Close)
 	return h
 }
 
 // ServeHTTP draws what happens to a request.
 func (h *hostile) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	conn, _ := r.Context().Value(connKey{}).(*sentOn)
+	if conn.key != "" {
+		h.mu.Lock()
+		h.answered[conn.key] = true
+		h.mu.Unlock()
+		conn.key = ""
+	}
 	m, err := h.receiver.Verify(r)
 	if errors.Is(err, webhook.ErrSignature) || errors.Is(err, webhook.ErrUnsigned) {
 		h.t.Errorf("a request that does not verify: %v", err)
@@ -205,9 +237,7 @@ func (h *hostile) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		h.take(e, m.ID)
 		w.WriteHeader(http.StatusNoContent)
-		h.mu.Lock()
-		h.answered[m.ID] = true
-		h.mu.Unlock()
+		conn.key = m.ID
 	}
 }
 
@@ -294,10 +324,11 @@ func fill(t *testing.T, store *jetstream.Store, total int) {
 		wg.Go(func() {
 			heads := map[string]jetstream.Head{}
 			for i := range total {
-				if i%hostileOrders%writers != w {
+				order := i % hostileOrders()
+				if order%writers != w {
 					continue // another writer's
 				}
-				id := "o" + strconv.Itoa(i%hostileOrders)
+				id := "o" + strconv.Itoa(order)
 				e, err := events.Encode(paid{int64(i)}, store.Codec())
 				if err != nil {
 					t.Error(err)
@@ -357,7 +388,8 @@ func TestHostileService(t *testing.T) {
 
 func torment(t *testing.T, store *jetstream.Store, url string, disturb func(round int)) {
 	t.Helper()
-	const instances, rounds = 4, 8
+	const instances = 4
+	rounds := hostileRounds()
 	h := newHostile(t, false)
 	c := childConfig{URL: url, Store: store.Name(), Hook: h.URL}
 	children := make([]*process, instances)
@@ -391,8 +423,8 @@ func torment(t *testing.T, store *jetstream.Store, url string, disturb func(roun
 		return
 	}
 	var epoch uint64
-	natstest.Eventually(t, "the gateway has caught up", func() error {
-		s, err := gateway.ReadStatus(t.Context(), store, "hostile")
+	natstest.Retry(t, "the gateway has caught up", func(ctx context.Context) error {
+		s, err := gateway.ReadStatus(ctx, store, "hostile")
 		epoch = s.Epoch
 		if err == nil && !s.CaughtUp {
 			err = fmt.Errorf("lag %d", s.Lag)
@@ -416,19 +448,25 @@ func torment(t *testing.T, store *jetstream.Store, url string, disturb func(roun
 	t.Logf("%d events, %d calls, %d kills, %d owners, %d made again", hostileEvents(), calls, kills, epoch, h.repeated)
 }
 
-// ownerOf is the process that delivers; owners are named by host and process.
+// ownerOf is the process that delivers, once one does; owners are named by host and
+// process.
 func ownerOf(t *testing.T, store *jetstream.Store, children []*process) int {
 	t.Helper()
-	s, err := gateway.ReadStatus(t.Context(), store, "hostile")
-	if err != nil {
-		return 0
-	}
-	for i, p := range children {
-		if strings.Contains(s.Owner, fmt.Sprintf("/%d/", p.cmd.Process.Pid)) {
-			return i
+	owner := 0
+	natstest.Retry(t, "an owner that lives", func(ctx context.Context) error {
+		s, err := gateway.ReadStatus(ctx, store, "hostile")
+		if err != nil {
+			return err
 		}
-	}
-	return 0
+		for i, p := range children {
+			if strings.Contains(s.Owner, fmt.Sprintf("/%d/", p.cmd.Process.Pid)) {
+				owner = i
+				return nil
+			}
+		}
+		return fmt.Errorf("the owner is %q", s.Owner)
+	})
+	return owner
 }
 
 // Where nothing fails, each event is one call.

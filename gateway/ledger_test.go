@@ -33,11 +33,12 @@ func TestLedgerKnowsTheHighest(t *testing.T) {
 		func(context.Context, paid, gateway.Delivery) error { return nil }))
 	run(t, g)
 	caughtUp(t, g)
-	js, err := natsjs.New(store.Conn())
-	if err != nil {
-		t.Fatal(err)
+	js := natstest.JetStream(t, store.Conn())
+	ledger, err := js.Stream(t.Context(), "KV_"+store.Name()+"__deliveries")
+	if err != nil || ledger.CachedInfo().State.Msgs != total {
+		t.Fatalf("%+v, want %d entries, %v", ledger.CachedInfo().State, total, err)
 	}
-	cons, err := js.OrderedConsumer(t.Context(), "KV_"+store.Name()+"__deliveries", natsjs.OrderedConsumerConfig{})
+	cons, err := ledger.OrderedConsumer(t.Context(), natsjs.OrderedConsumerConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +74,9 @@ func TestLedgerOfAnOwnerThatWasReplaced(t *testing.T) {
 	var made calls
 	instance := func(die bool) *gateway.Gateway {
 		nc := natstest.Conn(t, url)
-		return newGateway(t, open(t, nc, store.Name()), "replaced", config(), gateway.On(events,
+		cfg := config()
+		cfg.TTL = leaseShort
+		return newGateway(t, open(t, nc, store.Name()), "replaced", cfg, gateway.On(events,
 			func(_ context.Context, _ placed, d gateway.Delivery) error { made.begin(d.ID)(); return nil },
 			gateway.Report(func(placed, gateway.Delivery, gateway.Outcome) *gateway.Command {
 				if die {
@@ -85,11 +88,8 @@ func TestLedgerOfAnOwnerThatWasReplaced(t *testing.T) {
 	if err := <-ends(t, instance(true)); err == nil {
 		t.Error("the first instance ended as if it had not died")
 	}
-	js, err := natsjs.New(store.Conn())
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = js.Publish(t.Context(), "$KV."+store.Name()+"__deliveries.replaced.other", []byte(`{"sequence":1,"highest":1,"epoch":0}`))
+	js := natstest.JetStream(t, store.Conn())
+	_, err := js.Publish(t.Context(), "$KV."+store.Name()+"__deliveries.replaced.other", []byte(`{"sequence":1,"highest":1,"epoch":0}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,12 +108,9 @@ func TestLedgerIsMadeWithTheFirstOwner(t *testing.T) {
 	onBoth(t, func(t *testing.T, store *jetstream.Store, _ *aggregate.Repository[order]) {
 		run(t, newGateway(t, store, "early", config(), gateway.On(events,
 			func(context.Context, placed, gateway.Delivery) error { return nil })))
-		js, err := natsjs.New(store.Conn())
-		if err != nil {
-			t.Fatal(err)
-		}
-		natstest.Eventually(t, "the ledger is there", func() error {
-			_, err := js.Stream(t.Context(), "KV_"+store.Name()+"__deliveries")
+		js := natstest.JetStream(t, store.Conn())
+		natstest.Retry(t, "the ledger is there", func(ctx context.Context) error {
+			_, err := js.Stream(ctx, "KV_"+store.Name()+"__deliveries")
 			return err
 		})
 	})
@@ -136,12 +133,9 @@ func TestNothingIsDeliveredWithoutTheLedger(t *testing.T) {
 	must(t, repo, "o1", place{})
 	caughtUp(t, before)
 	stop()
-	js, err := natsjs.New(store.Conn())
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := natstest.JetStream(t, store.Conn())
 	// Somebody else's stream has the ledger's subjects.
-	_, err = js.CreateStream(t.Context(), natsjs.StreamConfig{
+	_, err := js.CreateStream(t.Context(), natsjs.StreamConfig{
 		Name: "others", Subjects: []string{"$KV." + store.Name() + "__deliveries.>"},
 	})
 	if err != nil {
@@ -217,10 +211,7 @@ func TestLedgerIsAskedAgain(t *testing.T) {
 	caughtUp(t, first)
 	stop()
 	// The last entry is not the last owner's, so the store's end is asked for.
-	js, err := natsjs.New(store.Conn())
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := natstest.JetStream(t, store.Conn())
 	if _, err := js.Publish(t.Context(), "$KV."+store.Name()+"__deliveries.again.other",
 		[]byte(`{"sequence":1,"highest":1,"epoch":0}`)); err != nil {
 		t.Fatal(err)
@@ -232,7 +223,7 @@ func TestLedgerIsAskedAgain(t *testing.T) {
 	defer func() { _ = silent.Unsubscribe() }()
 	second := instance(nats.SetCustomDialer(l))
 	run(t, second)
-	caughtUp(t, second)
+	active(t, second)
 	l.armed.Store(true)
 	must(t, repo, "o2", place{})
 	natstest.Eventually(t, "delivered", func() error {

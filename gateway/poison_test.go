@@ -16,7 +16,7 @@ import (
 	"github.com/rossby-go/rossby/jetstream/followers"
 )
 
-// One event that the service cannot take, among 500 aggregates: the others are
+// One event that the service cannot take, among 500 aggregates – 150 with -short –: the others are
 // delivered with not one call more than without it, its successors wait in the
 // store, and after the fix they come in order.
 func TestOnePoisonedAggregate(t *testing.T) {
@@ -34,7 +34,7 @@ func TestOnePoisonedAggregate(t *testing.T) {
 func poisoned(t *testing.T, nc *nats.Conn, replicas int) {
 	t.Helper()
 	const each, attempts = 4, 3
-	const total = each * hostileOrders
+	total := each * hostileOrders()
 	store, err := jetstream.Open(t.Context(), nc, jetstream.Config{Name: natstest.Name(t), Replicas: replicas})
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func poisoned(t *testing.T, nc *nats.Conn, replicas int) {
 		return nil
 	}))
 	run(t, g)
-	const before = total - (each - 1) // all but the poisoned event and those behind it
+	before := total - (each - 1) // all but the poisoned event and those behind it
 	natstest.Eventually(t, "the others are delivered", func() error {
 		mu.Lock()
 		defer mu.Unlock()
@@ -70,7 +70,7 @@ func poisoned(t *testing.T, nc *nats.Conn, replicas int) {
 	// A lane is finished a moment after its last handler has returned.
 	parked(t, g, 1)
 	natstest.Eventually(t, "one lane is left", func() error {
-		if s := g.Status(); s.Unfinished != 1 || s.Position < total {
+		if s := g.Status(); s.Unfinished != 1 || s.Position < uint64(total) {
 			return fmt.Errorf("position %d, %d lanes unfinished", s.Position, s.Unfinished)
 		}
 		return nil
@@ -79,13 +79,25 @@ func poisoned(t *testing.T, nc *nats.Conn, replicas int) {
 	mended = true
 	mu.Unlock()
 	admin := followers.New(store)
-	groups, err := admin.Parked(t.Context(), "poisoned")
-	if err != nil || len(groups) != 1 || !strings.HasSuffix(groups[0].Lanes[0].Lane, ".o7") {
-		t.Fatalf("%+v, %v", groups, err)
+	var groups []followers.Group
+	natstest.Eventually(t, "what is parked", func() (err error) {
+		groups, err = admin.Parked(t.Context(), "poisoned")
+		return err
+	})
+	if len(groups) != 1 || !strings.HasSuffix(groups[0].Lanes[0].Lane, ".o7") {
+		t.Fatalf("%+v", groups)
 	}
-	if n, err := admin.Retry(t.Context(), "poisoned", followers.Selection{Group: groups[0].ID}, "ada"); n != 1 || err != nil {
-		t.Fatalf("%d, %v", n, err)
-	}
+	tried := false
+	natstest.Eventually(t, "it is tried again", func() error {
+		n, err := admin.Retry(t.Context(), "poisoned", followers.Selection{Group: groups[0].ID}, "ada")
+		if tried && errors.Is(err, followers.ErrNotWaiting) {
+			return nil // it is, by a request whose answer was late
+		}
+		if tried = true; err == nil && n != 1 {
+			t.Errorf("%d lanes", n)
+		}
+		return err
+	})
 	caughtUp(t, g)
 	mu.Lock()
 	defer mu.Unlock()
@@ -94,7 +106,7 @@ func poisoned(t *testing.T, nc *nats.Conn, replicas int) {
 			t.Errorf("%s: %v", id, versions)
 		}
 	}
-	if len(order) != hostileOrders || calls != total+attempts {
+	if len(order) != hostileOrders() || calls != total+attempts {
 		t.Errorf("%d aggregates, %d calls", len(order), calls)
 	}
 }

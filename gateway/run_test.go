@@ -45,7 +45,7 @@ func TestStart(t *testing.T) {
 			return nil
 		}))
 		run(t, g)
-		caughtUp(t, g)
+		active(t, g) // and knows where it begins
 		all = append(all, r)
 	}
 	must(t, repo, "o1", pay{[]int64{4}})
@@ -159,7 +159,7 @@ func TestCrash(t *testing.T) {
 	store, repo, url := setup(t)
 	const ids, most = 40, 3
 	cfg := config()
-	cfg.MaxUnrecorded, cfg.Concurrency = most, most
+	cfg.MaxUnrecorded, cfg.Concurrency, cfg.TTL = most, most, leaseShort
 	dying := natstest.Conn(t, url)
 	var (
 		mu   sync.Mutex
@@ -185,7 +185,7 @@ func TestCrash(t *testing.T) {
 		return nil
 	}))
 	dead := ends(t, first)
-	caughtUp(t, first)
+	active(t, first)
 	second := newGateway(t, store, "crash", cfg, payments(func(_ context.Context, p post) error {
 		note(p)
 		return nil
@@ -196,7 +196,8 @@ func TestCrash(t *testing.T) {
 		must(t, repo, "o"+strconv.Itoa(n), pay{[]int64{1}})
 	}
 	received(t, half)
-	if s := second.Status(); s.State == first.Status().State {
+	// A slow machine may lose a lease, and then the other has taken over.
+	if s := second.Status(); s.Epoch < 2 && s.State == first.Status().State {
 		t.Errorf("both are %s", s.State)
 	}
 	dying.Close()
@@ -219,11 +220,8 @@ func TestCrash(t *testing.T) {
 	for _, n := range keys {
 		repeated += n - 1
 	}
-	if repeated > most || repeated == 0 {
-		t.Errorf("%d repeated", repeated)
-	}
-	if last.Epoch != 2 {
-		t.Errorf("epoch %d", last.Epoch)
+	if last.Epoch < 2 || repeated == 0 || repeated > most*int(last.Epoch-1) {
+		t.Errorf("%d repeated, the last in epoch %d", repeated, last.Epoch)
 	}
 }
 
@@ -237,7 +235,7 @@ func TestOtherDefinition(t *testing.T) {
 	})
 	old := newGateway(t, store, "mail", config(), paidOnly)
 	stop := run(t, old)
-	caughtUp(t, old)
+	active(t, old)
 	stop()
 	handlers := []gateway.Option{paidOnly, gateway.On(events, func(_ context.Context, _ refunded, d gateway.Delivery) error {
 		got <- d.Name
@@ -344,10 +342,13 @@ func TestStatus(t *testing.T) {
 		return err
 	})
 	stop()
-	s, err := gateway.ReadStatus(t.Context(), store, "parks")
-	if err != nil || s.State != "stopped" || s.Owner != "" || len(s.Blocked) != 1 {
-		t.Errorf("after: %+v, %v", s, err)
-	}
+	natstest.Retry(t, "the servers know", func(ctx context.Context) error {
+		s, err := gateway.ReadStatus(ctx, store, "parks")
+		if err == nil && (s.State != "stopped" || s.Owner != "" || len(s.Blocked) != 1) {
+			t.Errorf("after: %+v", s)
+		}
+		return err
+	})
 	if _, err := gateway.ReadStatus(t.Context(), store, "never"); !errors.Is(err, gateway.ErrNeverRan) {
 		t.Error(err)
 	}
