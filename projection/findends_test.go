@@ -64,6 +64,24 @@ func TestFindTooMany(t *testing.T) {
 	if !errors.Is(last, projection.ErrTooManyMatches) || yielded > 0 {
 		t.Errorf("%d entries, %v", yielded, last)
 	}
+	// A client is told the same, by the code.
+	q, err := projection.NewQueryService(f.nc, projection.QueryConfig{}, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = q.Stop() }()
+	c := projection.NewQueryClient[account](f.nc, f.store.Name(), "accounts")
+	told := 0
+	for e, err := range c.Find(t.Context(), "owner", projection.FindOptions{}) {
+		told++
+		var refused *projection.QueryError
+		if !errors.Is(err, projection.ErrTooManyMatches) || !errors.As(err, &refused) || refused.Code != projection.CodeTooMany {
+			t.Errorf("over the wire: %+v, %v", e, err)
+		}
+	}
+	if told != 1 {
+		t.Errorf("over the wire it was told %d times", told)
+	}
 	// With one value nothing is sorted.
 	if got := find(t, r, "owner", projection.FindOptions{Value: "o"}); len(got) != 1100 {
 		t.Errorf("%d entries", len(got))
