@@ -73,24 +73,26 @@ func TestToAStream(t *testing.T) {
 				}
 			})
 			for range 3 {
-				if err := deliver(t, p); err != nil {
-					t.Fatal(err)
+				// As a gateway does: again, until it is acknowledged.
+				natstest.Retry(t, "it is published", func(ctx context.Context) error {
+					return p.Deliver(ctx, opened{5}, delivery())
+				})
+			}
+			js := natstest.JetStream(t, nc)
+			var m *natsjs.RawStreamMsg
+			natstest.Retry(t, "what is stored", func(ctx context.Context) error {
+				s, err := js.Stream(ctx, stream)
+				if err != nil {
+					return err
 				}
-			}
-			js, err := natsjs.New(nc)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s, err := js.Stream(t.Context(), stream)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if n := s.CachedInfo().State.Msgs; n != 1 {
-				t.Fatalf("%d messages", n)
-			}
-			m, err := s.GetMsg(t.Context(), 1)
-			if err != nil {
-				t.Fatal(err)
+				if n := s.CachedInfo().State.Msgs; n != 1 {
+					t.Errorf("%d messages", n)
+				}
+				m, err = s.GetMsg(ctx, 1)
+				return err
+			})
+			if t.Failed() {
+				return
 			}
 			for name := range m.Header {
 				if strings.HasPrefix(strings.ToLower(name), "nats-") && name != nats.MsgIdHdr {
