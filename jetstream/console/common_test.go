@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -179,12 +180,46 @@ func (w *world) do(method, path string, body any, header http.Header) reply {
 	return reply{resp.StatusCode, resp.Header, text}
 }
 
+// fault is what a problem says.
+type fault struct {
+	Type     string `json:"type"`
+	Code     string `json:"code"`
+	Instance string `json:"instance"`
+}
+
+// decided sends a request until the answer is more than that somebody did not answer in
+// time, or is of the status that is wanted, and tells whether it was sent again: then it
+// may have been done before.
+func (w *world) decided(want int, method, path string, body any, header http.Header) (got reply, p fault, again bool) {
+	w.t.Helper()
+	natstest.Eventually(w.t, method+" "+path, func() error {
+		got, p = w.do(method, path, body, header), fault{}
+		_ = json.Unmarshal(got.body, &p)
+		late := p.Code == "not-running" || p.Code == "unavailable" || p.Code == "timeout"
+		if got.status != want && late {
+			again = true
+			return fmt.Errorf("%d %s", got.status, got.body)
+		}
+		return nil
+	})
+	return got, p, again
+}
+
+// read is what an answer of 200 says.
+func read[T any](got reply) (v T, err error) {
+	if err = json.Unmarshal(got.body, &v); err != nil || got.status != http.StatusOK {
+		return v, fmt.Errorf("%d %s: %w", got.status, got.body, err)
+	}
+	return v, nil
+}
+
 // get is an answer, which must be 200.
 func get[T any](w *world, path string) T {
 	w.t.Helper()
 	return answer[T](w, http.MethodGet, path, nil)
 }
 
+// post is the answer to an action; nothing when it is told that it was done before.
 func post[T any](w *world, path string, body any) T {
 	w.t.Helper()
 	return answer[T](w, http.MethodPost, path, body)
@@ -193,7 +228,10 @@ func post[T any](w *world, path string, body any) T {
 func answer[T any](w *world, method, path string, body any) T {
 	w.t.Helper()
 	var v T
-	got := w.do(method, path, body, nil)
+	got, _, again := w.decided(http.StatusOK, method, path, body, nil)
+	if again && got.status == http.StatusConflict && method == http.MethodPost {
+		return v
+	}
 	if got.status != http.StatusOK {
 		w.t.Fatalf("%s %s: %d %s", method, path, got.status, got.body)
 	}
@@ -206,13 +244,7 @@ func answer[T any](w *world, method, path string, body any) T {
 // problem is what a request that must fail is answered.
 func (w *world) problem(status int, code, method, path string, body any, header http.Header) {
 	w.t.Helper()
-	got := w.do(method, path, body, header)
-	var p struct {
-		Type     string `json:"type"`
-		Code     string `json:"code"`
-		Instance string `json:"instance"`
-	}
-	_ = json.Unmarshal(got.body, &p)
+	got, p, _ := w.decided(status, method, path, body, header)
 	if got.status != status || p.Code != code || p.Type != "urn:rossby:console:"+code || p.Instance == "" ||
 		got.header.Get("Content-Type") != "application/problem+json" {
 		w.t.Errorf("%s %s: %d %v %s, want %d %s", method, path, got.status, got.header, got.body, status, code)

@@ -47,7 +47,7 @@ func TestPagesOfALargeStoreStaySmall(t *testing.T) {
 		"deadlines", "sagas",
 	} {
 		before := w.nc.Stats().InBytes
-		got := w.do(http.MethodGet, "api/"+path, nil, nil)
+		got, _, _ := w.decided(http.StatusOK, http.MethodGet, "api/"+path, nil, nil)
 		asked := w.nc.Stats().InBytes - before
 		if got.status != http.StatusOK {
 			t.Errorf("%s: %d %s", path, got.status, got.body)

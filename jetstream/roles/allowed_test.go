@@ -218,19 +218,21 @@ func (w *world) admins() {
 	keeper := followers.New(w.attach("keeper", "bank"))
 	watcher := followers.New(w.attach("watcher", "bank"))
 	for name, a := range map[string]*followers.Admin{"keeper": keeper, "watcher": watcher} {
-		all, err := a.List(ctx)
-		if err != nil || len(all) < 4 {
-			w.Errorf("%s: %d followers, %v", name, len(all), err)
-		}
-		for _, s := range all {
-			if s.Kind == "" {
-				w.Errorf("%s: nobody answers for %s", name, s.Name)
+		natstest.Eventually(w, name, func() error { // a slow one may not answer in time
+			all, err := a.List(ctx)
+			if err != nil || len(all) < 4 {
+				return fmt.Errorf("%d followers, %w", len(all), err)
 			}
-		}
+			for _, s := range all {
+				if s.Kind == "" {
+					return fmt.Errorf("nobody answers for %s", s.Name)
+				}
+			}
+			return nil
+		})
 	}
-	if err := errors.Join(keeper.Pause(ctx, "mailer", "ada", "x"), keeper.Resume(ctx, "mailer", "ada")); err != nil {
-		w.Error(err)
-	}
+	natstest.Eventually(w, "a pause", func() error { return keeper.Pause(ctx, "mailer", "ada", "x") })
+	natstest.Eventually(w, "its end", func() error { return keeper.Resume(ctx, "mailer", "ada") })
 	for _, err := range watcher.Actions(ctx, "mailer") {
 		if err != nil {
 			w.Error(err)

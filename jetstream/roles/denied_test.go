@@ -3,6 +3,7 @@ package roles_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -131,7 +132,7 @@ func (w *world) inboxes() {
 	if err != nil {
 		w.Fatal(err)
 	}
-	cfg.InboxPrefix, cfg.Logger = "_INBOX_orders", slog.New(slog.DiscardHandler)
+	cfg.InboxPrefix, cfg.Logger, cfg.Wait = "_INBOX_orders", slog.New(slog.DiscardHandler), natstest.Patience
 	nc, err := jetstream.Connect(w.Context(), cfg)
 	if err != nil {
 		w.Fatal(err)
@@ -206,14 +207,15 @@ func (w *world) untilDenied(what, subject string, run func(context.Context) erro
 	w.Helper()
 	stop := w.run(what, run)
 	defer stop()
-	ctx := within(w)
-	for ctx.Err() == nil {
-		if err := status(); wire.Denied(err) {
-			w.wantDenied(what, "publish", subject, err)
-			return
+	var err error
+	if natstest.Eventually(w, what, func() error {
+		if err = status(); !wire.Denied(err) {
+			return fmt.Errorf("its status is %w", err)
 		}
+		return nil
+	}) {
+		w.wantDenied(what, "publish", subject, err)
 	}
-	w.Errorf("%s: %v", what, status())
 }
 
 // servicesOfOthers answers what is meant for others.
