@@ -38,7 +38,8 @@ func TestClusterExactlyOnce(t *testing.T) {
 	t.Parallel()
 	c := natstest.RunCluster(t)
 	store := newStore(t, c.Conn(t), jetstream.Config{Replicas: 3})
-	const processes, aggregates, each = 3, 2, 15
+	const processes, aggregates = 3, 2
+	each := times(15, 6)
 	targets := make([]aggregate.Target, 0, processes)
 	for i := range processes {
 		// Every process talks to another server.
@@ -104,7 +105,7 @@ func TestClusterExactlyOnce(t *testing.T) {
 		select {
 		case <-done:
 			for a := range aggregates {
-				balance(t, newRepo(t, store), fmt.Sprint("a", a), 1001*each, 2*each+1)
+				balance(t, newRepo(t, store), fmt.Sprint("a", a), int64(1001*each), uint64(2*each+1))
 			}
 			return
 		case <-progress:

@@ -54,7 +54,7 @@ func ExampleDo_CreateOrUpdate() {
 	}
 	lent := make(chan aggregate.Result)
 	reactor, err := aggregate.NewReactor(store, "loans", aggregate.ReactorConfig{
-		Start: jetstream.FromBeginning(), Logger: quiet,
+		Start: jetstream.FromBeginning(), TTL: time.Minute, Logger: quiet,
 	}, aggregate.On(shelfEvents, func(ctx context.Context, e Lent, _ jetstream.Meta, do *aggregate.Do) error {
 		res, err := do.CreateOrUpdate(ctx, readers, e.To, Begin{Book: e.Book}, Add{Book: e.Book})
 		if err != nil {

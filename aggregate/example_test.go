@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -54,7 +55,7 @@ func library(ctx context.Context) (*jetstream.Store, func()) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	nc, err := nats.Connect("", srv.Option(), nats.ReconnectBufSize(-1))
+	nc, err := nats.Connect("", srv.Option(), nats.ReconnectBufSize(-1), nats.Timeout(time.Minute))
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -97,8 +97,10 @@ func newDeploy(t *testing.T) *deploy {
 // a short time may end before there was an answer.
 func unavailable(t *testing.T, client *aggregate.Client, command any, text string) {
 	t.Helper()
+	given := 100 * time.Millisecond
 	natstest.Eventually(t, "nobody does it", func() error {
-		soon, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		given *= 2
+		soon, cancel := context.WithTimeout(t.Context(), given)
 		defer cancel()
 		_, err := client.Execute(soon, "a", command)
 		if errors.Is(err, jetstream.ErrUnavailable) && strings.Contains(err.Error(), text) {

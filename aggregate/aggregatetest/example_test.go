@@ -7,6 +7,7 @@ import (
 	"log"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -110,7 +111,7 @@ func ExampleAwait() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	nc, err := nats.Connect("", srv.Option(), nats.ReconnectBufSize(-1))
+	nc, err := nats.Connect("", srv.Option(), nats.ReconnectBufSize(-1), nats.Timeout(time.Minute))
 	if err != nil {
 		log.Fatal(err)
 	}

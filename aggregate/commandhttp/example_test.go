@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -23,7 +24,7 @@ func bank(ctx context.Context) (*aggregate.Repository[account], func()) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	nc, err := nats.Connect("", srv.Option(), nats.ReconnectBufSize(-1))
+	nc, err := nats.Connect("", srv.Option(), nats.ReconnectBufSize(-1), nats.Timeout(time.Minute))
 	if err != nil {
 		log.Fatal(err)
 	}

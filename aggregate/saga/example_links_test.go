@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -24,7 +25,7 @@ func ExampleReportOn() {
 		log.Fatal(err)
 	}
 	defer func() { _ = srv.Stop() }()
-	nc, err := nats.Connect("", srv.Option())
+	nc, err := nats.Connect("", srv.Option(), nats.Timeout(time.Minute))
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -24,7 +24,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer func() { _ = srv.Stop() }()
-	nc, err := nats.Connect("", srv.Option())
+	nc, err := nats.Connect("", srv.Option(), nats.Timeout(time.Minute))
 	if err != nil {
 		log.Fatal(err)
 	}
