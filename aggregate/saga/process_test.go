@@ -98,11 +98,18 @@ func reaches(t *testing.T, p *saga.Process[order], id string, phase saga.Phase, 
 func inFlight(t *testing.T, p *saga.Process[order], f saga.Filter) []saga.InFlight[order] {
 	t.Helper()
 	var out []saga.InFlight[order]
-	for in, err := range p.InFlight(t.Context(), f) {
-		if err != nil {
-			t.Fatal(err)
+	ok := natstest.Eventually(t, "list those in flight", func() error {
+		out = nil
+		for in, err := range p.InFlight(t.Context(), f) {
+			if err != nil {
+				return err
+			}
+			out = append(out, in)
 		}
-		out = append(out, in)
+		return nil
+	})
+	if !ok {
+		t.FailNow()
 	}
 	return out
 }
@@ -154,13 +161,19 @@ func TestProcess(t *testing.T) {
 		for name, f := range map[string]saga.Filter{
 			"of-train-stuck": {Stuck: true}, "good": {Step: "mail"}, "": {OlderThan: time.Hour},
 		} {
-			if got := inFlight(t, p, f); len(got) != min(len(name), 1) || len(got) == 1 && got[0].ID != name {
-				t.Errorf("%+v: %+v", f, got)
+			natstest.Eventually(t, fmt.Sprintf("%+v lists %q", f, name), func() error { // on every replica
+				if got := inFlight(t, p, f); len(got) != min(len(name), 1) || len(got) == 1 && got[0].ID != name {
+					return fmt.Errorf("%+v", got)
+				}
+				return nil
+			})
+		}
+		natstest.Eventually(t, "both are old", func() error {
+			if got := inFlight(t, p, saga.Filter{OlderThan: time.Nanosecond}); len(got) != 2 {
+				return fmt.Errorf("%+v", got)
 			}
-		}
-		if got := inFlight(t, p, saga.Filter{OlderThan: time.Nanosecond}); len(got) != 2 {
-			t.Errorf("%+v", got)
-		}
+			return nil
+		})
 
 		// Again in vain, again with success.
 		if err := p.Retry(t.Context(), "of-train-stuck"); err != nil {
