@@ -24,6 +24,8 @@ const (
 	routes = server.DEFAULT_ROUTE_POOL_SIZE + 1
 )
 
+var errNoLeader = errors.New("has no leader")
+
 // Cluster is three servers in this process, joined by TCP.
 type Cluster struct {
 	// Servers are the running servers, nil where one is stopped. Read them only
@@ -113,8 +115,9 @@ func (c *Cluster) Conn(t testing.TB, opts ...nats.Option) *nats.Conn {
 
 // WaitReady waits until the cluster has a leader for JetStream that knows every
 // server, every running server takes part, and all their routes are there: without
-// its account's route a request finds nobody, and an answer is lost. The result tells
-// whether all that is so.
+// its account's route a request finds nobody, and an answer is lost. Then it waits
+// until each server's clients get an answer from that leader: a route is there before
+// the two have told each other who listens. The result tells whether all that is so.
 func (c *Cluster) WaitReady(t testing.TB) bool {
 	t.Helper()
 	return Eventually(t, "cluster ready", func() error {
@@ -141,8 +144,34 @@ func (c *Cluster) WaitReady(t testing.TB) bool {
 		if !leader {
 			return errors.New("no leader knows every server")
 		}
+		for i, s := range running {
+			if s == nil {
+				continue
+			}
+			if err := answered(s); err != nil {
+				return fmt.Errorf("server %d: %w", i, err)
+			}
+		}
 		return nil
 	})
+}
+
+// answered asks JetStream's leader something as a client of the server.
+func answered(s *server.Server) error {
+	nc, err := nats.Connect("", nats.InProcessServer(s), nats.Timeout(Patience), nats.NoReconnect(),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	if errors.Is(err, nats.ErrAuthorization) {
+		return nil // It is the test that has a user.
+	}
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	_, err = nc.Request("$JS.API.INFO", nil, firstAttempt)
+	if errors.Is(err, nats.ErrNoResponders) {
+		return nil // The account has no JetStream.
+	}
+	return err
 }
 
 // StreamLeader returns the index of the server that leads a stream, or -1.
@@ -150,6 +179,22 @@ func (c *Cluster) StreamLeader(stream string) int {
 	return slices.IndexFunc(c.running(), func(s *server.Server) bool {
 		return s != nil && s.JetStreamIsStreamLeader(account, stream)
 	})
+}
+
+// Leader waits until a stream has a leader, and returns its server's index.
+func (c *Cluster) Leader(t testing.TB, stream string) int {
+	t.Helper()
+	leader := -1
+	elected := Eventually(t, "stream "+stream, func() error {
+		if leader = c.StreamLeader(stream); leader < 0 {
+			return errNoLeader
+		}
+		return nil
+	})
+	if !elected {
+		t.FailNow()
+	}
+	return leader
 }
 
 // ConsumerLeader returns the index of the server that leads a consumer, or -1.
@@ -203,7 +248,7 @@ func (c *Cluster) stepDown(t testing.TB, what string, leader func() int, resign 
 	t.Helper()
 	elected := func() error {
 		if leader() < 0 {
-			return errors.New("has no leader")
+			return errNoLeader
 		}
 		return nil
 	}

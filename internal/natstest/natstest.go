@@ -1,6 +1,7 @@
 package natstest
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -16,8 +17,9 @@ import (
 // Patience bounds everything in this package that waits for a server.
 const Patience = 90 * time.Second
 
-// Run starts an unreplicated server on a free TCP port of 127.0.0.1. It syncs
-// lazily and keeps its data in a temporary directory; both end with the test.
+// Run starts an unreplicated server on a free TCP port of 127.0.0.1, which stays its
+// own while it is down. It syncs lazily and keeps its data in a temporary directory;
+// both end with the test.
 func Run(t testing.TB) *embedded.Server {
 	t.Helper()
 	return run(t, true)
@@ -31,7 +33,7 @@ func RunFsync(t testing.TB) *embedded.Server {
 
 func run(t testing.TB, lazy bool) *embedded.Server {
 	t.Helper()
-	srv, err := embedded.Start(embedded.Config{Listen: "127.0.0.1:0", LazySync: lazy, ReadyTimeout: Patience})
+	srv, err := embedded.Start(embedded.Config{Listen: Addr(t), LazySync: lazy, ReadyTimeout: Patience})
 	if err != nil {
 		t.Fatalf("natstest: start a server: %v", err)
 	}
@@ -45,7 +47,8 @@ func run(t testing.TB, lazy bool) *embedded.Server {
 
 // Conn connects as a writer of Rossby does: it reconnects for ever, and a
 // publish while disconnected fails at once. The url may list several addresses,
-// comma separated. The connection is closed when the test ends.
+// comma separated. A server that is not there yet is waited for; one that refuses the
+// user fails the test. The connection is closed when the test ends.
 func Conn(t testing.TB, url string, opts ...nats.Option) *nats.Conn {
 	t.Helper()
 	all := append([]nats.Option{
@@ -59,9 +62,15 @@ func Conn(t testing.TB, url string, opts ...nats.Option) *nats.Conn {
 		// Without a handler nats.go prints.
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
 	}, opts...)
-	nc, err := nats.Connect(url, all...)
-	if err != nil {
-		t.Fatalf("natstest: connect to %q: %v", url, err)
+	var nc *nats.Conn
+	connected := Eventually(t, "connect to "+url, func() (err error) {
+		if nc, err = nats.Connect(url, all...); errors.Is(err, nats.ErrAuthorization) {
+			t.Fatalf("natstest: connect to %q: %v", url, err)
+		}
+		return err
+	})
+	if !connected {
+		t.FailNow()
 	}
 	t.Cleanup(nc.Close)
 	return nc

@@ -2,7 +2,6 @@ package natstest_test
 
 import (
 	"context"
-	"errors"
 	"os"
 	"os/exec"
 	"regexp"
@@ -53,13 +52,7 @@ func TestCluster(t *testing.T) {
 	c.StepDown(t, name)
 	c.StepDownConsumer(t, name, "c")
 
-	leader := -1
-	natstest.Eventually(t, "the stream has a leader", func() error {
-		if leader = c.StreamLeader(name); leader < 0 {
-			return errors.New("none")
-		}
-		return nil
-	})
+	leader := c.Leader(t, name)
 	c.Stop(leader)
 	publish := func(ctx context.Context) error {
 		_, err := js.Publish(ctx, name+".a", nil)

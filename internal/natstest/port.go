@@ -16,8 +16,8 @@ const (
 	// connections, and each process has a block of its own, so that tests of
 	// several packages at once do not take one another's.
 	firstPort    = 10_000
-	portsOfBlock = 200
-	blocks       = 110
+	portsOfBlock = 500
+	blocks       = 44
 )
 
 // given counts the ports this process has handed out: between the search for a

@@ -11,18 +11,24 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// attempt bounds one request. What goes to a leader that resigns is lost without
-// an answer, so nothing waits for one request as long as for all.
-const attempt = 2 * time.Second
+// firstAttempt bounds the first of several requests, longestAttempt any. What goes to
+// a leader that resigns is lost without an answer, so nothing waits for one request as
+// long as for all; what is only slow has the longer, the longer it takes.
+const (
+	firstAttempt   = 2 * time.Second
+	longestAttempt = Patience / 3
+)
 
-// Retry calls f, each time with a context of its own that ends after two seconds,
-// until it returns nil, and fails the test when it never does. It may be called
-// from any goroutine; the result tells whether f succeeded.
+// Retry calls f, each time with a context of its own that ends after two seconds, and
+// later more, until it returns nil, and fails the test when it never does. It may be
+// called from any goroutine; the result tells whether f succeeded.
 func Retry(t testing.TB, what string, f func(context.Context) error) bool {
 	t.Helper()
+	attempt := firstAttempt
 	return Eventually(t, what, func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), attempt)
 		defer cancel()
+		attempt = min(attempt*3/2, longestAttempt)
 		return f(ctx)
 	})
 }
