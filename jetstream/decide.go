@@ -30,7 +30,7 @@ const askAfter = 4
 // earlier attempt is open, and no other server can have taken the attempt.
 func (s *Store) decide(ctx context.Context, p *pending, open bool) error {
 	wait := newBackoff()
-	a := attempts{open: open}
+	a := s.attempts(open)
 	began := time.Now()
 	_, bounded := ctx.Deadline()
 	for {
@@ -57,7 +57,7 @@ func (s *Store) decide(ctx context.Context, p *pending, open bool) error {
 		if wire.Denied(err) {
 			// Nobody gives the permission while we wait. An earlier attempt, or one of
 			// another commit on the subject, may have come before it was taken away.
-			if done, found := s.settled(ctx, p); done {
+			if done, found := s.settledSince(ctx, p, a.before); done {
 				return found
 			}
 			return p.undecided(a.open, err)
@@ -70,7 +70,7 @@ func (s *Store) decide(ctx context.Context, p *pending, open bool) error {
 			bounded = true
 		}
 		if a.open || a.doubtful || wire.IsWrongLastSequence(err) {
-			if done, err := s.settled(ctx, p); done {
+			if done, err := s.settledSince(ctx, p, a.before); done {
 				return err
 			}
 		}
@@ -95,9 +95,21 @@ type attempts struct {
 	// leader: one that was cut off, and does not know yet that it was replaced, answers
 	// out of what it knew, beside the new one and perhaps before it.
 	doubtful bool
+	// before is what had been seen of the store when the first one was made, 0 when that
+	// is not known.
+	before uint64
 	// behind counts expectations that the store is behind of, incomplete those in
 	// a row that ended with an incomplete batch.
 	behind, incomplete int
+}
+
+// attempts begins anew, or goes on with what was sent before.
+func (s *Store) attempts(open bool) attempts {
+	a := attempts{open: open}
+	if !open {
+		a.before = s.horizon.last.Load()
+	}
+	return a
 }
 
 // failed takes in an attempt's error. It returns what is final.
@@ -198,6 +210,16 @@ func (s *Store) publish(ctx context.Context, p *pending, ask bool) error {
 	s.horizon.acked(before, p.commits[0].Sequence)
 	s.horizon.see(ack.Sequence)
 	return nil
+}
+
+// settledSince is settled for messages of which none was sent before the store had
+// been seen up to a sequence.
+func (s *Store) settledSince(ctx context.Context, p *pending, before uint64) (done bool, err error) {
+	done, err = s.settled(ctx, p)
+	if done && err == nil {
+		s.horizon.acked(before, p.commits[0].Sequence)
+	}
+	return done, err
 }
 
 // settled looks for the first commit after the expected one, on any replica and

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -346,6 +347,33 @@ func TestServerWithoutJetStream(t *testing.T) {
 	_, err = jetstream.Open(t.Context(), nc, jetstream.Config{Name: natstest.Name(t)})
 	if !errors.Is(err, jetstream.ErrNoJetStream) || !strings.Contains(err.Error(), "-js") {
 		t.Error(err)
+	}
+}
+
+// TestOpenWaitsForALeader: a cluster that has been without a leader for a while says so.
+// It is asked again, as long as there is time.
+func TestOpenWaitsForALeader(t *testing.T) {
+	t.Parallel()
+	url := connectServer(t, &server.Options{}).ClientURL()
+	leaderless := natstest.Conn(t, url)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var asked atomic.Int64
+	if _, err := leaderless.Subscribe("$JS.API.INFO", func(m *nats.Msg) {
+		if asked.Add(1) == 3 {
+			cancel()
+		}
+		_ = m.Respond([]byte(`{"type":"io.nats.jetstream.api.v1.account_info_response",
+			"error":{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"}}`))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := leaderless.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := jetstream.Attach(ctx, natstest.Conn(t, url), "bank")
+	if !errors.Is(err, jetstream.ErrUnavailable) || asked.Load() < 3 {
+		t.Errorf("asked %d times: %T %v", asked.Load(), err, err)
 	}
 }
 

@@ -78,10 +78,11 @@ func (g genesis) metadata() map[string]string {
 // come from [Connect]: appends need one that does not buffer while it is
 // disconnected.
 //
-// Returns [ErrNoJetStream], [ErrServerTooOld], an [*InvalidError], a [*PermissionError], a
-// [*DurabilityError], a [*StoreLostError] for a store of which only other streams are
-// left, or a [*SettingsError] for each difference between the store and cfg, or between
-// the stream and what keeps commits safe.
+// Returns [ErrNoJetStream], [ErrServerTooOld], [ErrUnavailable] when NATS did not answer
+// before ctx ended or [Config.AppendTimeout] was over, an [*InvalidError], a
+// [*PermissionError], a [*DurabilityError], a [*StoreLostError] for a store of which
+// only other streams are left, or a [*SettingsError] for each difference between the
+// store and cfg, or between the stream and what keeps commits safe.
 func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -229,29 +230,28 @@ func checkServer(ctx context.Context, nc *nats.Conn) error {
 		defer cancel()
 	}
 	for i, wait := 0, newBackoff(); ; i++ {
-		// A cluster that has no leader yet does not answer.
+		// A cluster that has no leader yet does not answer, and after a while says so.
 		attempt, cancel := openAttempt(ctx, Config{AttemptTimeout: AttemptTimeoutDefault}, i)
 		err = wire.API(attempt, nc, "", func(ctx context.Context) error {
 			_, err := js.AccountInfo(ctx)
 			return err
 		})
 		cancel()
-		if err == nil || !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
-			break
-		}
-		if stop := wait.next(ctx); stop != nil {
-			break
-		}
-	}
-	if err != nil {
-		if errors.Is(err, natsjs.ErrJetStreamNotEnabled) || errors.Is(err, natsjs.ErrJetStreamNotEnabledForAccount) ||
-			errors.Is(err, nats.ErrNoResponders) {
+		api, refused := errors.AsType[*natsjs.APIError](err)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, natsjs.ErrJetStreamNotEnabled), errors.Is(err, natsjs.ErrJetStreamNotEnabledForAccount),
+			errors.Is(err, nats.ErrNoResponders):
 			return fmt.Errorf("%w at %s: start nats-server with -js, or enable JetStream for the account",
 				ErrNoJetStream, nc.ConnectedUrlRedacted())
+		case wire.Denied(err), refused && !transient(int(api.ErrorCode)), !refused && ctx.Err() == nil && !retryable(err):
+			return err
 		}
-		return err
+		if stop := wait.next(ctx); stop != nil {
+			return fmt.Errorf("%w: %w", ErrUnavailable, errors.Join(stop, err))
+		}
 	}
-	return nil
 }
 
 // older compares the first three numbers of two versions.

@@ -8,7 +8,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
@@ -174,6 +176,30 @@ func TestARestoredStoreIsNoticed(t *testing.T) {
 	}
 	if _, err := again.Append(t.Context(), write("d", "", jetstream.Head{})); err != nil {
 		t.Errorf("opened anew: %v", err)
+	}
+}
+
+// TestARestoredStoreIsNoticedWithoutAnAcknowledgement: the sequence that comes a second
+// time is that of a commit whose acknowledgement was lost.
+func TestARestoredStoreIsNoticedWithoutAnAcknowledgement(t *testing.T) {
+	t.Parallel()
+	r := newRestorable(t)
+	p := newProxy(t, "nats://"+r.addr)
+	s := open(t, natstest.Conn(t, p.url(), nats.IgnoreDiscoveredServers()),
+		jetstream.Config{Name: natstest.Name(t), AttemptTimeout: 500 * time.Millisecond})
+	restore := r.backup()
+	natstest.Eventually(t, "the connection is back", func() error { return second(s.Conn().RTT()) })
+	appendN(t, s, "a", 3)
+	restore()
+	natstest.Eventually(t, "the connection is back", func() error { return second(s.Conn().RTT()) })
+	var appends atomic.Int64
+	mute := func() fate { return fate{mute: appends.Add(1) == 1} }
+	p.fate.Store(&mute)
+	if _, err := s.Append(t.Context(), write("b", "", jetstream.Head{})); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Append(t.Context(), write("c", "", jetstream.Head{})); !errors.Is(err, jetstream.ErrStoreWentBack) {
+		t.Errorf("after %d attempts: %v", appends.Load(), err)
 	}
 }
 
