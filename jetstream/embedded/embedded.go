@@ -193,7 +193,8 @@ func Start(cfg Config) (*Server, error) {
 }
 
 // Up starts the server again after [Server.Down], with its data and at its address,
-// and waits until clients can connect. A server that is up stays so.
+// and waits until clients can connect. A server that is up stays so. It is an error
+// when somebody else has the address by now.
 func (s *Server) Up() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -202,6 +203,12 @@ func (s *Server) Up() error {
 	}
 	if s.stopped {
 		return errors.New("embedded: the server was stopped for good")
+	}
+	if s.url != "" {
+		// Its address may have been taken meanwhile.
+		if err := probe(net.JoinHostPort(s.opts.Host, strconv.Itoa(s.opts.Port))); err != nil {
+			return err
+		}
 	}
 	srv, err := server.NewServer(s.opts.Clone())
 	if err != nil {

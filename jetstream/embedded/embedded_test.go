@@ -1,6 +1,7 @@
 package embedded_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -88,7 +89,7 @@ func TestTemporaryStoreIsRemovedAfterAFailedStart(t *testing.T) {
 	start(t, embedded.Config{Listen: addr, StoreDir: t.TempDir(), LazySync: true})
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)
-	srv, err := embedded.Start(embedded.Config{Listen: addr, ReadyTimeout: 500 * time.Millisecond})
+	srv, err := embedded.Start(embedded.Config{Listen: addr})
 	if err == nil {
 		_ = srv.Stop()
 		t.Fatal("two servers on one port")
@@ -137,7 +138,7 @@ func TestStoreDirThatCannotBeUsed(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	srv, err := embedded.Start(embedded.Config{StoreDir: filepath.Join(file, "below"), ReadyTimeout: time.Second})
+	srv, err := embedded.Start(embedded.Config{StoreDir: filepath.Join(file, "below")})
 	if err == nil {
 		_ = srv.Stop()
 		t.Fatal("started")
@@ -163,7 +164,9 @@ func TestDownAndUp(t *testing.T) {
 			nc.Close()
 			t.Error("connected to a server that is down")
 		}
-		if err := errors.Join(srv.Up(), srv.Up()); err != nil {
+		// A connection that somebody made may have the port, for as long as it takes.
+		natstest.Eventually(t, "the port is free", srv.Up)
+		if err := srv.Up(); err != nil {
 			t.Fatal(err)
 		}
 		if !srv.IsUp() || srv.URL() != url {
@@ -202,26 +205,23 @@ func TestCluster(t *testing.T) {
 		urls[i] = servers[i].URL()
 	}
 	nc := natstest.Conn(t, strings.Join(urls, ","))
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	natstest.Eventually(t, "a stream on three servers", func() error {
-		_, err := js.CreateOrUpdateStream(t.Context(), jetstream.StreamConfig{
+	js := natstest.JetStream(t, nc)
+	natstest.Retry(t, "a stream on three servers", func(ctx context.Context) error {
+		_, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 			Name: stream, Subjects: []string{stream}, Replicas: 3,
 		})
 		return err
 	})
 	servers[0].Down()
-	natstest.Eventually(t, "stored on two of three", func() error {
-		_, err := js.Publish(t.Context(), stream, nil, jetstream.WithMsgID("one"))
+	natstest.Retry(t, "stored on two of three", func(ctx context.Context) error {
+		_, err := js.Publish(ctx, stream, nil, jetstream.WithMsgID("one"))
 		return err
 	})
 	if err := servers[0].Up(); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, "all in sync", func() error {
-		s, err := js.Stream(t.Context(), stream)
+	natstest.Retry(t, "all in sync", func(ctx context.Context) error {
+		s, err := js.Stream(ctx, stream)
 		if err != nil {
 			return err
 		}
@@ -315,10 +315,7 @@ func start(t *testing.T, cfg embedded.Config) *embedded.Server {
 // publish stores a message in a file stream.
 func publish(t *testing.T, nc *nats.Conn, text string) {
 	t.Helper()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := natstest.JetStream(t, nc)
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: stream}); err != nil {
 		t.Fatal(err)
 	}
@@ -330,13 +327,12 @@ func publish(t *testing.T, nc *nats.Conn, text string) {
 // messages counts those of the stream, 0 when there is none.
 func messages(t *testing.T, nc *nats.Conn) uint64 {
 	t.Helper()
-	js, err := jetstream.New(nc)
+	s, err := natstest.JetStream(t, nc).Stream(t.Context(), stream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return 0
+	}
 	if err != nil {
 		t.Fatal(err)
-	}
-	s, err := js.Stream(t.Context(), stream)
-	if err != nil {
-		return 0
 	}
 	return s.CachedInfo().State.Msgs
 }
