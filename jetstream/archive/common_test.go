@@ -24,6 +24,7 @@ func open(t testing.TB, nc *nats.Conn, cfg jetstream.Config) *jetstream.Store {
 	if cfg.Name == "" {
 		cfg.Name = natstest.Name(t)
 	}
+	cfg.AppendTimeout = natstest.Patience
 	s, err := jetstream.Open(t.Context(), nc, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +53,7 @@ func newFiller(t testing.TB, s *jetstream.Store) *filler {
 // many is how many messages a large store has.
 func many() int {
 	if testing.Short() {
-		return 1200
+		return 800
 	}
 	return 3000
 }

@@ -26,20 +26,19 @@ func TestCutOver(t *testing.T) {
 	to := open(t, there, jetstream.Config{Replicas: 3, Partitions: 16})
 
 	// 2. Copied while writers are at work, until what is left is little.
-	stop := make(chan struct{})
+	const passes = 4
+	begun := make(chan struct{}, passes)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				f.fill(1)
-			}
+		for range begun {
+			f.fill(60)
 		}
 	})
+	stop := sync.OnceFunc(func() { close(begun); wg.Wait() })
+	defer stop()
 	var before uint64
-	for pass := range 4 {
+	for pass := range passes {
+		begun <- struct{}{}
 		p, err := archive.Copy(t.Context(), from, to, archive.CopyConfig{})
 		if err != nil {
 			t.Fatalf("pass %d: %v", pass, err)
@@ -51,8 +50,7 @@ func TestCutOver(t *testing.T) {
 	}
 
 	// 3. The writers stop.
-	close(stop)
-	wg.Wait()
+	stop()
 
 	// 4. The rest, and the check.
 	p, err := archive.Copy(t.Context(), from, to, archive.CopyConfig{})

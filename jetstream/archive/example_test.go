@@ -21,7 +21,7 @@ func bank(ctx context.Context) (store *jetstream.Store, stop func()) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	nc, err := nats.Connect("", srv.Option(), nats.ReconnectBufSize(-1))
+	nc, err := jetstream.Connect(ctx, jetstream.ConnectConfig{Options: []nats.Option{srv.Option()}})
 	if err != nil {
 		log.Fatal(err)
 	}

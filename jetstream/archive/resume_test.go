@@ -24,10 +24,11 @@ import (
 func TestExportFileResumes(t *testing.T) {
 	t.Parallel()
 	s := open(t, natstest.Conn(t, natstest.Run(t).URL()), jetstream.Config{})
-	f := fill(t, s, 3000)
+	n := many()
+	f := fill(t, s, n)
 	whole := filepath.Join(t.TempDir(), "whole")
 	end, err := archive.ExportFile(t.Context(), s, whole, archive.Config{})
-	if err != nil || end.Commits != 3000 {
+	if err != nil || end.Commits != uint64(n) {
 		t.Fatalf("%+v, %v", end, err)
 	}
 	want, err := os.ReadFile(whole)
@@ -61,7 +62,7 @@ func TestExportFileResumes(t *testing.T) {
 		if err := os.WriteFile(path, []byte(begin), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := archive.ExportFile(t.Context(), s, path, archive.Config{}); err != nil || got.Commits != 3050 {
+		if got, err := archive.ExportFile(t.Context(), s, path, archive.Config{}); err != nil || got.Commits != uint64(n)+50 {
 			t.Errorf("%q: %+v, %v", begin, got, err)
 		}
 	}
@@ -98,7 +99,7 @@ func TestExportFileResumes(t *testing.T) {
 func TestExportIsCancelled(t *testing.T) {
 	t.Parallel()
 	s := open(t, natstest.Conn(t, natstest.Run(t).URL()), jetstream.Config{})
-	fill(t, s, 3000)
+	fill(t, s, many())
 	path := filepath.Join(t.TempDir(), "file")
 	attempts := 0
 	natstest.Eventually(t, "the export", func() error {
@@ -131,8 +132,11 @@ func TestImportResumes(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, connect func() *nats.Conn, replicas int, c *natstest.Cluster) {
 		t.Helper()
-		const n = 3000
-		from := open(t, connect(), jetstream.Config{Replicas: replicas})
+		n := 3000
+		if testing.Short() {
+			n = 1400
+		}
+		from := open(t, connect(), jetstream.Config{}) // with one replica, also where the copy has three
 		fill(t, from, n)
 		b, _ := export(t, from, archive.Config{Compress: true})
 		for name, step := range map[string]func(ctx context.Context, to *jetstream.Store, report func(archive.Progress)) error{
@@ -159,7 +163,7 @@ func TestImportResumes(t *testing.T) {
 					ctx, cancel := context.WithCancel(t.Context())
 					var report func(archive.Progress)
 					switch {
-					case rounds < 3: // after some hundreds of commits, with others on their way
+					case rounds < min(3, n/500-1): // after some hundreds of commits, with others on their way
 						report = func(archive.Progress) { cancel() }
 					case rounds < 6: // in the middle of whatever it is doing
 						time.AfterFunc(time.Duration(rng.IntN(60))*time.Millisecond, cancel)
@@ -178,7 +182,7 @@ func TestImportResumes(t *testing.T) {
 					nc.Close()
 					wantWholeTransactions(t, open(t, connect(), cfg))
 				}
-				if rounds < 4 {
+				if rounds < min(4, n/500) {
 					t.Errorf("only %d rounds", rounds)
 				}
 				wantCopy(t, from, open(t, connect(), cfg))

@@ -100,7 +100,7 @@ func TestSelections(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Conn(t, natstest.Run(t).URL())
 	from := open(t, nc, jetstream.Config{})
-	f := fill(t, from, 1500)
+	f := fill(t, from, 900)
 	busiest := ""
 	for key, head := range f.heads {
 		if strings.HasPrefix(key, "order ") && (busiest == "" || head.Ordinal > f.heads[busiest].Ordinal) {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream"
@@ -128,7 +127,7 @@ func TestForeignWriter(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, connect func() *nats.Conn, replicas int, _ *natstest.Cluster) {
 		t.Helper()
-		from := open(t, connect(), jetstream.Config{Replicas: replicas})
+		from := open(t, connect(), jetstream.Config{}) // with one replica, also where the copy has three
 		fill(t, from, 1000)
 		to := open(t, connect(), jetstream.Config{Replicas: replicas})
 		foreign := one("foreign", jetstream.Head{}, nil)
@@ -186,8 +185,8 @@ func TestLargeCommits(t *testing.T) {
 		}
 	}
 	// The largest that fits at all.
-	for size := most; ; size-- {
-		_, err := from.Append(t.Context(), one("b", jetstream.Head{}, noise(size)))
+	for data := noise(most); ; data = data[1:] {
+		_, err := from.Append(t.Context(), one("b", jetstream.Head{}, data))
 		if err == nil {
 			break
 		}
@@ -221,10 +220,7 @@ func TestLargeCommits(t *testing.T) {
 	}
 	// A limit of the stream's own is the server's to tell.
 	limited := open(t, nc, jetstream.Config{})
-	js, err := natsjs.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := natstest.JetStream(t, nc)
 	stream, err := js.Stream(t.Context(), limited.Name())
 	if err != nil {
 		t.Fatal(err)

@@ -40,13 +40,13 @@ func TestExportFileOfAStoreThatWentBack(t *testing.T) {
 		return err
 	}
 	var f *filler
-	run(func(s *jetstream.Store) { f = fill(t, s, 3000) })
+	run(func(s *jetstream.Store) { f = fill(t, s, 800) })
 	if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
 	run(func(s *jetstream.Store) {
 		f.store = s
-		f.fill(3000)
+		f.fill(800)
 		if err := export(s); err != nil {
 			t.Fatal(err)
 		}
