@@ -21,7 +21,7 @@ func deniedAs(t *testing.T, users map[string]*server.Permissions) func(user, inb
 	t.Helper()
 	o := &server.Options{
 		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir(),
-		Users: []*server.User{{Username: "all", Password: "x"}},
+		Users: []*server.User{{Username: "all", Password: "x"}}, AuthTimeout: natstest.Patience.Seconds(),
 	}
 	for name, p := range users {
 		o.Users = append(o.Users, &server.User{Username: name, Password: "x", Permissions: p})
@@ -38,7 +38,7 @@ func deniedAs(t *testing.T, users map[string]*server.Permissions) func(user, inb
 	return func(user, inbox string, opts ...nats.Option) *nats.Conn {
 		nc, err := jetstream.Connect(t.Context(), jetstream.ConnectConfig{
 			URL: srv.ClientURL(), User: user, Password: "x", InboxPrefix: inbox, Logger: slog.New(slog.DiscardHandler),
-			Options: opts,
+			Options: opts, Wait: natstest.Patience,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -65,16 +65,13 @@ func TestDeniedAfterItsAnswer(t *testing.T) {
 			<-hold
 		}
 	}))
-	half, err := jetstream.Attach(t.Context(), nc, "bank")
-	if err != nil {
-		t.Fatal(err)
-	}
+	half := open(t, nc, jetstream.Config{Name: "bank", AttemptTimeout: longAttempt})
 	if err := nc.Publish("elsewhere", nil); err != nil {
 		t.Fatal(err)
 	}
 	<-busy
 	defer close(hold)
-	_, err = half.AppendAll(t.Context(), write("a2", "", jetstream.Head{}), write("half", "", jetstream.Head{}))
+	_, err := half.AppendAll(t.Context(), write("a2", "", jetstream.Head{}), write("half", "", jetstream.Head{}))
 	if _, ok := errors.AsType[*jetstream.RefusedError](err); !ok || !errors.Is(err, nats.ErrPermissionViolation) {
 		t.Errorf("%T %v: nothing was on its way, so it is refused", err, err)
 	}
@@ -89,24 +86,21 @@ func may(publish ...string) *server.Permissions {
 
 // wantDenied wants the error at once. What waited for it would wait for the end of
 // an attempt each time; a machine that is slow now and then is not that.
-func wantDenied(t *testing.T, op, subject string, do func() error) error {
+func wantDenied(t *testing.T, op, subject string, do func() error) (err error) {
 	t.Helper()
-	var took time.Duration
-	for range 3 {
+	natstest.Eventually(t, "told at once", func() error {
 		began := time.Now()
-		err := do()
-		took = time.Since(began)
+		err = do()
+		took := time.Since(began)
 		denied, ok := errors.AsType[*jetstream.PermissionError](err)
 		if !ok || denied.Op != op || !strings.HasPrefix(denied.Subject, subject) || !errors.Is(err, nats.ErrPermissionViolation) {
 			t.Errorf("%T %v, want %s to %q", err, err, op, subject)
-			return err
+		} else if took >= jetstream.AttemptTimeoutDefault {
+			return fmt.Errorf("told after %v: %w", took, err)
 		}
-		if took < jetstream.AttemptTimeoutDefault {
-			return err
-		}
-	}
-	t.Errorf("told by a timeout, after %v", took)
-	return nil
+		return nil
+	})
+	return err
 }
 
 func TestDeniedIsToldAtOnce(t *testing.T) {
@@ -128,11 +122,7 @@ func TestDeniedIsToldAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	attach := func(user string) *jetstream.Store {
-		s, err := jetstream.Attach(t.Context(), as(user, ""), store)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
+		return open(t, as(user, ""), jetstream.Config{Name: store, AttemptTimeout: longAttempt})
 	}
 	t.Run("Open", func(t *testing.T) {
 		t.Parallel()

@@ -1,7 +1,6 @@
 package jetstream_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,6 +61,19 @@ func durability(t *testing.T, s *jetstream.Store, from jetstream.DurabilitySourc
 	if err != nil {
 		t.Fatal(err)
 	}
+	return d
+}
+
+// inSync is the durability of a store once its three servers have all of it, as far as
+// its leader has heard of late.
+func inSync(t *testing.T, s *jetstream.Store, from jetstream.DurabilitySources) (d jetstream.Durability) {
+	t.Helper()
+	natstest.Eventually(t, "all in sync", func() (err error) {
+		if d, err = s.Durability(t.Context(), from); err == nil && d.InSync != 3 {
+			err = fmt.Errorf("%+v", d)
+		}
+		return err
+	})
 	return d
 }
 
@@ -163,14 +175,7 @@ func TestDurabilityOfACluster(t *testing.T) {
 			nc := cluster.Conn(t)
 			s := open(t, nc, jetstream.Config{Name: "bank", Replicas: 3, AttemptTimeout: natstest.Patience})
 			from := jetstream.DurabilitySources{Monitoring: monitored(cluster)}
-			natstest.Eventually(t, "all in sync", func() error {
-				d, err := s.Durability(t.Context(), from)
-				if err == nil && d.InSync != 3 {
-					err = fmt.Errorf("%+v", d)
-				}
-				return err
-			})
-			d := durability(t, s, from)
+			d := inSync(t, s, from)
 			if d.Level != c.level || d.AtLeast != c.level || d.Fsync != c.fsync || d.Replicas != 3 || len(d.Servers) != 3 || !d.Servers[0].Leader || len(d.Problems) != 0 {
 				t.Errorf("%+v", d)
 			}
@@ -186,14 +191,14 @@ func TestDurabilityOfACluster(t *testing.T) {
 			if synced != c.always {
 				t.Errorf("%d servers sync always, want %d", synced, c.always)
 			}
-			if plain := durability(t, s, jetstream.DurabilitySources{}); plain.Level != jetstream.DurabilityUnknown ||
-				plain.AtLeast != jetstream.DurabilityQuorumLazy || plain.InSync != 3 {
+			if plain := inSync(t, s, jetstream.DurabilitySources{}); plain.Level != jetstream.DurabilityUnknown ||
+				plain.AtLeast != jetstream.DurabilityQuorumLazy {
 				t.Errorf("without sources: %+v", plain)
 			}
 			// A store with one replica is that server's, not the one of the connection.
 			single := open(t, nc, jetstream.Config{Name: "single", AttemptTimeout: natstest.Patience})
 			one := durability(t, single, from)
-			leader := cluster.StreamLeader("single")
+			leader := cluster.Leader(t, "single")
 			if want := leader < c.always; len(one.Servers) != 1 || one.Servers[0].Name != cluster.Servers[leader].Name() ||
 				(one.Level == jetstream.DurabilityFsynced) != want || one.Replicas != 1 {
 				t.Errorf("one replica, on server %d: %+v", leader, one)
@@ -316,10 +321,7 @@ func TestDurabilitySourcesThatFail(t *testing.T) {
 func TestDurabilityOfOtherStreams(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Conn(t, natstest.Run(t).URL())
-	js, err := natsjs.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := natstest.JetStream(t, nc)
 	known := jetstream.DurabilitySources{Known: map[string]jetstream.Fsync{nc.ConnectedServerName(): "always"}}
 	for what, cfg := range map[string]natsjs.StreamConfig{
 		"the storage is memory":     {Storage: natsjs.MemoryStorage},
@@ -345,10 +347,8 @@ func TestDurabilityOfOtherStreams(t *testing.T) {
 		}
 	}
 	nc.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	s := jetstream.NewStoreForTest("bank", "k3q5x7wzabcde", 64).WithConn(nc)
-	if _, err := s.Durability(ctx, known); !errors.Is(err, nats.ErrConnectionClosed) {
+	s := jetstream.NewStoreForTest("bank", "k3q5x7wzabcde", 64).WithConn(nc).Attempts(longAttempt)
+	if _, err := s.Durability(t.Context(), known); !errors.Is(err, nats.ErrConnectionClosed) {
 		t.Errorf("a closed connection: %v", err)
 	}
 }

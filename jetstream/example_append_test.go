@@ -19,7 +19,7 @@ func exampleStore() (store *jetstream.Store, stop func()) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	nc, err := nats.Connect("", srv.Option(), nats.ReconnectBufSize(-1))
+	nc, err := jetstream.Connect(context.Background(), jetstream.ConnectConfig{Options: []nats.Option{srv.Option()}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func ExampleStore_Settle() {
 	defer stop()
 
 	transfer := func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		_, err := store.Append(ctx, jetstream.Write{Type: "account", ID: "a1", Decisions: decided("debited")})
 		var unknown *jetstream.UnknownError

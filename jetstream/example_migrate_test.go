@@ -19,7 +19,7 @@ func ExamplePlanMigration() {
 		log.Fatal(err)
 	}
 	defer func() { _ = srv.Stop() }()
-	nc, err := nats.Connect("", srv.Option(), nats.ReconnectBufSize(-1))
+	nc, err := jetstream.Connect(ctx, jetstream.ConnectConfig{Options: []nats.Option{srv.Option()}})
 	if err != nil {
 		log.Fatal(err)
 	}

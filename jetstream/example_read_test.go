@@ -18,7 +18,7 @@ func bank(ctx context.Context) (*jetstream.Store, func()) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	nc, err := nats.Connect("", srv.Option(), nats.ReconnectBufSize(-1))
+	nc, err := jetstream.Connect(ctx, jetstream.ConnectConfig{Options: []nats.Option{srv.Option()}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func ExampleStore_Verify() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	if _, err := store.Conn().Request(subject, []byte("by hand"), time.Second); err != nil {
+	if _, err := store.Conn().Request(subject, []byte("by hand"), time.Minute); err != nil {
 		log.Fatal(err)
 	}
 	var report jetstream.Verified

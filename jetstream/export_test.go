@@ -47,14 +47,14 @@ func (s *Store) Impatient() *Store {
 // WithConn is the store on another connection, opened without the right to.
 func (s *Store) WithConn(nc *nats.Conn) *Store {
 	other := *s
-	other.nc, other.attempt, other.timeout = nc, 100*time.Millisecond, 10*time.Second
+	other.nc, other.attempt, other.timeout = nc, 100*time.Millisecond, 90*time.Second // natstest.Patience
 	return &other
 }
 
-// Patient is the store with the time-outs that Open gives it.
-func (s *Store) Patient() *Store {
+// Attempts is the store with attempts of such a length.
+func (s *Store) Attempts(d time.Duration) *Store {
 	other := *s
-	other.attempt, other.timeout = AttemptTimeoutDefault, AppendTimeoutDefault
+	other.attempt = d
 	return &other
 }
 

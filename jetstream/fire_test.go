@@ -46,9 +46,12 @@ func TestTransactionsUnderFireR3(t *testing.T) {
 }
 
 // size is how many of full are made.
-func size(full int) int {
+func size(full int) int { return unlessShort(full, full/4) }
+
+// unlessShort is full, or under -short the other one.
+func unlessShort(full, short int) int {
 	if testing.Short() {
-		return full / 4
+		return short
 	}
 	return full
 }
@@ -99,7 +102,7 @@ func newFire(t *testing.T, e env, total, writers int, attempt time.Duration) *fi
 		p := newProxy(t, e.backend)
 		nc := natstest.Conn(t, p.url(), nats.IgnoreDiscoveredServers())
 		f.stores = append(f.stores, open(t, nc, jetstream.Config{
-			Name: f.sure.Name(), AttemptTimeout: attempt, AppendTimeout: 5 * time.Second,
+			Name: f.sure.Name(), AttemptTimeout: attempt, AppendTimeout: 2 * time.Second,
 		}))
 		fates := f.fates(i)
 		p.fate.Store(&fates)

@@ -16,22 +16,9 @@ import (
 	"github.com/rossby-go/rossby/jetstream"
 )
 
-// edit changes a live stream behind the store's back.
-func edit(t *testing.T, nc *nats.Conn, name string, change func(*natsjs.StreamConfig)) {
-	t.Helper()
-	js, err := natsjs.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := stream(t, nc, name).CachedInfo().Config
-	change(&cfg)
-	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func plan(t *testing.T, nc *nats.Conn, cfg jetstream.Config) *jetstream.Migration {
 	t.Helper()
+	cfg.AppendTimeout = natstest.Patience
 	m, err := jetstream.PlanMigration(t.Context(), nc, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -241,13 +228,8 @@ func TestMigrateReplicas(t *testing.T) {
 	n := <-stopped
 
 	// Any one server of three may go.
-	c.Stop(c.StreamLeader(name))
-	natstest.Eventually(t, "a new leader", func() error {
-		if c.StreamLeader(name) < 0 {
-			return errors.New("is not there")
-		}
-		return nil
-	})
+	c.Stop(c.Leader(t, name))
+	c.Leader(t, name)
 	for id, want := range map[string]int{"a": 50, "busy": n} {
 		if commits, err := history(t.Context(), s, id, jetstream.Range{}); err != nil || len(commits) != want {
 			t.Errorf("%s: %d commits, %v, want %d", id, len(commits), err, want)

@@ -52,11 +52,8 @@ func TestValidateID(t *testing.T) {
 func TestPartitionIsTheServers(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Conn(t, natstest.Run(t).URL())
-	js, err := natsjs.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = js.CreateStream(t.Context(), natsjs.StreamConfig{
+	js := natstest.JetStream(t, nc)
+	_, err := js.CreateStream(t.Context(), natsjs.StreamConfig{
 		Name: "in", Subjects: []string{"in.*"},
 		SubjectTransform: &natsjs.SubjectTransformConfig{Source: "in.*", Destination: "out.{{partition(64,1)}}.{{wildcard(1)}}"},
 	})

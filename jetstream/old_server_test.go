@@ -43,7 +43,7 @@ func oldServer(t *testing.T, version string) (url string) {
 
 func TestServerTooOld(t *testing.T) {
 	t.Parallel()
-	nc, err := nats.Connect(oldServer(t, "2.13.9"))
+	nc, err := nats.Connect(oldServer(t, "2.13.9"), nats.Timeout(natstest.Patience))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -67,7 +67,9 @@ func TestConcurrentOpensGiveOneStore(t *testing.T) {
 			for i := range ids {
 				nc := connect()
 				wg.Go(func() {
-					s, err := jetstream.Open(t.Context(), nc, jetstream.Config{Name: name, Replicas: replicas})
+					s, err := jetstream.Open(t.Context(), nc, jetstream.Config{
+						Name: name, Replicas: replicas, AppendTimeout: natstest.Patience,
+					})
 					if err != nil {
 						t.Error(err)
 						return
@@ -115,11 +117,7 @@ func TestOpenAfterACrash(t *testing.T) {
 
 func makeStream(t *testing.T, nc *nats.Conn, cfg natsjs.StreamConfig) {
 	t.Helper()
-	js, err := natsjs.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := js.CreateStream(t.Context(), cfg); err != nil {
+	if _, err := natstest.JetStream(t, nc).CreateStream(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -191,10 +189,7 @@ func TestOpenRefusesOtherSettings(t *testing.T) {
 func TestDangerousStreamsAreRefused(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Conn(t, natstest.Run(t).URL())
-	js, err := natsjs.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := natstest.JetStream(t, nc)
 	for i, c := range []struct {
 		field string
 		live  bool

@@ -26,8 +26,9 @@ type proxy struct {
 	losePublishes atomic.Bool
 	// fate, unless nil, says what happens to each append: to a transaction as a whole.
 	fate atomic.Pointer[func() fate]
-	// lost counts the bytes that were swallowed.
-	lost atomic.Int64
+	// lost counts the bytes that were swallowed, lostAppends the appends on their way
+	// of which something was.
+	lost, lostAppends atomic.Int64
 	// held counts the appends that are held back.
 	held atomic.Int64
 	// down lets nobody in.
@@ -92,6 +93,13 @@ func (p *proxy) add(client net.Conn) bool {
 	return true
 }
 
+// has tells whether a client's connection has not been cut.
+func (p *proxy) has(client net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.conns[client]
+}
+
 // fate is what happens to an append.
 type fate struct {
 	// lose swallows the request, mute the answer.
@@ -105,6 +113,9 @@ type lane struct {
 	mu    sync.Mutex
 	batch string
 	last  fate
+	// losing is set by the first commit that losePublishes swallows: the network may
+	// heal while the connection still holds others.
+	losing bool
 	// mute are the inboxes whose next answer is swallowed.
 	mute map[string]bool
 }
@@ -114,7 +125,8 @@ func (l *lane) decide(p *proxy, f *frame) fate {
 	defer l.mu.Unlock()
 	batch := f.header("Nats-Batch-Id")
 	if batch == "" || batch != l.batch {
-		l.batch, l.last = batch, fate{lose: p.losePublishes.Load()}
+		l.losing = l.losing || p.losePublishes.Load()
+		l.batch, l.last = batch, fate{lose: l.losing}
 		if next := p.fate.Load(); next != nil {
 			l.last = (*next)()
 		}
@@ -163,18 +175,24 @@ func (p *proxy) requests(server, client net.Conn, l *lane) {
 	defer func() { close(queue); <-sent }()
 	defer func() { _ = client.Close() }()
 	r := bufio.NewReaderSize(client, 64<<10)
+	lossy := false // A connection that has lost something is not whole again.
 	for {
 		f, err := readFrame(r)
 		if err != nil {
 			return
 		}
 		var what fate
-		if strings.Contains(f.subject, ".event.") && !strings.HasPrefix(f.subject, "$") {
+		commit := strings.Contains(f.subject, ".event.") && !strings.HasPrefix(f.subject, "$")
+		if commit {
 			what = l.decide(p, f)
 		}
+		lossy = lossy || p.loseRequests.Load()
 		switch {
-		case what.lose || p.loseRequests.Load():
+		case what.lose || lossy:
 			p.lost.Add(int64(len(f.bytes)))
+			if commit && p.has(client) {
+				p.lostAppends.Add(1)
+			}
 		case what.delay > 0:
 			p.held.Add(1)
 			queue <- late{time.Now().Add(what.delay), f.bytes}
@@ -188,12 +206,13 @@ func (p *proxy) requests(server, client net.Conn, l *lane) {
 func (p *proxy) answers(client, server net.Conn, l *lane) {
 	defer func() { _ = client.Close() }()
 	r := bufio.NewReaderSize(server, 64<<10)
+	lossy := false
 	for {
 		f, err := readFrame(r)
 		if err != nil {
 			return
 		}
-		if p.loseReplies.Load() || f.subject != "" && l.muted(f.subject) {
+		if lossy = lossy || p.loseReplies.Load(); lossy || f.subject != "" && l.muted(f.subject) {
 			p.lost.Add(int64(len(f.bytes)))
 			continue
 		}
@@ -258,21 +277,25 @@ func (p *proxy) cut() {
 	}
 }
 
-// heal ends the connections, which lost something, and loses no more.
+// heal ends the connections, which lost something, and loses no more. Nobody connects
+// in between: what the server says first would be lost.
 func (p *proxy) heal() {
+	p.down.Store(true)
 	p.cut()
 	p.loseReplies.Store(false)
 	p.loseRequests.Store(false)
 	p.losePublishes.Store(false)
+	p.lostAppends.Store(0)
 	p.fate.Store(nil)
 	p.down.Store(false)
 }
 
-// awaitLoss waits until something was swallowed.
+// awaitLoss waits until an append was swallowed, since the network was whole: what
+// else a client sends, such as its answer to a ping, is none.
 func (p *proxy) awaitLoss(t *testing.T) {
 	t.Helper()
-	natstest.Eventually(t, "bytes to lose", func() error {
-		if p.lost.Load() == 0 {
+	natstest.Eventually(t, "an append to lose", func() error {
+		if p.lostAppends.Load() == 0 {
 			return errors.New("are not there")
 		}
 		return nil

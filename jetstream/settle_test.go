@@ -109,9 +109,12 @@ func testSettleStillUnknown(t *testing.T, e env) {
 	s := e.store(t, e.connect(t))
 	p, through := e.proxied(t, s)
 	p.loseRequests.Store(true)
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	_, err := through.Append(ctx, write("a1", "", jetstream.Head{}))
+	done := started(ctx, through, write("a1", "", jetstream.Head{}))
+	p.awaitLoss(t)
+	cancel()
+	_, err := (<-done)()
 	var u *jetstream.UnknownError
 	if !errors.As(err, &u) {
 		t.Fatalf("%T %v", err, err)

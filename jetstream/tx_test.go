@@ -232,18 +232,20 @@ func testTxTooLarge(t *testing.T, e env) {
 // when asked about each message that one is too large.
 func testTxLimitOfTheStream(t *testing.T, e env) {
 	t.Helper()
-	s := e.store(t, e.connect(t))
+	s := e.patient(t)
 	limit(t, s, 2000)
 	large := write("a1", "", jetstream.Head{})
 	large.Decisions[0].Events[0].Data = make([]byte, 3000)
 	for _, writes := range [][]jetstream.Write{{large, write("a2", "", jetstream.Head{})}, {write("a2", "", jetstream.Head{}), large}} {
-		if _, err := s.AppendAll(t.Context(), writes...); !is[*jetstream.RefusedError](err) || !strings.Contains(err.Error(), "10054") {
+		err := told(t, func(ctx context.Context) error { return second(s.AppendAll(ctx, writes...)) })
+		if !is[*jetstream.RefusedError](err) || !strings.Contains(err.Error(), "10054") {
 			t.Errorf("%T %v", err, err)
 		}
 	}
 	w := write("a1", "", jetstream.Head{})
 	w.State = &jetstream.State{Fingerprint: "f", Data: make([]byte, 3000)}
-	if _, err := s.AppendAll(t.Context(), w, write("a2", "", jetstream.Head{})); err != nil {
+	err := told(t, func(ctx context.Context) error { return second(s.AppendAll(ctx, w, write("a2", "", jetstream.Head{}))) })
+	if err != nil {
 		t.Error(err)
 	}
 	waitFor(t, s, 1)
@@ -251,7 +253,7 @@ func testTxLimitOfTheStream(t *testing.T, e env) {
 
 func testTxOfManyMessages(t *testing.T, e env) {
 	t.Helper()
-	s := e.store(t, e.connect(t))
+	s := e.patient(t)
 	writes := make([]jetstream.Write, jetstream.MaxTransaction)
 	for i := range writes {
 		writes[i] = write(fmt.Sprint("a", i), "", jetstream.Head{})
@@ -491,9 +493,9 @@ func testTxWentBack(t *testing.T, e env) {
 	s := e.patient(t)
 	head := appendN(t, s, "a1", 2)[1]
 	ahead := jetstream.Head{Sequence: head.Sequence + 100, CommitID: jetstream.NewID(), Ordinal: 3, Version: 3}
-	ctx, cancel := context.WithTimeout(t.Context(), natstest.Patience)
-	defer cancel()
-	_, err := s.AppendAll(ctx, write("b1", "", jetstream.Head{}), write("a1", "", ahead))
+	err := told(t, func(ctx context.Context) error {
+		return second(s.AppendAll(ctx, write("b1", "", jetstream.Head{}), write("a1", "", ahead)))
+	})
 	if !errors.Is(err, jetstream.ErrStoreWentBack) || !strings.Contains(err.Error(), "a1") {
 		t.Errorf("%T %v", err, err)
 	}

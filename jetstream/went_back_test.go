@@ -1,6 +1,7 @@
 package jetstream_test
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -120,8 +121,8 @@ func (r *restorable) blocks(stream string) []string {
 func TestARestoredStoreIsNoticed(t *testing.T) {
 	t.Parallel()
 	r := newRestorable(t)
-	name := natstest.Name(t)
-	s := open(t, r.nc, jetstream.Config{Name: name})
+	cfg := jetstream.Config{Name: natstest.Name(t), AttemptTimeout: longAttempt}
+	s := open(t, r.nc, cfg)
 	old := appendN(t, s, "a1", 3)
 	restore := r.backup()
 	last, err := s.Append(t.Context(), write("a1", "", old[2]))
@@ -135,13 +136,15 @@ func TestARestoredStoreIsNoticed(t *testing.T) {
 	}
 	restore()
 
-	again := open(t, r.nc, jetstream.Config{Name: name}) // knows nothing of it
+	again := open(t, r.nc, cfg) // knows nothing of it
 	var wg sync.WaitGroup
 	for what, f := range map[string]func() error{
-		"an append after a lost commit": func() error { return second(s.Append(t.Context(), write("a1", "", last))) },
-		"the head":                      func() error { return second(s.LastSequence(t.Context())) },
-		"a position":                    func() error { return s.CheckPosition(t.Context(), position) },
-		"a position that was kept":      func() error { return again.CheckPosition(t.Context(), position) },
+		"an append after a lost commit": func() error {
+			return told(t, func(ctx context.Context) error { return second(s.Append(ctx, write("a1", "", last))) })
+		},
+		"the head":                 func() error { return second(s.LastSequence(t.Context())) },
+		"a position":               func() error { return s.CheckPosition(t.Context(), position) },
+		"a position that was kept": func() error { return again.CheckPosition(t.Context(), position) },
 		"scan": func() error {
 			return second(collect(again.Scan(t.Context(), "", jetstream.Range{After: others[2].Sequence})))
 		},

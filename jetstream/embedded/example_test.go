@@ -18,7 +18,7 @@ func ExampleStart() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	nc, err := nats.Connect("", srv.Option(), nats.ReconnectBufSize(-1))
+	nc, err := jetstream.Connect(context.Background(), jetstream.ConnectConfig{Options: []nats.Option{srv.Option()}})
 	if err != nil {
 		log.Fatal(err)
 	}
