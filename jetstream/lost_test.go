@@ -1,6 +1,7 @@
 package jetstream_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -16,17 +17,15 @@ import (
 // put makes a bucket and writes keys into it.
 func put(t *testing.T, nc *nats.Conn, bucket string, keys ...string) {
 	t.Helper()
-	js, err := natsjs.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := natstest.JetStream(t, nc)
 	natstest.CreateStream(t, nc, natsjs.StreamConfig{
 		Name: "KV_" + bucket, Subjects: []string{"$KV." + bucket + ".>"}, MaxMsgsPerSubject: 1, AllowDirect: true,
 	})
 	for _, key := range keys {
-		if _, err := js.Publish(t.Context(), "$KV."+bucket+"."+key, []byte("x")); err != nil {
-			t.Fatal(err)
-		}
+		natstest.Retry(t, "put "+key, func(ctx context.Context) error {
+			_, err := js.Publish(ctx, "$KV."+bucket+"."+key, []byte("x"))
+			return err
+		})
 	}
 }
 
@@ -53,8 +52,7 @@ func TestALostStoreIsNotMadeAnew(t *testing.T) {
 				put(t, nc, store+"__followers", "mailer")
 				put(t, nc, store+"__state", "account.f.a1")
 				natstest.CreateStream(t, nc, natsjs.StreamConfig{Name: store + "__timers", Subjects: []string{store + ".timer.>"}})
-				js, _ := natsjs.New(nc)
-				if _, err := js.Publish(t.Context(), store+".timer.t", nil); err != nil {
+				if _, err := natstest.JetStream(t, nc).Publish(t.Context(), store+".timer.t", nil); err != nil {
 					t.Fatal(err)
 				}
 			},
@@ -109,7 +107,7 @@ func TestALostStoreIsNotMadeAnew(t *testing.T) {
 			if len(want) == 0 {
 				return
 			}
-			js, _ := natsjs.New(nc)
+			js := natstest.JetStream(t, nc)
 			for _, name := range want {
 				if err := js.DeleteStream(t.Context(), name); err != nil {
 					t.Fatal(err)
