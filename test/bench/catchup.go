@@ -90,7 +90,8 @@ func (e *env) catchup(ctx context.Context, events, keys, turns int) (*result, er
 
 // checkView compares every key of a view with the number of commits.
 func (e *env) checkView(ctx context.Context, view string, counts []int) (int, error) {
-	reader, err := projection.NewReader[accountView](ctx, e.nc, storeName, view, projection.ReaderConfig{})
+	reader, err := projection.NewReader[accountView](ctx, e.nc, storeName, view,
+		projection.ReaderConfig{OpenWait: time.Minute, Wait: time.Minute})
 	if err != nil {
 		return 0, err
 	}

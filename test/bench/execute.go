@@ -127,7 +127,7 @@ func (e *env) commanding(
 		return nil, err
 	}
 	defer nc.Close()
-	client, err := aggregate.NewClient(nc, storeName, accountType, aggregate.ClientConfig{})
+	client, err := aggregate.NewClient(nc, storeName, accountType, aggregate.ClientConfig{Timeout: time.Minute})
 	if err != nil {
 		return nil, err
 	}

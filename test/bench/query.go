@@ -35,7 +35,7 @@ func readView(
 	uctx, stop := context.WithCancel(ctx)
 	ran := make(chan error, 1)
 	go func() { ran <- updater.Run(uctx) }()
-	cfg := projection.ReaderConfig{Wait: time.Minute}
+	cfg := projection.ReaderConfig{OpenWait: time.Minute, Wait: time.Minute}
 	reader, err := projection.NewReader[accountView](ctx, e.nc, storeName, "query", cfg)
 	if err == nil {
 		_, err = reader.Position(ctx, projection.AtLeast(last))

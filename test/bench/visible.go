@@ -39,7 +39,8 @@ func visible(bound time.Duration) func(context.Context, *env) (*result, error) {
 }
 
 func (e *env) visibles(ctx context.Context, w *writer, bound time.Duration) (*result, error) {
-	reader, err := projection.NewReader[accountView](ctx, e.nc, storeName, "visible", projection.ReaderConfig{})
+	reader, err := projection.NewReader[accountView](ctx, e.nc, storeName, "visible",
+		projection.ReaderConfig{OpenWait: time.Minute, Wait: time.Minute})
 	if err != nil {
 		return nil, err
 	}

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -100,13 +102,19 @@ func exitCode(ctx context.Context, err error) int {
 			projection.ErrGeneration, projection.ErrBuilding, projection.ErrPartial, archive.ErrComplete, archive.ErrOtherExport,
 			jetstream.ErrNotACopy):
 		return exitRefused
-	case is[*jetstream.ConnectError](err), matches(err, jetstream.ErrUnavailable, jetstream.ErrNoJetStream,
+	case electing(err), is[*jetstream.ConnectError](err), matches(err, jetstream.ErrUnavailable, jetstream.ErrNoJetStream,
 		projection.ErrUnavailable, projection.ErrStale, followers.ErrNotRunning, nats.ErrNoResponders, nats.ErrTimeout,
 		context.DeadlineExceeded, aggregate.ErrBusy, aggregate.ErrContended, jetstream.ErrIncomplete):
 		return exitUnavailable
 	default:
 		return exitError
 	}
+}
+
+// electing tells that JetStream's API answers nothing now: servers elect a leader.
+func electing(err error) bool {
+	api, ok := errors.AsType[*natsjs.APIError](err)
+	return ok && api.Code == http.StatusServiceUnavailable
 }
 
 // near are the known names that a name may have been meant to be.
