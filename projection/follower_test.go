@@ -25,7 +25,7 @@ func TestAtLeastFromAFollower(t *testing.T) {
 	t.Parallel()
 	pairs := 10_000
 	if testing.Short() {
-		pairs = 1000
+		pairs = 500
 	}
 	const writers = 25
 	c := natstest.RunCluster(t)

@@ -35,7 +35,7 @@ func TestIndexedPagesDie(t *testing.T) {
 				died = died[1:] // there each page is batches
 			}
 			if testing.Short() {
-				died = died[:3] // as with the race detector
+				died = died[:2] // as with the race detector
 			}
 			for round, step := range died {
 				f.feedWide(m, round)

@@ -357,7 +357,10 @@ func TestTimeValue(t *testing.T) {
 func TestFindMany(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	const n = 2600
+	n := 2600
+	if testing.Short() {
+		n = 1300 // as with the race detector
+	}
 	m := model{}
 	for c := range n / 100 {
 		events := make([]any, 0, 100)
@@ -445,7 +448,9 @@ func underKills(
 	}
 	m := model{}
 	var looks atomic.Int64
-	fed, end, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	fed, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(fed)
 		for i := range feeds {
@@ -458,13 +463,8 @@ func underKills(
 	go func() {
 		defer close(ended)
 		look := look()
-		for ; ; looks.Add(1) {
-			select {
-			case <-end:
-				return
-			default:
-				look()
-			}
+		for ; paced(ctx, 5*time.Millisecond); looks.Add(1) {
+			look()
 		}
 	}()
 	kills := 0
@@ -492,12 +492,15 @@ func underKills(
 		default:
 		}
 	}
-	close(end)
+	natstest.Eventually(t, "somebody looks", func() error {
+		if looks.Load() == 0 {
+			return errors.New("nobody yet")
+		}
+		return nil
+	})
+	end()
 	<-ended
 	t.Logf("%d kills, %d looks", kills, looks.Load())
-	if looks.Load() == 0 {
-		t.Error("nobody looked")
-	}
 	_, store := f.attach()
 	start(t, store, def, mortal())
 	return m

@@ -184,7 +184,7 @@ func TestLocalViewIsOneSnapshot(t *testing.T) {
 	var wg sync.WaitGroup
 	reads := 0
 	wg.Go(func() {
-		for ctx.Err() == nil {
+		for paced(ctx, 100*time.Microsecond) {
 			// b is read after a: its position is the same only if nothing came between.
 			a, err1 := l.Get(ctx, "a")
 			b, err2 := l.Get(ctx, "b")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"testing"
+	"time"
 
 	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream"
@@ -186,7 +187,7 @@ func TestTransactionIsNotSplit(t *testing.T) {
 					})
 				}
 			}()
-			for looked := 0; ; looked++ {
+			for paced(t.Context(), time.Millisecond) {
 				entries, err := r.GetMany(t.Context(), []string{"x", "y"})
 				if err != nil {
 					t.Fatal(err)

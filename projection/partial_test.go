@@ -53,23 +53,19 @@ func (f *fixture) scribble(view, key, value string, headers ...string) {
 // going appends events until it is told to stop, and waits for some first.
 func (f *fixture) going(m model, ids int) (stop func()) {
 	f.t.Helper()
-	ended, end, some := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	ctx, end := context.WithCancel(f.t.Context())
+	ended, some := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		for n := 0; ; n++ {
-			select {
-			case <-end:
-				return
-			default:
-			}
-			f.feed(m, 1, ids)
+		for n := 0; paced(ctx, 2*time.Millisecond); n++ {
+			f.feed(m, 1, ids) //nolint:contextcheck // it appends until the test ends
 			if n == 20 {
 				close(some)
 			}
 		}
 	}()
 	<-some
-	stop = sync.OnceFunc(func() { close(end); <-ended })
+	stop = sync.OnceFunc(func() { end(); <-ended })
 	f.t.Cleanup(stop)
 	return stop
 }
@@ -151,17 +147,14 @@ func TestRebuildHealthyAggregate(t *testing.T) {
 		start(t, f.store, accounts(), cfg)
 		get(t, reader[account](t, f, "accounts"), keys[5], projection.AtLeast(f.last))
 		watch := readAllTheTime(t, f, keys)
-		end, ended := make(chan struct{}), make(chan struct{})
+		ctx, end := context.WithCancel(t.Context())
+		defer end()
+		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			for n := 0; ; n++ {
-				select {
-				case <-end:
-					return
-				default:
-				}
+			for n := 0; paced(ctx, 2*time.Millisecond); n++ {
 				e := moved{From: keys[n%6], To: keys[n*n%6], Cents: int64(n)}
-				f.append(keys[n%6], e)
+				f.append(keys[n%6], e) //nolint:contextcheck // it appends until the test ends
 				m.apply(keys[n%6], e)
 			}
 		}()
@@ -172,7 +165,7 @@ func TestRebuildHealthyAggregate(t *testing.T) {
 				t.Errorf("%+v, %v", done, err)
 			}
 		}
-		close(end)
+		end()
 		<-ended
 		watch.stop()
 		f.check(m)
@@ -280,7 +273,7 @@ func TestRebuildAggregateManyKeys(t *testing.T) {
 			}
 			return nil
 		})
-		for i := range 300 {
+		for i := range 100 {
 			f.scribble("accounts", fmt.Sprint("1.t", i), "garbage")
 		}
 		cfg, _ := waiting()
@@ -295,7 +288,7 @@ func TestRebuildAggregateManyKeys(t *testing.T) {
 		start(t, f.store, accounts(), cfg)
 		status(t, a, "stopped again", func(s projection.ViewStatus) bool { return s.State == projection.StateStopped && s.Owner == "" })
 		done, err := a.RebuildAggregate(patient(t), "account", "a1", "")
-		if err != nil || done.Keys != 2*n || done.Changed < 300 {
+		if err != nil || done.Keys != 2*n || done.Changed < 100 {
 			t.Errorf("%+v, %v", done, err)
 		}
 		f.check(m)

@@ -29,7 +29,10 @@ func TestReadYourWrites(t *testing.T) {
 	r := reader[account](t, f, "accounts")
 	f.append("a0", opened{})
 	get(t, r, "a0", projection.AtLeast(f.last))
-	const loops = 500
+	loops := 500
+	if testing.Short() {
+		loops = 100 // as with the race detector
+	}
 	took := make([]time.Duration, 0, loops)
 	for i := range loops {
 		pos := f.append("a0", credited{Cents: 1})
@@ -125,15 +128,26 @@ func TestStale(t *testing.T) {
 	}
 }
 
+// keys makes so many keys, a hundred with each commit.
+func (f *fixture) keys(prefix string, n int) {
+	f.t.Helper()
+	for from := 0; from < n; from += 100 {
+		events := make([]any, 0, 100)
+		for i := from; i < min(from+100, n); i++ {
+			key := prefix + strconv.Itoa(i)
+			events = append(events, moved{From: key, To: key, Cents: 1})
+		}
+		f.append("keys", events...)
+	}
+}
+
 // TestListWhileTheCheckpointMoves: the end of a large view is found while its
 // updater writes without a pause.
 func TestListWhileTheCheckpointMoves(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	const keys = 1100
-	for i := range keys {
-		f.append("k"+strconv.Itoa(i), opened{Owner: strconv.Itoa(i)})
-	}
+	f.keys("k", keys)
 	up := start(t, f.store, accounts(), quiet())
 	r := reader[account](t, f, "accounts")
 	get(t, r, "k1", projection.AtLeast(f.last))
@@ -148,10 +162,10 @@ func TestListWhileTheCheckpointMoves(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var writers sync.WaitGroup
-	for range 4 {
+	for range 2 {
 		writers.Go(func() {
 			for ctx.Err() == nil {
-				for range 50 {
+				for range 5 {
 					if err := f.nc.Publish(subject, m.Data); err != nil {
 						t.Error(err)
 					}
@@ -181,9 +195,7 @@ func TestListLarge(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	const keys = 2500
-	for i := range keys {
-		f.append("k"+strconv.Itoa(i), opened{Owner: strconv.Itoa(i)})
-	}
+	f.keys("k", keys)
 	start(t, f.store, accounts(), quiet())
 	r := reader[account](t, f, "accounts")
 	list := func(o projection.ListOptions) (keys []string) {

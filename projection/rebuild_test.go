@@ -73,6 +73,17 @@ func differences(t testing.TB, a *projection.Admin, opts projection.CompareOptio
 	return out, counts.Keys
 }
 
+// paced waits a moment, and tells whether to go on: what is done all the time leaves
+// the machine to what it looks at.
+func paced(ctx context.Context, moment time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(moment):
+		return true
+	}
+}
+
 // watchful reads a view all the time: no read may fail, and none may give an
 // older answer than one before.
 type watchful struct {
@@ -90,7 +101,7 @@ func readAllTheTime(t *testing.T, f *fixture, keys []string) *watchful {
 		wg.Go(func() {
 			var floor uint64
 			events := map[string]int{}
-			for ctx.Err() == nil {
+			for paced(ctx, 2*time.Millisecond) {
 				key := keys[rand.IntN(len(keys))]
 				e, err := r.Get(ctx, key)
 				if ctx.Err() != nil {
@@ -168,8 +179,12 @@ func TestRebuild(t *testing.T) {
 					written.Add(1)
 				}
 			}()
+			some := int64(500)
+			if testing.Short() {
+				some = 200 // as with the race detector
+			}
 			natstest.Eventually(t, "commands", func() error {
-				if written.Load() < 500 {
+				if written.Load() < some {
 					return fmt.Errorf("%d written", written.Load())
 				}
 				return nil
@@ -194,8 +209,8 @@ func TestRebuild(t *testing.T) {
 					ups[i] = start(t, store, accounts(), cfg)
 				}
 			}
-			g = generation(t, a, n, "caught up", caughtUp)
-			if g.Live || !g.Building || g.Done < 0.5 {
+			g = generation(t, a, n, "caught up", func(g projection.Generation) bool { return g.CaughtUp() && g.Done >= 0.5 })
+			if g.Live || !g.Building {
 				t.Errorf("generation %+v", g)
 			}
 			if d, n := differences(t, a, projection.CompareOptions{}); len(d) > 0 || n != ids {
@@ -206,7 +221,7 @@ func TestRebuild(t *testing.T) {
 			}
 			before := written.Load()
 			natstest.Eventually(t, "commands after the switch", func() error {
-				if written.Load() < before+100 {
+				if written.Load() < before+some/5 {
 					return errors.New("not yet")
 				}
 				return nil

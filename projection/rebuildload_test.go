@@ -154,7 +154,7 @@ func getManyAllTheTime(t *testing.T, f *fixture, keys []string) (stop func() int
 	ended, n := make(chan struct{}), 0
 	go func() {
 		defer close(ended)
-		for floor := uint64(0); ctx.Err() == nil; n++ {
+		for floor := uint64(0); paced(ctx, 5*time.Millisecond); n++ {
 			entries, err := r.GetMany(ctx, keys)
 			if ctx.Err() != nil {
 				return

@@ -1,11 +1,13 @@
 package projection_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -17,21 +19,17 @@ import (
 // credits appends to accounts that are there until it is told to stop.
 func (f *fixture) credits(m model, keys []string) (stop func()) {
 	f.t.Helper()
-	ended, end := make(chan struct{}), make(chan struct{})
+	ctx, end := context.WithCancel(f.t.Context())
+	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		for {
-			select {
-			case <-end:
-				return
-			default:
-			}
+		for paced(ctx, 2*time.Millisecond) {
 			key, e := keys[rand.IntN(len(keys))], credited{Cents: rand.Int64N(100)}
 			m.apply(key, e)
-			f.append(key, e)
+			f.append(key, e) //nolint:contextcheck // it appends until the test ends
 		}
 	}()
-	stop = sync.OnceFunc(func() { close(end); <-ended })
+	stop = sync.OnceFunc(func() { end(); <-ended })
 	f.t.Cleanup(stop)
 	return stop
 }

@@ -52,7 +52,7 @@ func testCheckpoints(t *testing.T, f *fixture, types int, behind bool) {
 		rounds = 150 // what is read at once ends within some of them
 	}
 	if testing.Short() {
-		rounds /= 2 // as with the race detector
+		rounds = min(rounds/2, 50) // as with the race detector
 	}
 	notes := jetstream.NewSchema("note", jetstream.Event[noted]("noted"))
 	handlers := []projection.TxHandler[int64]{

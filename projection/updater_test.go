@@ -137,7 +137,11 @@ func TestExactlyOnceUnderKills(t *testing.T) {
 					n++
 				}
 			}()
-			for i := range 12 {
+			feeds := 12
+			if testing.Short() {
+				feeds = 6 // as with the race detector
+			}
+			for i := range feeds {
 				f.feed(m, 100, 40)
 				if cluster != nil && i%3 == 1 {
 					cluster.StepDown(t, "KV_"+f.store.Name()+"_accounts")

@@ -186,7 +186,7 @@ func watchThroughout(t *testing.T, f *fixture, cluster *natstest.Cluster) {
 		for i := range commits {
 			key := id(rand.IntN(ids))
 			switch {
-			case i == commits/2:
+			case i == commits/2 && commits > 10:
 				f.append(key, opened{})
 				for _, k := range wideKeys() {
 					want[k]++
@@ -278,9 +278,9 @@ func watchThroughout(t *testing.T, f *fixture, cluster *natstest.Cluster) {
 	feed(40)
 	check("after reconnects")
 	if cluster != nil {
-		for range 3 {
+		for _, commits := range []int{10, 10, 20} {
 			cluster.StepDown(t, "KV_"+f.store.Name()+"_tallies")
-			feed(10)
+			feed(commits)
 		}
 		check("after the leader resigned")
 	}
