@@ -390,9 +390,12 @@ func TestConsumerDeleted(t *testing.T) {
 			})
 			f.feed(m, 10, 8)
 			if n%2 == 1 { // It may have been made again, which refuses this one.
-				_, err := js.CreateConsumer(patient(t), f.store.Name(), natsjs.ConsumerConfig{
+				// What is asked while there is no leader is not answered.
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+				_, err := js.CreateConsumer(ctx, f.store.Name(), natsjs.ConsumerConfig{
 					Durable: "accounts", AckPolicy: natsjs.AckExplicitPolicy, DeliverPolicy: natsjs.DeliverNewPolicy,
 				})
+				cancel()
 				t.Logf("another consumer: %v", err)
 			}
 			f.check(m)
