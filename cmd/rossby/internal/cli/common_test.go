@@ -146,9 +146,7 @@ func (b *bank) service() {
 
 func (b *bank) view() {
 	b.t.Helper()
-	u, err := projection.NewUpdater(b.store, accounts, projection.UpdaterConfig{
-		Logger: quiet, FoldRetries: -1, LeaseTTL: 15 * time.Second, // longer than a machine stands still
-	})
+	u, err := projection.NewUpdater(b.store, accounts, projection.UpdaterConfig{Logger: quiet, FoldRetries: -1})
 	if err != nil {
 		b.t.Fatal(err)
 	}
