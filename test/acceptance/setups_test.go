@@ -210,7 +210,7 @@ func TestTransfersUnderKills(t *testing.T) { //nolint:paralleltest // it takes b
 	chaos, calm := context.WithCancel(ctx)
 	defer calm()
 	var killer errgroup.Group
-	killer.Go(func() error { return s.chaos(chaos, 200*time.Millisecond) })
+	killer.Go(func() error { return s.chaos(chaos, 300*time.Millisecond) })
 
 	made := make([]string, transfers)
 	work := make(chan int)

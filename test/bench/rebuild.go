@@ -34,7 +34,7 @@ func rebuild(ctx context.Context, e *env) (*result, error) {
 		}
 		filled = size
 		turns := rebuildTurns
-		if n == len(sizes)-1 && e.events > 0 {
+		if n == len(sizes)-1 && e.events > 0 || e.short {
 			turns = 1
 		}
 		var took []float64

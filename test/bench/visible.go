@@ -65,7 +65,11 @@ func (e *env) visibles(ctx context.Context, w *writer, bound time.Duration) (*re
 	r := &result{ours: median(rest), raw: float64(bound.Microseconds()) / 1000, unit: "ms"}
 	r.notef("at rest: p50 %.2f ms, p90 %.2f ms, p99 %.2f ms", median(rest), quantile(rest, 0.9), quantile(rest, 0.99))
 	for _, rate := range []int{10, 1000, 10_000} {
-		took, reached, err := paced(ctx, rate, e.scaled(min(5*rate, 30_000)), see)
+		count := e.scaled(min(5*rate, 30_000))
+		if e.short {
+			count = min(count, rate) // no more than a second's
+		}
+		took, reached, err := paced(ctx, rate, count, see)
 		if err != nil {
 			return nil, err
 		}
