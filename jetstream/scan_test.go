@@ -72,7 +72,7 @@ func longStore(t *testing.T, s *jetstream.Store, n int) {
 // break and leaders resign: nothing is left out or comes twice.
 func TestLongScans(t *testing.T) {
 	t.Parallel()
-	n := unlessShort(12_000, 10_000)
+	n := unlessShort(12_000, 6000)
 	check := func(t *testing.T, s *jetstream.Store, typ string, r jetstream.Range, first, step, last int, disturb func(i int)) {
 		t.Helper()
 		want := uint64(first)
@@ -97,7 +97,7 @@ func TestLongScans(t *testing.T) {
 		t.Helper()
 		check(t, s, "", jetstream.Range{}, 2, 1, n+1, disturb)
 		check(t, s, "customer", jetstream.Range{After: 100}, 101, 2, n+1, disturb)
-		check(t, s, "", jetstream.Range{After: 3000, To: 9000}, 3001, 1, 9000, disturb)
+		check(t, s, "", jetstream.Range{After: 1000, To: uint64(n) - 500}, 1001, 1, n-500, disturb)
 		wantFound(t, s, jetstream.Verification{}, "")
 	}
 	t.Run("R1", func(t *testing.T) {
@@ -125,7 +125,7 @@ func TestLongScans(t *testing.T) {
 		var healed sync.WaitGroup
 		defer healed.Wait()
 		checks(t, cut, func(i int) {
-			if i != 5000 {
+			if i != 4000 {
 				return
 			}
 			before := p.lost.Load()

@@ -352,7 +352,7 @@ func TestDamagedFiles(t *testing.T) {
 				if lost, ok := errors.AsType[*jetstream.StoreLostError](err); !ok || !slices.Equal(lost.Left, []string{left}) {
 					t.Error(err)
 				}
-				js, _ := natsjs.New(r.nc)
+				js := natstest.JetStream(t, r.nc)
 				if err := js.DeleteStream(t.Context(), left); err != nil {
 					t.Fatal(err)
 				}
