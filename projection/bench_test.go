@@ -28,13 +28,32 @@ func (f *fixture) fillWith(event any, name string, events, ids int) {
 	f.t.Helper()
 	f.append("template", event)
 	subject, _ := f.store.Subject("account", "template")
-	m, err := wire.LeaderLast(f.t.Context(), f.nc, f.store.Name(), subject)
+	m, err := wire.LeaderLast(patient(f.t), f.nc, f.store.Name(), subject)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	js, err := natsjs.New(f.nc, natsjs.WithPublishAsyncMaxPending(4000))
+	const window = 4000
+	js, err := natsjs.New(f.nc, natsjs.WithPublishAsyncMaxPending(window), natsjs.WithPublishAsyncTimeout(5*time.Second))
 	if err != nil {
 		f.t.Fatal(err)
+	}
+	// What a leader that resigned has lost, or not acknowledged, is sent again.
+	open := make([]natsjs.PubAckFuture, 0, window)
+	settle := func() {
+		f.t.Helper()
+		for _, p := range open {
+			select {
+			case <-p.Ok():
+			case err := <-p.Err():
+				f.t.Logf("sent again: %v", err)
+				natstest.Retry(f.t, "store what was lost", func(ctx context.Context) error {
+					m := p.Msg()
+					_, err := js.PublishMsg(ctx, &nats.Msg{Subject: m.Subject, Header: m.Header, Data: m.Data})
+					return err
+				})
+			}
+		}
+		open = open[:0]
 	}
 	format, content := m.Header["Rossby-Format"], m.Header["Content-Type"]
 	previous := make([]string, ids)
@@ -48,15 +67,20 @@ func (f *fixture) fillWith(event any, name string, events, ids int) {
 		}
 		previous[k] = commit
 		msg := &nats.Msg{Subject: subject, Data: m.Data, Header: nats.Header{
-			"Rossby-Commit": {commit}, "Rossby-Chain": {fmt.Sprintf("%d %d %s", n, n, prev)},
+			natsjs.MsgIDHeader: {commit},
+			"Rossby-Commit":    {commit}, "Rossby-Chain": {fmt.Sprintf("%d %d %s", n, n, prev)},
 			"Rossby-Events": {name}, "Rossby-Format": format, "Content-Type": content,
 		}}
-		if _, err := js.PublishMsgAsync(msg, natsjs.WithStallWait(natstest.Patience)); err != nil {
+		p, err := js.PublishMsgAsync(msg, natsjs.WithStallWait(natstest.Patience))
+		if err != nil {
 			f.t.Fatal(err)
 		}
+		if open = append(open, p); len(open) == window {
+			settle()
+		}
 	}
-	<-js.PublishAsyncComplete()
-	if f.last, err = f.store.LastPosition(f.t.Context()); err != nil {
+	settle()
+	if f.last, err = f.store.LastPosition(patient(f.t)); err != nil {
 		f.t.Fatal(err)
 	}
 }

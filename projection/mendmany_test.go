@@ -26,11 +26,11 @@ func TestRebuildAggregateManyEntries(t *testing.T) {
 		t.Fatal(err)
 	}
 	bucket := f.store.Name() + "_accounts"
-	stream, err := js.Stream(t.Context(), "KV_"+bucket)
+	stream, err := js.Stream(patient(t), "KV_"+bucket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	info, err := stream.Info(t.Context(), natsjs.WithSubjectFilter("$KV."+bucket+"._index.1.owner.>"))
+	info, err := stream.Info(patient(t), natsjs.WithSubjectFilter("$KV."+bucket+"._index.1.owner.>"))
 	if err != nil || len(info.State.Subjects) != 1 {
 		t.Fatalf("%v, %v", info, err)
 	}
