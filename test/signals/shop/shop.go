@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
+	"time"
 
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
@@ -103,6 +104,10 @@ type Shop struct {
 	Delivered chan string
 }
 
+// lease is how long an owner may stand still before it loses what it owns. Where it
+// is longer, positions are written less often.
+const lease = 20 * time.Second
+
 // Start runs the shop until the test ends. However slow the machine is, nobody loses
 // what it owns and nothing is asked twice: what happens can be counted.
 func Start(t *testing.T, name string, spans trace.TracerProvider, meters metric.MeterProvider) *Shop {
@@ -119,7 +124,7 @@ func Start(t *testing.T, name string, spans trace.TracerProvider, meters metric.
 	service := Need(aggregate.NewService(orders, aggregate.ServiceConfig{Logger: Quiet}))(t)
 	reactor := Need(aggregate.NewReactor(s.Store, "take-stock",
 		aggregate.ReactorConfig{
-			Start: jetstream.FromBeginning(), Logger: Quiet, TTL: natstest.Patience,
+			Start: jetstream.FromBeginning(), Logger: Quiet, TTL: lease,
 			TracerProvider: spans, MeterProvider: meters,
 		},
 		aggregate.On(OrderEvents, func(ctx context.Context, _ Placed, m jetstream.Meta, do *aggregate.Do) error {
@@ -129,11 +134,11 @@ func Start(t *testing.T, name string, spans trace.TracerProvider, meters metric.
 	updater := Need(projection.NewUpdater(s.Store, projection.NewKeyed("orders",
 		projection.On(OrderEvents, func(o *Shown, e Placed, _ jetstream.Meta) { o.Item = e.Item }),
 	), projection.UpdaterConfig{
-		Logger: Quiet, LeaseTTL: natstest.Patience, TracerProvider: spans, MeterProvider: meters,
+		Logger: Quiet, LeaseTTL: lease, TracerProvider: spans, MeterProvider: meters,
 	}))(t)
 	gate := Need(gateway.New(s.Store, "shipping",
 		gateway.Config{
-			Start: jetstream.FromBeginning(), Logger: Quiet, TTL: natstest.Patience,
+			Start: jetstream.FromBeginning(), Logger: Quiet, TTL: lease,
 			TracerProvider: spans, MeterProvider: meters,
 		},
 		gateway.On(OrderEvents, func(ctx context.Context, _ Placed, d gateway.Delivery) error {
