@@ -42,13 +42,13 @@ func TestReplicatedWithStepDowns(t *testing.T) {
 	}
 	head := 0
 	for n := range 8 {
-		b.publishLanes(lanes, rounds)
+		b.publishMany(lanes, rounds)
 		step := "$JS.API." + steps[n%len(steps)]
 		until(t, step, func() bool {
 			msg, err := b.nc.Request(step, nil, 2*time.Second)
 			return err == nil && strings.Contains(string(msg.Data), `"success":true`)
 		})
-		b.publishLanes(lanes, rounds)
+		b.publishMany(lanes, rounds)
 		head += 2 * lanes * rounds
 	}
 	until(t, "all is done", func() bool { return j.count() == head })

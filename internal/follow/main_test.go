@@ -121,6 +121,24 @@ func (b *bench) publishLanes(lanes, rounds int) {
 	}
 }
 
+// publishMany is publishLanes with many events on their way at a time. What has to be
+// sent again comes behind the others.
+func (b *bench) publishMany(lanes, rounds int) {
+	b.tb.Helper()
+	ids := make([]string, lanes*rounds)
+	for i := range ids {
+		ids[i] = nuid.Next()
+	}
+	until(b.tb, "the events are stored", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		return wire.PublishEach(ctx, b.nc, len(ids), 64, func(i int) (*nats.Msg, error) {
+			header := nats.Header{nats.MsgIdHdr: {ids[i]}}
+			return &nats.Msg{Subject: fmt.Sprintf("t.%d", i%lanes), Header: header}, nil
+		}, func(int, wire.Ack) {}) == nil
+	})
+}
+
 // until waits for a condition about things in other processes or servers; it
 // polls, because nobody tells.
 func until(tb testing.TB, what string, ok func() bool) {

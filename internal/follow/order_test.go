@@ -14,7 +14,7 @@ func TestOrderPerLaneUnderRandomFailures(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	const lanes, rounds = 100, 20
-	b.publishLanes(lanes, rounds/2)
+	b.publishMany(lanes, rounds/2)
 	j := newJournal(t)
 	j.fail = func(follow.Delivery) error {
 		switch rand.IntN(20) {
@@ -26,7 +26,7 @@ func TestOrderPerLaneUnderRandomFailures(t *testing.T) {
 		return nil
 	}
 	i := start(t, b.config(j)).active(t)
-	b.publishLanes(lanes, rounds/2)
+	b.publishMany(lanes, rounds/2)
 	i.caughtUp(t, lanes*rounds)
 	i.stop(t)
 	if j.count() != lanes*rounds || j.repeated() != 0 {
@@ -51,7 +51,7 @@ func TestFailingLaneBlocksOnlyItself(t *testing.T) {
 		return nil
 	}
 	const lanes, rounds = 10, 100
-	b.publishLanes(lanes, rounds)
+	b.publishMany(lanes, rounds)
 	i := start(t, b.config(j)).active(t)
 	until(t, "all others are done", func() bool { return j.count() == (lanes-1)*rounds })
 	until(t, "the server knows the age of what is left", func() bool {

@@ -39,9 +39,7 @@ func TestCrashRepeatsAtMostK(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	const k, events = 32, 2000
-	for l := range events {
-		b.publish("t." + string(rune('a'+l%20)))
-	}
+	b.publishMany(20, events/20)
 	j := newJournal(t)
 	reached := make(chan struct{})
 	var once sync.Once

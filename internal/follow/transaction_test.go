@@ -77,7 +77,10 @@ func TestTransactions(t *testing.T) {
 
 func testTransactions(t *testing.T, b *bench, filter string) {
 	t.Helper()
-	const transactions = 120
+	transactions := 120
+	if testing.Short() {
+		transactions = 40
+	}
 	var mu sync.Mutex
 	var positions []uint64
 	note := func(p uint64) {
