@@ -74,8 +74,9 @@ type cursor struct {
 	store   *jetstream.Store
 	nc      *nats.Conn
 	durable string
-	filter  string
-	max     int
+	narrowing
+
+	max int
 	// expires bounds a pull request: half of the lease, so that those of an owner
 	// that was lost are gone before the next one reads.
 	expires time.Duration
@@ -199,6 +200,7 @@ func (c *cursor) open(ctx context.Context, tries int) error {
 		return err
 	}
 	c.dseq, c.outstanding, c.heard = 0, 0, time.Now()
+	c.restart(c.pos)
 	c.window = max(min(firstWindow>>min(tries-1, 8), c.max, c.fits()), 1)
 	c.reconnects = c.nc.Stats().Reconnects
 	c.step("opened")
@@ -213,7 +215,7 @@ func (c *cursor) ensure(ctx context.Context) error {
 		"description": "Rossby view: shows place and lag, carries no truth",
 	}
 	subject := "CONSUMER.CREATE." + c.store.Name() + "." + c.durable
-	if c.filter != "" {
+	if c.on {
 		config["filter_subject"] = c.filter
 		subject += "." + c.filter
 	}
@@ -330,6 +332,9 @@ func (c *cursor) pull(ctx context.Context, out chan<- chunk) error {
 		if gap != nil {
 			return gap
 		}
+		if c.changes(c.pos) {
+			return &gapError{reason: fmt.Sprintf("the consumer's filter is to be %t", c.on)}
+		}
 		if err := c.refill(); err != nil {
 			return err
 		}
@@ -354,6 +359,7 @@ func (c *cursor) accept(ctx context.Context, msg *nats.Msg, chk *chunk) error {
 		return &gapError{reason: fmt.Sprintf("delivery %d came where %d was due", dseq, c.dseq+1)}
 	}
 	c.dseq = dseq
+	c.note(msg)
 	c.outstanding--
 	c.pending = pending
 	size := len(msg.Data) + 300
@@ -367,7 +373,7 @@ func (c *cursor) accept(ctx context.Context, msg *nats.Msg, chk *chunk) error {
 	if seq <= chk.pos {
 		return nil
 	}
-	if dseq == 1 || c.filter == "" && seq != chk.pos+1 {
+	if dseq == 1 || !c.on && seq != chk.pos+1 {
 		if err := c.nothingBefore(ctx, chk.pos, seq); err != nil {
 			return err
 		}

@@ -11,3 +11,7 @@ func SinkSteps(u *SinkUpdater, step func(string)) { u.step = step }
 
 // MaxMatches bounds what a reader's searches sort.
 func MaxMatches[V any](r *Reader[V], n int) { r.matches = n }
+
+// NarrowEvery is after how many sequences an updater looks again whether its consumer
+// should have a filter.
+func NarrowEvery(u *Updater, n uint64) { u.narrowEvery = n }

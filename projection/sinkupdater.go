@@ -259,7 +259,7 @@ func (u *SinkUpdater) session(ctx context.Context, o *sinkOwnership, w *sinkWrit
 	defer cancel(nil)
 	chunks := make(chan chunk, 8)
 	cur := &cursor{
-		store: u.store, nc: u.store.Conn(), durable: u.core.view + "_sink", filter: u.filter(), max: u.cfg.Window,
+		store: u.store, nc: u.store.Conn(), durable: u.core.view + "_sink", narrowing: u.narrowing(), max: u.cfg.Window,
 		log: u.log, expires: u.cfg.LeaseTTL / 2,
 		pos: o.cp.Position, last: o.cp.Last, verify: u.verifier(o.cp.Epoch), follow: u.ignorable,
 		seen: func(pos, pending uint64) {

@@ -17,6 +17,8 @@ type source struct {
 	decoder *jetstream.Decoder
 	ignore  map[string]map[string]bool
 	took    viewDurations
+	// narrowEvery is [narrowEvery], or less in tests.
+	narrowEvery uint64
 }
 
 func newSource(store *jetstream.Store, c *core, cfg *UpdaterConfig) (*source, error) {
@@ -28,15 +30,18 @@ func newSource(store *jetstream.Store, c *core, cfg *UpdaterConfig) (*source, er
 	if err != nil {
 		return nil, err
 	}
-	return &source{took: took, core: c, store: store, decoder: decoder, ignore: c.ignorable()}, nil
+	return &source{
+		took: took, core: c, store: store, decoder: decoder, ignore: c.ignorable(), narrowEvery: narrowEvery,
+	}, nil
 }
 
-// filter is the one filter of the cursor: none, or that of the only type.
-func (s *source) filter() string {
+// narrowing is that of a cursor: with the filter of the only type, if there is one.
+func (s *source) narrowing() narrowing {
+	n := narrowing{every: s.narrowEvery}
 	if types := s.core.types(); len(types) == 1 {
-		return s.store.SubjectFilter(types[0])
+		n.filter = s.store.SubjectFilter(types[0])
 	}
-	return ""
+	return n
 }
 
 // ignorable tells messages that cannot concern the view from their subject and

@@ -365,7 +365,7 @@ func (u *Updater) session(ctx context.Context, o *ownership, fl *flusher, hint *
 	chunks := make(chan chunk, 32)
 	pages, done := make(chan *page), make(chan *page, 1)
 	cur := &cursor{
-		store: u.store, nc: u.b.nc, durable: o.durable, filter: u.filter(), max: u.cfg.Window, log: u.log,
+		store: u.store, nc: u.b.nc, durable: o.durable, narrowing: u.narrowing(), max: u.cfg.Window, log: u.log,
 		expires: u.cfg.LeaseTTL / 2,
 		pos:     o.cp.Position, last: o.cp.Last, verify: u.verifier(o.gen, o.cp), follow: u.ignorable,
 		seen: func(pos, pending uint64) {
