@@ -60,7 +60,7 @@ var (
 const (
 	// leaseKept outlasts a machine that stands still: where owners change only when a
 	// test makes them, nothing is delivered twice.
-	leaseKept = 30 * time.Second
+	leaseKept = 15 * time.Second
 	// leaseShort is one that a test waits for, or that a slow machine may lose.
 	leaseShort = 2 * time.Second
 )
