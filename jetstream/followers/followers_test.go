@@ -95,7 +95,7 @@ func (b *bench) gateway() *gateway.Gateway {
 	b.t.Helper()
 	g, err := gateway.New(b.store, "out", gateway.Config{
 		Start: jetstream.FromBeginning(), Logger: slog.New(slog.DiscardHandler),
-		TTL:      30 * time.Second, // what a machine that stands still can renew: nothing is done twice
+		TTL:      12 * time.Second, // what a machine that stands still can renew: nothing is done twice
 		Policies: []gateway.Policy{{Attempts: 1}}, LedgerTTL: -1,
 	}, gateway.On(events, func(_ context.Context, e happened, d gateway.Delivery) error {
 		b.mu.Lock()
