@@ -249,39 +249,28 @@ func oldest(ctx context.Context, nc *nats.Conn, stream string, cons jetstream.Co
 }
 
 // Resume makes a blocked lane, parked or waiting for a retry, run again at once
-// with its attempts counted from 1; subject "" means all of them. It works on
-// the owner only: elsewhere it returns [ErrNotOwner]. A lane that is not blocked
-// is [ErrNoLane].
+// with its attempts counted from 1; subject "" means all of them. It returns when that
+// is recorded, so the next owner tries, too. Only the owner can: [ErrNotOwner]. A lane
+// that is not blocked is [ErrNoLane].
 func (f *Follower) Resume(ctx context.Context, subject string) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("follow: resume: %w", err)
+	t, err := f.owned(ctx, "resume")
+	if err != nil {
+		return err
 	}
-	f.mu.Lock()
-	t := f.tenure
-	f.mu.Unlock()
-	if t == nil {
-		return fmt.Errorf("follow: %q: resume %q: %w", f.cfg.Name, subject, ErrNotOwner)
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	n := 0
-	if subject != "" {
-		if l, ok := t.table.lanes[subject]; ok && t.table.resume(l) {
-			n++
-		}
-		if n == 0 {
-			return fmt.Errorf("follow: %q: resume %q: %w", f.cfg.Name, subject, ErrNoLane)
-		}
-	} else {
-		for _, l := range t.table.lanes {
-			if t.table.resume(l) {
+	return t.change(ctx, func() error {
+		n := 0
+		for name, l := range t.table.lanes {
+			if (subject == "" || name == subject) && t.table.resume(l) {
 				n++
 			}
 		}
-	}
-	t.wakeWorkers(n)
-	t.cfg.Logger.Info("lanes resumed", "lane", subject, "count", n)
-	return nil
+		if n == 0 && subject != "" {
+			return fmt.Errorf("follow: %q: resume %q: %w", f.cfg.Name, subject, ErrNoLane)
+		}
+		t.wakeWorkers(n)
+		t.cfg.Logger.Info("lanes resumed", "lane", subject, "count", n)
+		return nil
+	})
 }
 
 // enter sets the state and tells whoever wants to know.

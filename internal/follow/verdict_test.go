@@ -99,6 +99,56 @@ func TestParkAndResume(t *testing.T) {
 	j.ordered()
 }
 
+// What a person resumed is resumed for the next owner, too, when this one dies at once.
+func TestResumeOutlivesTheOwner(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	j := newJournal(t)
+	var mended atomic.Bool
+	j.fail = func(follow.Delivery) error {
+		if !mended.Load() {
+			return errTest
+		}
+		return nil
+	}
+	cfg := b.config(j)
+	cfg.TTL = leaseShort
+	cfg.Decide = func(follow.Failure) follow.Verdict { return follow.Verdict{Action: follow.Park} }
+	// The dying owner does not get to try again.
+	hold := make(chan struct{})
+	dying := cfg
+	dying.Conn = b.connect()
+	handle := dying.Handle
+	dying.Handle = func(ctx context.Context, d follow.Delivery) error {
+		if mended.Load() {
+			select {
+			case <-hold:
+			case <-ctx.Done():
+			}
+			return errTest
+		}
+		return handle(ctx, d)
+	}
+	b.publishLanes(1, 1)
+	first := start(t, dying)
+	until(t, "it is parked, and recorded so", func() bool {
+		s := b.status()
+		return len(s.Blocked) == 1 && s.Blocked[0].Parked
+	})
+	mended.Store(true)
+	if err := first.Resume(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	shut(dying.Conn)
+	close(hold)
+	second := start(t, cfg)
+	_ = first.wait(t)
+	second.caughtUp(t, 1)
+	if j.count() != 1 {
+		t.Errorf("%d done", j.count())
+	}
+}
+
 func TestStopVerdict(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
