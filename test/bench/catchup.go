@@ -207,29 +207,56 @@ func pull(url, how, last string) error {
 	if err != nil {
 		return err
 	}
+	for tries := 1; ; tries++ {
+		took, err := pullOnce(ctx, js, how, target, done)
+		if errors.Is(err, errLost) && tries < 10 {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return report{Elapsed: took}.print()
+	}
+}
+
+// errLost says that the consumer did not answer. Of three servers, not all hear of a new
+// one at once: what is asked meanwhile finds nobody, and the consumer goes away, unused.
+var errLost = errors.New("the consumer does not answer")
+
+// pullOnce is one attempt, and how long it took.
+func pullOnce(
+	ctx context.Context, js natsjs.JetStream, how string, target uint64, done <-chan struct{},
+) (time.Duration, error) {
 	begin := time.Now()
 	cons, err := js.CreateConsumer(ctx, storeName, natsjs.ConsumerConfig{AckPolicy: natsjs.AckNonePolicy})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	finished, failed := make(chan struct{}), make(chan error, 1)
+	fail := func(err error) {
+		select {
+		case failed <- err:
+		default: // one is enough
+		}
+	}
 	if how == "consume" {
 		cc, err := cons.Consume(func(m natsjs.Msg) {
 			meta, err := m.Metadata()
 			if err != nil {
-				failed <- err
+				fail(err)
 			} else if meta.Sequence.Stream == target {
 				close(finished)
 			}
-		}, natsjs.PullMaxMessages(window))
+		}, natsjs.PullMaxMessages(window), natsjs.PullHeartbeat(5*time.Second),
+			natsjs.ConsumeErrHandler(func(_ natsjs.ConsumeContext, err error) { fail(fmt.Errorf("%w: %w", errLost, err)) }))
 		if err != nil {
-			return err
+			return 0, err
 		}
 		defer cc.Stop()
 	} else {
 		go func() {
-			if err := pullWindow(nc, cons.CachedInfo().Name, target); err != nil {
-				failed <- err
+			if err := pullWindow(js.Conn(), cons.CachedInfo().Name, target); err != nil {
+				fail(err)
 				return
 			}
 			close(finished)
@@ -238,15 +265,12 @@ func pull(url, how, last string) error {
 	select {
 	case <-finished:
 	case err := <-failed:
-		return err
+		return 0, err
 	case <-done:
-		return errors.New("told to stop")
+		return 0, errors.New("told to stop")
 	}
-	rep := report{Elapsed: time.Since(begin)}
-	if err := js.DeleteConsumer(ctx, storeName, cons.CachedInfo().Name); err != nil {
-		return err
-	}
-	return rep.print()
+	took := time.Since(begin)
+	return took, js.DeleteConsumer(ctx, storeName, cons.CachedInfo().Name)
 }
 
 // pullWindow asks for the next messages when half of them are there.
@@ -262,7 +286,9 @@ func pullWindow(nc *nats.Conn, consumer string, target uint64) error {
 	if err != nil {
 		return err
 	}
-	asked := 0
+	idle := time.NewTicker(10 * time.Second)
+	defer idle.Stop()
+	asked, heard := 0, -1
 	for {
 		for asked <= window/2 {
 			if err := nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+storeName+"."+consumer, inbox, body); err != nil {
@@ -270,9 +296,18 @@ func pullWindow(nc *nats.Conn, consumer string, target uint64) error {
 			}
 			asked += window / 2
 		}
-		m := <-incoming
+		var m *nats.Msg
+		select {
+		case m = <-incoming:
+		case <-idle.C:
+			if heard == asked {
+				return errLost
+			}
+			heard = asked
+			continue
+		}
 		if m.Subject == inbox {
-			return fmt.Errorf("pull: %v", m.Header)
+			return fmt.Errorf("%w: %v", errLost, m.Header)
 		}
 		meta, err := m.Metadata()
 		if err != nil {
