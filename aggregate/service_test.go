@@ -154,26 +154,41 @@ func front(t testing.TB, nc *nats.Conn, store *jetstream.Store, pass func(n int6
 	t.Helper()
 	name := natstest.Name(t)
 	var n atomic.Int64
+	// Whoever asked may have gone, and the test be over, when an answer comes.
+	var mu sync.Mutex
+	over := false
+	fail := func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !over && t.Context().Err() == nil {
+			t.Error(err)
+		}
+	}
 	sub, err := nc.Subscribe(name+".command.>", func(m *nats.Msg) {
 		forward := func() *nats.Msg {
 			resp, err := nc.RequestMsgWithContext(t.Context(), &nats.Msg{
 				Subject: store.Name() + strings.TrimPrefix(m.Subject, name), Header: m.Header, Data: m.Data,
 			})
 			if err != nil {
-				t.Error(err)
+				fail(err)
 			}
 			return resp
 		}
 		if resp := pass(n.Add(1), m, forward); resp != nil {
 			if err := m.RespondMsg(&nats.Msg{Header: resp.Header, Data: resp.Data}); err != nil {
-				t.Error(err)
+				fail(err)
 			}
 		}
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = sub.Unsubscribe() })
+	t.Cleanup(func() {
+		_ = sub.Unsubscribe()
+		mu.Lock()
+		defer mu.Unlock()
+		over = true
+	})
 	return name
 }
 
