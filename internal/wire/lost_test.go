@@ -75,9 +75,8 @@ func TestAnswersThatLoseMessages(t *testing.T) {
 					if slices.Contains(tc.lost, i) {
 						continue
 					}
-					if err := nc.PublishMsg(&nats.Msg{Subject: m.Reply, Header: msg.Header, Data: msg.Data}); err != nil {
-						t.Error(err)
-					}
+					// Who hears nothing fails the test; the last answer may come after its end.
+					_ = nc.PublishMsg(&nats.Msg{Subject: m.Reply, Header: msg.Header, Data: msg.Data})
 				}
 			})
 			if err != nil {

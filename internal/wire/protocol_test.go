@@ -93,10 +93,8 @@ func TestAnswersThatNoServerGives(t *testing.T) {
 				"$JS.API.STREAM.MSG.GET." + stream,
 			} {
 				if _, err := nc.Subscribe(subject, func(m *nats.Msg) {
-					answer := &nats.Msg{Subject: m.Reply, Header: tc.header, Data: []byte(tc.body)}
-					if err := nc.PublishMsg(answer); err != nil {
-						t.Error(err)
-					}
+					// Who hears nothing fails the test; the last answer may come after its end.
+					_ = nc.PublishMsg(&nats.Msg{Subject: m.Reply, Header: tc.header, Data: []byte(tc.body)})
 				}); err != nil {
 					t.Fatal(err)
 				}
