@@ -329,17 +329,8 @@ func TestAttachToNothing(t *testing.T) {
 
 func TestServerWithoutJetStream(t *testing.T) {
 	t.Parallel()
-	srv, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv.Start()
-	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
-	if !srv.ReadyForConnections(natstest.Patience) {
-		t.Fatal("not ready")
-	}
-	nc := natstest.Conn(t, srv.ClientURL())
-	_, err = jetstream.Open(t.Context(), nc, jetstream.Config{Name: natstest.Name(t)})
+	nc := natstest.Conn(t, natstest.RunBare(t))
+	_, err := jetstream.Open(t.Context(), nc, jetstream.Config{Name: natstest.Name(t)})
 	if !errors.Is(err, jetstream.ErrNoJetStream) || !strings.Contains(err.Error(), "-js") {
 		t.Error(err)
 	}

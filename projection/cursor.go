@@ -215,7 +215,7 @@ func (c *cursor) ensure(ctx context.Context) error {
 		"description": "Rossby view: shows place and lag, carries no truth",
 	}
 	subject := "CONSUMER.CREATE." + c.store.Name() + "." + c.durable
-	if c.on {
+	if c.narrow {
 		config["filter_subject"] = c.filter
 		subject += "." + c.filter
 	}
@@ -333,7 +333,7 @@ func (c *cursor) pull(ctx context.Context, out chan<- chunk) error {
 			return gap
 		}
 		if c.changes(c.pos) {
-			return &gapError{reason: fmt.Sprintf("the consumer's filter is to be %t", c.on)}
+			return &gapError{reason: fmt.Sprintf("the consumer's filter is to be %t", c.narrow)}
 		}
 		if err := c.refill(); err != nil {
 			return err
@@ -373,7 +373,7 @@ func (c *cursor) accept(ctx context.Context, msg *nats.Msg, chk *chunk) error {
 	if seq <= chk.pos {
 		return nil
 	}
-	if dseq == 1 || !c.on && seq != chk.pos+1 {
+	if dseq == 1 || !c.narrow && seq != chk.pos+1 {
 		if err := c.nothingBefore(ctx, chk.pos, seq); err != nil {
 			return err
 		}

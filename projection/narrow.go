@@ -17,8 +17,8 @@ type narrowing struct {
 	filter string
 	// every is after how many sequences it looks again.
 	every uint64
-	// on tells that the consumer has the filter.
-	on bool
+	// narrow tells that the consumer has the filter.
+	narrow bool
 
 	from, wanted uint64
 }
@@ -49,8 +49,8 @@ func (n *narrowing) changes(pos uint64) bool {
 	if n.filter == "" || passed < n.every {
 		return false
 	}
-	was := n.on
-	n.on = n.wanted*narrowBelow < passed || n.on && n.wanted*widenAbove <= passed
+	was := n.narrow
+	n.narrow = n.wanted*narrowBelow < passed || n.narrow && n.wanted*widenAbove <= passed
 	n.restart(pos)
-	return n.on != was
+	return n.narrow != was
 }

@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
@@ -46,18 +45,9 @@ func TestSettleOfARemovedGeneration(t *testing.T) {
 // with the first one that it takes, even when only a look finds out that it did.
 func TestTroubleEnds(t *testing.T) {
 	t.Parallel()
-	srv, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv.Start()
-	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
-	if !srv.ReadyForConnections(natstest.Patience) {
-		t.Fatal("server is not ready")
-	}
 	// The test plays the bucket: it has no room, then it takes a write, whose
 	// acknowledgement is lost.
-	nc := natstest.Conn(t, srv.ClientURL())
+	nc := natstest.Conn(t, natstest.RunBare(t))
 	b := newBucket(nc, natstest.Name(t), "v")
 	var asked atomic.Int64
 	var stored atomic.Pointer[[]byte]

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"github.com/rossby-go/rossby/jetstream/embedded"
@@ -43,6 +44,22 @@ func run(t testing.TB, lazy bool) *embedded.Server {
 		}
 	})
 	return srv
+}
+
+// RunBare starts a server without JetStream, whose part a test plays, until the test ends.
+// It returns the server's address.
+func RunBare(t testing.TB) string {
+	t.Helper()
+	srv, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatalf("natstest: %v", err)
+	}
+	srv.Start()
+	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
+	if !srv.ReadyForConnections(Patience) {
+		t.Fatal("natstest: the server is not ready")
+	}
+	return srv.ClientURL()
 }
 
 // Conn connects as a writer of Rossby does: it reconnects for ever, and a

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"github.com/rossby-go/rossby/internal/natstest"
@@ -19,18 +18,7 @@ import (
 // answering is a connection to a server without JetStream, whose part the test plays.
 func answering(t *testing.T) *nats.Conn {
 	t.Helper()
-	srv, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv.Start()
-	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
-	if !srv.ReadyForConnections(natstest.Patience) {
-		t.Fatal("server is not ready")
-	}
-	return natstest.Conn(t, srv.ClientURL())
+	return natstest.Conn(t, natstest.RunBare(t))
 }
 
 // part is the message at a sequence in an answer of several, as the server sends it
