@@ -3,6 +3,7 @@ package jetstream_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -132,4 +133,17 @@ func TestAStoreOpensBesideItsStreams(t *testing.T) {
 	if anew := open(t, nc, cfg); anew.ID() == s.ID() {
 		t.Error("the store's id is the old one")
 	}
+	// Three servers say so, too, once all of them have heard that the stream is gone.
+	js, _ := natsjs.New(nc)
+	left := []string{"KV_" + s.Name() + "__followers"}
+	natstest.Retry(t, "the store is lost", func(ctx context.Context) error {
+		if err := js.DeleteStream(ctx, s.Name()); err != nil && !errors.Is(err, natsjs.ErrStreamNotFound) {
+			return err
+		}
+		_, err := jetstream.Open(ctx, nc, cfg)
+		if lost, ok := errors.AsType[*jetstream.StoreLostError](err); !ok || !slices.Equal(lost.Left, left) {
+			return fmt.Errorf("it is opened: %w", err)
+		}
+		return nil
+	})
 }
