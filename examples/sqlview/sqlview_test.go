@@ -337,6 +337,7 @@ func TestFrozenProcess(t *testing.T) {
 		f.check()
 		for {
 			signal(t, cmd, syscall.SIGSTOP)
+			stopped(t, cmd)
 			if free(t, sink.DB) {
 				break
 			}
