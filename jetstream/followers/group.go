@@ -6,20 +6,80 @@ import (
 	"encoding/hex"
 	"regexp"
 	"slices"
+	"strings"
 )
 
-// What differs between failures of one kind: ids, numbers, addresses, quoted texts.
-var (
-	eventPrefix = regexp.MustCompile(`^event \S+ \((\S+) of (\S+) "[^"]*", version \d+\): `)
-	variable    = regexp.MustCompile(`"[^"]*"|'[^']*'|[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|0x[0-9a-fA-F]+|\d+(?:[.:,]\d+)*`)
-)
+// eventPrefix is how a failure of one event of a commit begins.
+var eventPrefix = regexp.MustCompile(`^event \S+ \((\S+) of (\S+) "[^"]*", version \d+\): `)
 
-// Pattern is a failure with what differs left out: two failures of one kind have
-// the same.
+// Pattern is a failure with what differs left out: ids, numbers, addresses, quoted
+// texts. Two failures of one kind have the same.
 func Pattern(failure string) string {
-	failure = eventPrefix.ReplaceAllString(failure, "$2 $1: ")
-	return variable.ReplaceAllString(failure, "…")
+	if strings.HasPrefix(failure, "event ") {
+		failure = eventPrefix.ReplaceAllString(failure, "$2 $1: ")
+	}
+	var b strings.Builder
+	b.Grow(len(failure))
+	kept := 0 // what lies before is written
+	for i := 0; i < len(failure); {
+		n := variable(failure[i:])
+		if n == 0 {
+			i++
+			continue
+		}
+		b.WriteString(failure[kept:i])
+		b.WriteString("…")
+		i += n
+		kept = i
+	}
+	b.WriteString(failure[kept:])
+	return b.String()
 }
+
+// variable is the length of what differs at the beginning of a text, 0 for nothing. A
+// status has a failure for each lane: by a regular expression they took longer than
+// who asks may wait.
+func variable(s string) int {
+	if s[0] == '"' || s[0] == '\'' {
+		if end := strings.IndexByte(s[1:], s[0]); end >= 0 {
+			return end + 2
+		}
+		return 0
+	}
+	const uuid = 36
+	if len(s) >= uuid && s[8] == '-' && span(s[:8], isHex) == 8 &&
+		span(s[9:uuid], func(c byte) bool { return c == '-' || isHex(c) }) == uuid-9 {
+		return uuid
+	}
+	if strings.HasPrefix(s, "0x") {
+		if n := span(s[2:], isHex); n > 0 {
+			return n + 2
+		}
+	}
+	n := span(s, isDigit)
+	for n > 0 && n < len(s) && strings.IndexByte(".:,", s[n]) >= 0 {
+		more := span(s[n+1:], isDigit)
+		if more == 0 {
+			break
+		}
+		n += 1 + more
+	}
+	return n
+}
+
+// span is how many bytes at the beginning of a text are of a kind.
+func span(s string, is func(c byte) bool) int {
+	for i := range len(s) {
+		if !is(s[i]) {
+			return i
+		}
+	}
+	return len(s)
+}
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+
+func isHex(c byte) bool { return isDigit(c) || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F' }
 
 // GroupID names the group of a failure.
 func GroupID(failure string) string {
