@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -246,16 +247,23 @@ func (p *page) notef(format string, args ...any) {
 	p.wrong = append(p.wrong, fmt.Sprintf(format, args...))
 }
 
-// clean fails the test with what went wrong in the page since it was asked last.
+// clean fails the test with what went wrong in the page since it was asked last. An
+// answer that something is not to be had in time is the machine's affair.
 func (p *page) clean() {
 	p.t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, text := range p.wrong {
+		if late.MatchString(text) {
+			p.t.Logf("%s px: %s", p.name, text)
+			continue
+		}
 		p.t.Errorf("%s px: %s", p.name, text)
 	}
 	p.wrong = nil
 }
+
+var late = regexp.MustCompile(`^(answer: |log: .* status of )50[34] `)
 
 func (p *page) do(actions ...chromedp.Action[chromedp.Void]) {
 	p.t.Helper()

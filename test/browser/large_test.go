@@ -53,6 +53,7 @@ func TestLargeStore(t *testing.T) {
 			`Number(document.querySelector("#event-list > li:last-child").dataset.key.split(".")[0]) < %d`, before))
 	}
 	p.bounded("older events")
+	p.durations()
 	p.sagas()
 	p.clean()
 
@@ -117,6 +118,20 @@ func (p *page) bounded(what string) string {
 	return fmt.Sprintf("%.0f bytes and %.0f rows at most, %d elements", bytes, rows, got.Elements)
 }
 
+// durations checks how the page writes them: no 60 s, no 60 min.
+func (p *page) durations() {
+	p.t.Helper()
+	text, err := chromedp.Run(p.ctx, chromedp.Evaluate[string](`(async () => {
+		const { duration } = await import("./ui.js");
+		return [.2, 9.94, 59.4, 59.6, 119.4, 119.7, 3569, 3590, 3599.6, 7169, 7195, 86380, 86400, 200000].map(duration).join(", ");
+	})()`, chromedp.EvalAwaitPromise))
+	want := "200 ms, 9.9 s, 59 s, 1 min 0 s, 1 min 59 s, 2 min 0 s, 59 min 29 s, 59 min 50 s, 1 h 0 min, " +
+		"1 h 59 min, 2 h 0 min, 1 day, 1 day, 2 days"
+	if err != nil || text != want {
+		p.t.Errorf("durations: %s, %v; want %s", text, err, want)
+	}
+}
+
 // sagas looks at the steps of sagas in flight, and at the next page; the one that is
 // stuck is told to try again, in vain, and that somebody has helped.
 func (p *page) sagas() {
@@ -127,7 +142,7 @@ func (p *page) sagas() {
 	p.text(stuck+"[data-step=open]", "stuck")
 	p.text(stuck+".note.bad", "too-little")
 	p.text("[data-instance=s01] [data-step=open]", "done")
-	p.until("its time is due in an hour", `/in [45]\d min/.test(document.querySelector("[data-instance=s01] [data-step=pay].now .due")?.textContent)`)
+	p.until("its time is due in an hour", `/in (1 h 0|[45]\d) min/.test(document.querySelector("[data-instance=s01] [data-step=pay].now .due")?.textContent)`)
 	p.text("[data-instance=s01] [data-step=thank]", "to come")
 	p.shot("sagas")
 	p.click(stuck + "[data-do=retry]")

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,7 +34,7 @@ type snippet struct {
 
 // snippets opens what every panel shows beside its actions, runs what it shows for a
 // terminal, and compiles the Go.
-func (p *page) snippets(bank *demo) {
+func (p *page) snippets(bank *demo, tools func() (dir string)) {
 	p.t.Helper()
 	settled(p.t, bank)
 	all := make([]snippet, 0, 64)
@@ -88,8 +89,11 @@ func (p *page) snippets(bank *demo) {
 			shell = append(shell, s)
 		}
 	}
-	compile(p.t, goes)
-	runShell(p.t, shell)
+	source := asSource(p.t, goes)
+	var wg sync.WaitGroup
+	wg.Go(func() { compile(p.t, source) })
+	runShell(p.t, tools(), shell)
+	wg.Wait()
 	p.t.Logf("%d snippets of Go compile, %d for terminals run", len(goes), len(shell))
 }
 
@@ -148,8 +152,8 @@ var (
 )
 `
 
-// compile compiles each snippet as the body of a function.
-func compile(t *testing.T, list []snippet) {
+// asSource makes each snippet the body of a function.
+func asSource(t *testing.T, list []snippet) string {
 	t.Helper()
 	var file strings.Builder
 	file.WriteString(surroundings)
@@ -161,28 +165,27 @@ func compile(t *testing.T, list []snippet) {
 		}
 		file.WriteString("\treturn nil\n}\n")
 	}
+	return file.String()
+}
+
+func compile(t *testing.T, file string) {
+	t.Helper()
 	dir := t.TempDir()
 	source, overlay := filepath.Join(dir, "snippets.go"), filepath.Join(dir, "overlay.json")
 	module, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
 	// The file is a package of the module without lying in it.
-	mapping, err := json.Marshal(map[string]map[string]string{
+	mapping, err2 := json.Marshal(map[string]map[string]string{
 		"Replace": {filepath.Join(module, "test", "browser", "snippets", "snippets.go"): source},
 	})
+	err = errors.Join(err, err2, os.WriteFile(source, []byte(file), 0o600), os.WriteFile(overlay, mapping, 0o600))
 	if err != nil {
-		t.Fatal(err)
-	}
-	for path, data := range map[string][]byte{source: []byte(file.String()), overlay: mapping} {
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		t.Error(err)
+		return
 	}
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-overlay", overlay, "./test/browser/snippets")
 	cmd.Dir = module
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v: %s\n%s", err, out, file.String())
+		t.Errorf("%v: %s\n%s", err, out, file)
 	}
 }
 
@@ -214,22 +217,49 @@ func declared(t *testing.T, s snippet) []string {
 	return names
 }
 
+// ended is the exit code of the timeout command that has ended another one.
+const ended = 124
+
 // endless are commands that people end.
 func endless(command string) bool {
 	return strings.Contains(command, "sub --stream") || strings.Contains(command, "kv watch") || strings.Contains(command, "curl -sN")
 }
 
-// runShell runs what the page shows for a terminal, as it stands there.
-func runShell(t *testing.T, list []snippet) {
+// installTools begins to install nats and rossby, and returns who waits for the
+// directory with them.
+func installTools(t *testing.T) func() (dir string) {
 	t.Helper()
-	bin, home := t.TempDir(), t.TempDir()
-	install := exec.CommandContext(t.Context(), "go", "install", natsCLI)
-	install.Env = append(os.Environ(), "GOBIN="+bin, "GOFLAGS=-mod=mod")
-	install.Dir = bin // outside the module
-	if out, err := install.CombinedOutput(); err != nil {
-		t.Fatalf("install %s: %v\n%s", natsCLI, err, out)
+	bin, done := t.TempDir(), make(chan struct{})
+	var failed error
+	go func() {
+		defer close(done)
+		nats := exec.CommandContext(t.Context(), "go", "install", natsCLI)
+		nats.Env = append(os.Environ(), "GOBIN="+bin, "GOFLAGS=-mod=mod")
+		nats.Dir = bin // outside the module
+		rossby := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "../../cmd/rossby")
+		for _, cmd := range []*exec.Cmd{nats, rossby} {
+			if out, err := cmd.CombinedOutput(); err != nil {
+				failed = errors.Join(failed, fmt.Errorf("%v: %w\n%s", cmd.Args, err, out))
+			}
+		}
+	}()
+	t.Cleanup(func() { <-done }) // before its directory is removed
+	return func() string {
+		t.Helper()
+		if <-done; failed != nil {
+			t.Fatal(failed)
+		}
+		return bin
 	}
-	env := append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "XDG_CONFIG_HOME="+home, "XDG_DATA_HOME="+home, "HOME="+home)
+}
+
+// runShell runs what the page shows for a terminal, as it stands there.
+func runShell(t *testing.T, bin string, list []snippet) {
+	t.Helper()
+	home := t.TempDir()
+	// Its answers may take longer than a person would wait.
+	env := append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "NATS_TIMEOUT="+natstest.Patience.String(),
+		"XDG_CONFIG_HOME="+home, "XDG_DATA_HOME="+home, "HOME="+home)
 	run := func(command string) (string, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), natstest.Patience)
 		defer cancel()
@@ -244,25 +274,42 @@ func runShell(t *testing.T, list []snippet) {
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
-	if out, err := run("nats plugins register rossby " + build(t, "rossby")); err != nil {
+	if out, err := run("nats plugins register rossby " + filepath.Join(bin, "rossby")); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	var sides sync.WaitGroup // of what would go on for ever
+	defer sides.Wait()
 	for _, s := range list {
 		rebuilds := strings.Contains(s.Text, " rossby view ")
 		if rebuilds && !strings.Contains(s.Text, " ledger ") || s.Language == "curl" && strings.Contains(s.Text, "/rebuild") {
 			continue // the same for each view; and a rebuild at a time
 		}
 		for _, command := range commandsIn(s.Text) {
-			out, err := run(command)
-			if exit, ok := errors.AsType[*exec.ExitError](err); ok && endless(command) && exit.ExitCode() == 124 {
-				err = nil // timeout has ended it
+			check := func() { // again where something was not to be had in time
+				natstest.Eventually(t, fmt.Sprintf("%s, %s: %s", s.Panel, s.Language, command), func() error { return works(run(command)) })
 			}
-			if err != nil || strings.Contains(out, `"status":4`) || strings.Contains(out, `"status":5`) ||
-				strings.Contains(out, "Nats-Service-Error") {
-				t.Errorf("%s, %s: %s: %v\n%s", s.Panel, s.Language, command, err, out)
+			if endless(command) {
+				sides.Go(check)
+			} else if check(); t.Failed() {
+				return
 			}
 		}
 	}
+}
+
+// works tells whether a command of a terminal did what it was to do.
+func works(out string, err error) error {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == ended {
+		err = nil
+	}
+	if err == nil && (strings.Contains(out, `"status":4`) || strings.Contains(out, `"status":5`) ||
+		strings.Contains(out, "Nats-Service-Error")) {
+		err = errors.New("an error is answered")
+	}
+	if err != nil {
+		err = fmt.Errorf("%w\n%s", err, out)
+	}
+	return err
 }
 
 // commandsIn are the commands of a snippet, each with its continued lines.

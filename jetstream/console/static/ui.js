@@ -53,9 +53,10 @@ export function duration(seconds) {
   const s = Math.abs(seconds);
   if (s < 0.95) return `${Math.round(s * 1000)} ms`;
   if (s < 59.5) return `${s < 10 ? s.toFixed(1) : Math.round(s)} s`;
-  if (s < 3570) return `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`;
-  if (s < 86000) return `${Math.floor(s / 3600)} h ${Math.round((s % 3600) / 60)} min`;
-  return `${Math.round(s / 86400)} days`;
+  const whole = Math.round(s), minutes = Math.round(s / 60), days = Math.round(s / 86400); // no 60 s, no 60 min
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  if (minutes < 1440) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  return `${days} day${days === 1 ? "" : "s"}`;
 }
 
 export function clock(text) {

@@ -64,21 +64,23 @@ function row([s, depth], from, span) {
   return d;
 }
 
+// show draws a trace, and returns how many spans it has.
 async function show(id) {
   current = id;
   const answer = await fetch("/api/traces/" + encodeURIComponent(id));
   const spans = answer.ok ? await answer.json() : [];
-  if (id !== current) return;
+  if (id !== current) return spans.length;
   if (!spans.length) {
     $("sum").textContent = "Nothing of this trace has come yet.";
     $("rows").replaceChildren();
-    return;
+    return 0;
   }
   const from = Math.min(...spans.map((s) => millis(s.start)));
   const span = Math.max(...spans.map((s) => millis(s.end))) - from || 1;
   const processes = new Set(spans.map((s) => s.process));
   $("sum").textContent = `${spans.length} spans in ${shown(span)}, ${processes.size} process${processes.size > 1 ? "es" : ""}, trace ${id}`;
   $("rows").replaceChildren(...tree(spans).map((r) => row(r, from, span)));
+  return spans.length;
 }
 
 async function list() {
@@ -113,9 +115,12 @@ async function go() {
     $("said").textContent = "a transfer…";
     await post("/api/transfers", { fromAccountId: from.accountId, toAccountId: to.accountId, cents: 500 }, trace);
     $("said").textContent = "";
-    for (let i = 0; i < 12; i++) {
+    // Until nothing new has come for a second: the processes send their spans one by one.
+    for (let i = 0, same = 0, before = 0; i < 12 && same < 3; i++) {
       await pause(400);
-      await show(trace);
+      const now = await show(trace);
+      same = now && now === before ? same + 1 : 0;
+      before = now;
     }
     await list();
   } catch (err) {
