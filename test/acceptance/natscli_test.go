@@ -20,12 +20,16 @@ const natsCLI = "github.com/nats-io/natscli/nats@v0.5.1"
 func TestNATSCommandLine(t *testing.T) {
 	t.Parallel()
 	bin := t.TempDir()
-	install := exec.CommandContext(t.Context(), "go", "install", natsCLI)
-	install.Env = append(os.Environ(), "GOBIN="+bin, "GOFLAGS=-mod=mod")
-	install.Dir = bin // outside the module, whose go.mod it must not touch
-	if out, err := install.CombinedOutput(); err != nil {
-		t.Fatalf("install %s: %v\n%s", natsCLI, err, out)
-	}
+	natstest.Eventually(t, "install "+natsCLI, func() error { // a download may fail and succeed
+		install := exec.CommandContext(t.Context(), "go", "install", natsCLI)
+		install.Env = append(os.Environ(), "GOBIN="+bin, "GOFLAGS=-mod=mod")
+		install.Dir = bin // outside the module, whose go.mod it must not touch
+		out, err := install.CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("%w\n%s", err, out)
+		}
+		return err
+	})
 	_, base, url := monolith(t)
 	home := t.TempDir()
 	nats := natsCommand(t, bin, home, url)
