@@ -15,8 +15,9 @@ import (
 	"github.com/rossby-go/rossby/internal/wire"
 )
 
-// wentBackAfter is how many answers below the expected sequence, in a row, make
-// a store that went back: a replica that lags catches up long before.
+// wentBackAfter is how many answers below the expected sequence, of a leader that the
+// other replicas follow, make a store that went back: one that was just replaced, and
+// has not been told so, is long before.
 const wentBackAfter = 12
 
 // askAfter is how many incomplete batches in a row make the next one be answered
@@ -74,11 +75,8 @@ func (s *Store) decide(ctx context.Context, p *pending, open bool) error {
 				return err
 			}
 		}
-		if a.behind >= wentBackAfter && !a.open {
-			if err := s.wentBack(ctx, p, err); err != nil {
-				return err
-			}
-			a.behind = 0
+		if lost := s.lost(ctx, p, &a, err); lost != nil {
+			return lost
 		}
 		if stop := wait.next(ctx); stop != nil {
 			return p.undecided(a.open || a.doubtful, errors.Join(stop, err))
@@ -98,9 +96,12 @@ type attempts struct {
 	// before is what had been seen of the store when the first one was made, 0 when that
 	// is not known.
 	before uint64
-	// behind counts expectations that the store is behind of, incomplete those in
-	// a row that ended with an incomplete batch.
-	behind, incomplete int
+	// below: the store was behind of the last one's expectation. behind counts those
+	// where its leader surely was the leader.
+	below  bool
+	behind int
+	// incomplete counts those in a row that ended with an incomplete batch.
+	incomplete int
 }
 
 // attempts begins anew, or goes on with what was sent before.
@@ -117,7 +118,7 @@ func (a *attempts) failed(p *pending, err error) error {
 	number := wire.Number(err)
 	a.doubtful = a.doubtful || number != 0 && p.store.mayHaveReplicas()
 	before := a.incomplete
-	a.incomplete = 0
+	a.incomplete, a.below = 0, false
 	switch {
 	case number == wire.CodeBatchIncomplete, number == wire.CodeBatchTooMany:
 		a.incomplete = before + 1
@@ -127,12 +128,10 @@ func (a *attempts) failed(p *pending, err error) error {
 			return p.conflict(0, actual)
 		}
 		// What is found may be ours: see doubtful.
-		if actual < expected {
-			a.behind++
-		}
+		a.below = actual < expected
 	case number == wire.CodeWrongLastSequence:
 		// Whose sequence it is, the server does not say.
-		a.behind++
+		a.below = true
 	case number == wire.CodeWrongLastSequenceInFlight:
 	case number == codeStoreFailed && p.store.mayHaveReplicas():
 		// One replica failed to store what its peers may have stored.
@@ -294,6 +293,19 @@ func (s *Store) settledBatch(ctx context.Context, p *pending) (done bool, err er
 		}
 	}
 	return false, nil
+}
+
+// lost counts the answers of a leader that surely is it, and does not have what is
+// expected: enough of them are a store that went back.
+func (s *Store) lost(ctx context.Context, p *pending, a *attempts, cause error) error {
+	if !a.below || a.open || !s.followed(ctx) {
+		return nil
+	}
+	if a.behind++; a.behind < wentBackAfter {
+		return nil
+	}
+	a.behind = 0
+	return s.wentBack(ctx, p, cause)
 }
 
 // wentBack asks the leader which subject ends before the commit that is expected

@@ -31,7 +31,7 @@ type lagging struct {
 	// replica is how many of the messages the replica has that answers the n-th
 	// direct get, from 1; leader is how many the leader has.
 	replica func(n int) int
-	leader  int
+	leader  func() int
 	// lose is the index of a message of each answer that gets lost, or -1.
 	lose int
 	// direct and asked count the requests.
@@ -64,7 +64,7 @@ func newLaggingOn(t *testing.T, n int, o *server.Options) (*lagging, *jetstream.
 	if !srv.ReadyForConnections(natstest.Patience) {
 		t.Fatal("not ready")
 	}
-	l := &lagging{t: t, nc: natstest.Conn(t, srv.ClientURL()), leader: n, lose: -1, replica: func(int) int { return n }}
+	l := &lagging{t: t, nc: natstest.Conn(t, srv.ClientURL()), leader: func() int { return n }, lose: -1, replica: func(int) int { return n }}
 	previous := ""
 	for i := range n {
 		c := jetstream.Commit{
@@ -161,7 +161,7 @@ func (l *lagging) header(i int) nats.Header {
 // ask answers a request to the leader.
 func (l *lagging) ask(m *nats.Msg, req getRequest) {
 	l.asked.Add(1)
-	i, ok := req.find(l.leader)
+	i, ok := req.find(l.leader())
 	if !ok {
 		l.send(m, nil, []byte(`{"error":{"code":404,"err_code":10037,"description":"no message found"}}`))
 		return
@@ -214,7 +214,7 @@ func TestReadsOfLaggingReplicas(t *testing.T) {
 		},
 		"said, beyond the leader's": {setup: func(*lagging) {}, r: jetstream.Range{To: 110}, want: n, err: jetstream.ErrIncomplete},
 		"said, lost by all": {
-			setup: func(l *lagging) { l.leader, l.replica = 7, func(int) int { return 7 } },
+			setup: func(l *lagging) { l.leader, l.replica = func() int { return 7 }, func(int) int { return 7 } },
 			r:     jetstream.Range{To: 100}, want: 7, err: jetstream.ErrIncomplete,
 		},
 	} {

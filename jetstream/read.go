@@ -73,7 +73,8 @@ func retried[T any](ctx context.Context, s *Store, read func(context.Context) (T
 }
 
 // LastSequence is the sequence of the store's last commit, as the leader has it.
-// Returns [ErrStoreWentBack] when that stays below what this store has seen.
+// Returns [ErrStoreWentBack] when that stays below what this store has seen, and
+// [ErrUnavailable] when it does and the leader may have been replaced.
 func (s *Store) LastSequence(ctx context.Context) (uint64, error) {
 	seq, err := s.head(ctx, s.horizon.last.Load())
 	if err != nil {
@@ -91,7 +92,8 @@ func (s *Store) LastPosition(ctx context.Context) (Position, error) {
 
 // CheckPosition tells whether the store still has what a position stands for, which
 // a program kept from an earlier run. Returns [ErrStoreWentBack] when the store ends
-// before it, a [*ForeignPositionError] when it is another store's.
+// before it, a [*ForeignPositionError] when it is another store's, [ErrUnavailable] when
+// nobody is there to tell but a leader that may have been replaced.
 func (s *Store) CheckPosition(ctx context.Context, p Position) error {
 	seq, err := s.Sequence(p)
 	if err != nil {
@@ -110,21 +112,42 @@ func (s *Store) checkReached(ctx context.Context, sequence uint64) error {
 // head is the sequence of the last message, which is at least known. A leader that
 // was deposed and has not noticed may be behind for a while.
 func (s *Store) head(ctx context.Context, known uint64) (uint64, error) {
+	bounded, cancel := ctx, context.CancelFunc(nil)
 	for behind, wait := 0, newBackoff(); ; {
-		m, err := s.last(ctx, wire.Everything, Leader)
+		m, err := s.last(bounded, wire.Everything, Leader)
 		if err != nil {
 			return 0, err
 		}
 		if m.Sequence >= known {
 			return m.Sequence, nil
 		}
-		if behind++; behind >= wentBackAfter {
+		if cancel == nil {
+			bounded, cancel = s.bounded(ctx) //nolint:fatcontext // once
+			defer cancel()
+		}
+		if s.followed(bounded) {
+			behind++
+		}
+		if behind >= wentBackAfter {
 			return 0, fmt.Errorf("%w: its last sequence is %d where %d was known", ErrStoreWentBack, m.Sequence, known)
 		}
-		if stop := wait.next(ctx); stop != nil {
-			return 0, stop
+		if stop := wait.next(bounded); stop != nil {
+			return 0, fmt.Errorf("%w: a leader that may have been replaced ends at %d where %d was known: %w",
+				ErrUnavailable, m.Sequence, known, stop)
 		}
 	}
+}
+
+// followed tells whether who answers as the stream's leader surely is it: what it does
+// not have is lost then. A stream on one server has no other.
+func (s *Store) followed(ctx context.Context) bool {
+	if !s.mayHaveReplicas() {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.attempt)
+	defer cancel()
+	followed, err := wire.LeaderFollowed(ctx, s.nc, s.name)
+	return err == nil && followed
 }
 
 // horizon is what a program has seen of a store: the newest sequence, which the

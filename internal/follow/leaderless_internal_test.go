@@ -56,3 +56,42 @@ func TestNoLeaderIsNoHead(t *testing.T) {
 		t.Error(info, err)
 	}
 }
+
+// TestBeyondWhatALeaderHas: a position that is beyond what a leader has proves that the
+// stream was restored only if the other replicas follow that leader: one that was cut
+// off, and replaced, answers what it knew then.
+func TestBeyondWhatALeaderHas(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		cluster string
+		want    error
+	}{
+		"one server":         {`null`, ErrBeyondHead},
+		"one replica":        {`{"leader":"n1"}`, ErrBeyondHead},
+		"a follower":         {`{"leader":"n1","replicas":[{"active":900000000},{"active":60000000000}]}`, ErrBeyondHead},
+		"nobody heard":       {`{"leader":"n1","replicas":[{"active":7000000000},{"active":7000000000}]}`, wire.ErrNoLeader},
+		"nobody heard, ever": {`{"leader":"n1","replicas":[{"active":0},{"active":0}]}`, wire.ErrNoLeader},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			nc := natstest.Conn(t, natstest.RunBare(t))
+			if _, err := nc.Subscribe("$JS.API.STREAM.INFO.bank", func(m *nats.Msg) {
+				_ = m.Respond([]byte(`{"type":"io.nats.jetstream.api.v1.stream_info_response","config":{"name":"bank"},` +
+					`"state":{"last_seq":7},"cluster":` + c.cluster + `}`))
+			}); err != nil {
+				t.Fatal(err)
+			}
+			f, err := New(Config{
+				Conn: nc, Stream: "bank", Bucket: "bank__followers", Name: "f",
+				Start:  func(context.Context) (uint64, error) { return 8, nil },
+				Handle: func(context.Context, Delivery) error { return nil },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := (&tenure{f: f, cfg: &f.cfg, ctx: t.Context()}).prepare(8, natstest.Patience); !errors.Is(err, c.want) {
+				t.Error(err)
+			}
+		})
+	}
+}

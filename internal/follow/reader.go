@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/rossby-go/rossby/internal/mutate"
+	"github.com/rossby-go/rossby/internal/wire"
 )
 
 const (
@@ -19,7 +20,7 @@ const (
 	attemptQuick   = time.Second
 	attemptPatient = 3
 	patientMin     = 3 * time.Second
-	// beyondMin is how long a new leader may take at least to know of all that it has.
+	// beyondMin is how long at least the stream must end before the position.
 	beyondMin = 3 * time.Second
 )
 
@@ -47,8 +48,7 @@ func (t *tenure) read() {
 		case beyondSince.IsZero():
 			beyondSince = time.Now()
 		case time.Since(beyondSince) > max(t.cfg.TTL/2, beyondMin):
-			// A replica that just became leader may lag for a moment; this is
-			// not that.
+			// A leader that was just replaced may not know for a moment; this is not that.
 			t.end(err)
 			return
 		}
@@ -112,7 +112,7 @@ func (t *tenure) prepare(position uint64, within time.Duration) (*jetstream.Stre
 	}
 	if position > info.State.LastSeq {
 		return nil, fmt.Errorf("%w: %q is at %d, the last message of %q is %d: was the stream restored or made again?",
-			ErrBeyondHead, t.cfg.Name, position, t.cfg.Stream, info.State.LastSeq)
+			beyond(info), t.cfg.Name, position, t.cfg.Stream, info.State.LastSeq)
 	}
 	err = t.f.api(ctx, t.cfg.Stream, func(ctx context.Context) error {
 		if _, err := t.f.js.CreateOrUpdateConsumer(ctx, t.cfg.Stream, jetstream.ConsumerConfig{
@@ -130,6 +130,22 @@ func (t *tenure) prepare(position uint64, within time.Duration) (*jetstream.Stre
 		return nil
 	})
 	return info, err
+}
+
+// beyond is what a position beyond a stream's last message means: what a leader does
+// not have is lost only if the other replicas follow it.
+func beyond(info *jetstream.StreamInfo) error {
+	if info.Cluster == nil {
+		return ErrBeyondHead
+	}
+	heard := make([]time.Duration, len(info.Cluster.Replicas))
+	for i, r := range info.Cluster.Replicas {
+		heard[i] = r.Active
+	}
+	if !wire.Followed(heard) {
+		return wire.ErrNoLeader
+	}
+	return ErrBeyondHead
 }
 
 // moveTo moves the position over a tail that is not followed.

@@ -189,7 +189,7 @@ func (f *Follower) first(ctx context.Context, me string, w *watch, rev uint64) (
 	}
 	if after > info.State.LastSeq {
 		return nil, fmt.Errorf("%w: Start says %d, the last message of %q is %d",
-			ErrBeyondHead, after, f.cfg.Stream, info.State.LastSeq)
+			beyond(info), after, f.cfg.Stream, info.State.LastSeq)
 	}
 	return f.take(ctx, w, record{
 		Owner: me, Epoch: 1, Flush: 1, Position: after, Store: f.cfg.StoreID,

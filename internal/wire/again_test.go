@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -84,5 +85,29 @@ func TestNoLeaderNoEnd(t *testing.T) {
 	}
 	if end, err := wire.LeaderEnd(t.Context(), nc, stream); !errors.Is(err, wire.ErrNoLeader) {
 		t.Error(end, err)
+	}
+}
+
+// TestFollowed: a leader counts itself, and whoever it heard of within two heartbeats.
+func TestFollowed(t *testing.T) {
+	t.Parallel()
+	const late, now, never = 2*time.Second + 1, time.Second, 0
+	for _, c := range []struct {
+		heard []time.Duration
+		want  bool
+	}{
+		{nil, true},
+		{[]time.Duration{now}, true},
+		{[]time.Duration{late}, false},
+		{[]time.Duration{now, late}, true},
+		{[]time.Duration{never, 2 * time.Second}, true},
+		{[]time.Duration{late, late}, false},
+		{[]time.Duration{never, never}, false},
+		{[]time.Duration{now, now, late, never}, true},
+		{[]time.Duration{now, late, late, late}, false},
+	} {
+		if got := wire.Followed(c.heard); got != c.want {
+			t.Errorf("%v: %v", c.heard, got)
+		}
 	}
 }

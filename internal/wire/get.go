@@ -89,37 +89,6 @@ func LeaderSince(ctx context.Context, nc *nats.Conn, stream string, at time.Time
 	return leader(ctx, nc, stream, getRequest{StartTime: &at, NextBySubj: Everything})
 }
 
-// LeaderEnd returns the sequence of the last message that a stream's leader has
-// stored, whether or not it is still there. Returns an [*APIError] or [ErrNoLeader].
-func LeaderEnd(ctx context.Context, nc *nats.Conn, stream string) (uint64, error) {
-	msg, err := askAgain(ctx, nc, "$JS.API.STREAM.INFO."+stream, nil)
-	if err != nil {
-		return 0, err
-	}
-	var resp struct {
-		Error *APIError `json:"error"`
-		State *struct {
-			LastSeq uint64 `json:"last_seq"`
-		} `json:"state"`
-		Cluster *struct {
-			Leader string `json:"leader"`
-		} `json:"cluster"`
-	}
-	if err := json.Unmarshal(msg.Data, &resp); err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrProtocol, err)
-	}
-	if resp.Error != nil {
-		return 0, resp.Error
-	}
-	if resp.Cluster != nil && resp.Cluster.Leader == "" {
-		return 0, ErrNoLeader
-	}
-	if resp.State == nil {
-		return 0, fmt.Errorf("%w: neither state nor error", ErrProtocol)
-	}
-	return resp.State.LastSeq, nil
-}
-
 // getRequest is the body of MSG.GET and DIRECT.GET requests.
 type getRequest struct {
 	Seq        uint64     `json:"seq,omitempty"`
