@@ -49,11 +49,11 @@ type Compared struct {
 
 // Compare looks for keys that differ between two generations, while both go on.
 // It yields each difference, and ends with the first error. Every comparison is
-// of one snapshot that holds both; where one generation is behind the other it
-// waits. counts, unless nil, is kept up to date.
+// of one snapshot that holds both, not older than when Compare began; where one
+// generation is behind the other it waits. counts, unless nil, is kept up to date.
 //
-// Returns [ErrGeneration] when one of them does not exist, and [ErrStale] when one
-// stays behind.
+// Returns [ErrGeneration] when one of them does not exist, [ErrStale] when one
+// stays behind, and [ErrUnavailable].
 func (a *Admin) Compare(
 	ctx context.Context, first, second int, opts CompareOptions, counts *Compared,
 ) iter.Seq2[Difference, error] {
@@ -62,16 +62,7 @@ func (a *Admin) Compare(
 		if counts == nil {
 			counts = new(Compared)
 		}
-		p, _, err := a.pointer(ctx)
-		indexes := false
-		if err == nil {
-			one, two := p.find(first), p.find(second)
-			if one == nil || two == nil {
-				err = fmt.Errorf("%w: there are no numbers %d and %d", ErrGeneration, first, second)
-			} else {
-				indexes = slices.Equal(one.Indexes, two.Indexes)
-			}
-		}
+		c, err := a.comparison(ctx, first, second)
 		if err != nil {
 			yield(Difference{}, err)
 			return
@@ -79,7 +70,7 @@ func (a *Admin) Compare(
 		for keys, err := range a.keys(ctx, first, second, opts) {
 			var found []Difference
 			if err == nil {
-				found, err = a.compare(ctx, first, second, keys, indexes, opts.Wait)
+				found, err = c.compare(ctx, keys, opts.Wait)
 			}
 			if err != nil {
 				yield(Difference{}, err)
@@ -94,6 +85,36 @@ func (a *Admin) Compare(
 			}
 		}
 	}
+}
+
+// comparison is of two generations.
+type comparison struct {
+	b             *bucket
+	first, second int
+	// indexes tells whether both have the same ones.
+	indexes bool
+	// since is how far the bucket was: what replicas that are behind say is of no use.
+	since uint64
+}
+
+func (a *Admin) comparison(ctx context.Context, first, second int) (*comparison, error) {
+	p, _, err := a.pointer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	one, two := p.find(first), p.find(second)
+	if one == nil || two == nil {
+		return nil, fmt.Errorf("%w: there are no numbers %d and %d", ErrGeneration, first, second)
+	}
+	c := &comparison{b: a.b, first: first, second: second, indexes: slices.Equal(one.Indexes, two.Indexes)}
+	for _, gen := range []int{first, second} {
+		end, err := again(ctx, a.b, func() (uint64, error) { return a.b.end(ctx, gen) })
+		if err != nil {
+			return nil, fmt.Errorf("view %q: %w: %w", a.b.view, ErrUnavailable, err)
+		}
+		c.since = max(c.since, end)
+	}
+	return c, nil
 }
 
 // keys yields the keys to compare, some at a time: those of the first generation,
@@ -132,30 +153,18 @@ func (a *Admin) keys(ctx context.Context, first, second int, opts CompareOptions
 	}
 }
 
-// keysOf yields the keys of a generation, deleted ones too, in order of last
-// change, some at a time.
+// keysOf yields the keys of a generation, deleted ones too, some at a time.
 func (b *bucket) keysOf(ctx context.Context, gen int) iter.Seq2[[]string, error] {
 	return func(yield func([]string, error) bool) {
 		prefix := b.keyPrefix(gen)
-		for after, wait := uint64(0), newBackoff(10*time.Millisecond, time.Second); ; {
-			rctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-			page, err := wire.Batch(rctx, b.nc, b.stream, prefix+">", after+1, compareKeys, scanBytes)
-			cancel()
-			if err != nil {
-				if stop := errors.Join(wait.next(ctx), closedError(b.nc)); stop != nil {
-					yield(nil, errors.Join(ErrUnavailable, err, stop))
-					return
-				}
-				continue
-			}
-			keys := make([]string, 0, len(page.Messages))
-			for i := range page.Messages {
-				after = max(after, page.Messages[i].Sequence)
-				if key, ok := keyOf(page.Messages[i].Subject, prefix); ok {
+		for some, err := range b.every(ctx, prefix+">", compareKeys) {
+			keys := make([]string, 0, len(some))
+			for i := range some {
+				if key, ok := keyOf(some[i].Subject, prefix); ok {
 					keys = append(keys, key)
 				}
 			}
-			if len(keys) > 0 && !yield(keys, nil) || page.Pending == 0 {
+			if !yield(keys, err) {
 				return
 			}
 		}
@@ -163,50 +172,63 @@ func (b *bucket) keysOf(ctx context.Context, gen int) iter.Seq2[[]string, error]
 }
 
 // compare looks at some keys until both generations hold the same events of each.
-func (a *Admin) compare(
-	ctx context.Context, first, second int, keys []string, indexes bool, patience time.Duration,
-) ([]Difference, error) {
+func (c *comparison) compare(ctx context.Context, keys []string, patience time.Duration) ([]Difference, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var out []Difference
 	for wait := newBackoff(5*time.Millisecond, 200*time.Millisecond); ; {
-		found, behind, err := a.compareOnce(ctx, first, second, keys, indexes)
-		if err == nil {
+		found, behind, err := c.once(ctx, keys)
+		_, invalid := errors.AsType[*KeyError](err)
+		switch {
+		case err == nil:
 			out = append(out, found...)
 			if keys = behind; len(keys) == 0 {
 				return out, nil
 			}
+		case invalid:
+			return nil, err
+		case errors.Is(err, wire.ErrTooMany) && len(keys) > 1: // Their values are too large for one answer.
+			for some := range slices.Chunk(keys, (len(keys)+1)/2) {
+				found, err := c.compare(ctx, some, patience)
+				if err != nil {
+					return nil, err
+				}
+				out = append(out, found...)
+			}
+			return out, nil
 		}
-		if stop := errors.Join(wait.next(ctx), closedError(a.b.nc)); stop != nil {
+		if stop := errors.Join(wait.next(ctx), closedError(c.b.nc)); stop != nil {
 			if err == nil {
-				err = fmt.Errorf("%w: generations %d and %d do not meet at key %q", ErrStale, first, second, keys[0])
+				err = fmt.Errorf("%w: generations %d and %d do not meet at key %q", ErrStale, c.first, c.second, keys[0])
 			}
 			return nil, errors.Join(err, stop)
 		}
 	}
 }
 
-func (a *Admin) compareOnce(
-	ctx context.Context, first, second int, keys []string, indexes bool,
-) (found []Difference, behind []string, err error) {
+// once returns the keys that differ, and those of which one generation is behind.
+func (c *comparison) once(ctx context.Context, keys []string) (found []Difference, behind []string, err error) {
 	subjects := make([]string, 0, 2*len(keys)+1)
-	for _, gen := range []int{first, second} {
+	for _, gen := range []int{c.first, c.second} {
 		for _, key := range keys {
 			stored, err := encodeKey(key)
 			if err != nil {
 				return nil, nil, err
 			}
-			subjects = append(subjects, a.b.keyPrefix(gen)+stored)
+			subjects = append(subjects, c.b.keyPrefix(gen)+stored)
 		}
 	}
-	subjects = append(subjects, a.b.checkpointSubject(second))
-	snap, err := a.b.read(ctx, first, subjects)
+	subjects = append(subjects, c.b.checkpointSubject(c.second))
+	snap, err := c.b.read(ctx, c.first, subjects)
 	if err != nil {
 		return nil, nil, err
 	}
-	other := snap.messages[a.b.checkpointSubject(second)]
+	if snap.upTo < c.since {
+		return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, errOld)
+	}
+	other := snap.messages[c.b.checkpointSubject(c.second)]
 	if snap.checkpoint == nil || other == nil {
-		return nil, nil, fmt.Errorf("%w: number %d or %d has no checkpoint", ErrGeneration, first, second)
+		return nil, nil, fmt.Errorf("%w: number %d or %d has no checkpoint", ErrGeneration, c.first, c.second)
 	}
 	cp, err := decodeCheckpoint(other)
 	if err != nil {
@@ -215,7 +237,7 @@ func (a *Admin) compareOnce(
 	for i, key := range keys {
 		va, sa := valueOf(snap.messages[subjects[i]])
 		vb, sb := valueOf(snap.messages[subjects[len(keys)+i]])
-		if bytes.Equal(va, vb) && (va == nil) == (vb == nil) && (!indexes ||
+		if bytes.Equal(va, vb) && (va == nil) == (vb == nil) && (!c.indexes ||
 			slices.Equal(places(snap.messages[subjects[i]]), places(snap.messages[subjects[len(keys)+i]]))) {
 			continue
 		}

@@ -47,7 +47,7 @@ var (
 	// ErrIndex is returned by [Reader.Find] for an index that the view does not have.
 	ErrIndex = errors.New("the view has no such index")
 	// ErrTooManyMatches is returned by [Reader.Find] for a search that finds more than
-	// can be read.
+	// can be sorted.
 	ErrTooManyMatches = errors.New("the search of the index finds too much")
 	// ErrTokenExpired is returned by a list that goes on from a token of another
 	// generation: start it again.

@@ -15,3 +15,6 @@ func MaxMatches[V any](r *Reader[V], n int) { r.matches = n }
 // NarrowEvery is after how many sequences an updater looks again whether its consumer
 // should have a filter.
 func NarrowEvery(u *Updater, n uint64) { u.narrowEvery = n }
+
+// PartOf is the part of an index that a key's entries are in.
+func PartOf(key string) string { return partOf(key) }

@@ -60,8 +60,8 @@ type FindOptions struct {
 // repeated; one that changes meanwhile may be.
 //
 // A search reads everything that matches, though not the values, before it yields
-// the first entry, unless Value is set: keep the options narrow. With Value it can
-// read about a million matches, without 500,000.
+// the first entry, unless Value is set: keep the options narrow. Without Value it can
+// read 500,000 matches.
 //
 // Errors are those of [Reader.Get] but for [ErrNotFound]; [ErrIndex];
 // [ErrTooManyMatches]; and a jetstream.InvalidError for a token that no search gave
@@ -273,19 +273,19 @@ func (s *search[V]) large(ctx context.Context) error {
 	for parts := []string{"*.*"}; len(parts) > 0; {
 		n = min(n, len(parts))
 		hits, read, err := s.parts(ctx, parts[:n])
-		switch {
-		case errors.Is(err, wire.ErrTooMany) && n > 1:
+		if errors.Is(err, wire.ErrTooMany) && n > 1 {
 			n = (n + 1) / 2
 			continue
-		case errors.Is(err, wire.ErrTooMany):
-			finer := s.finer(parts[0])
-			if finer == nil {
-				return fmt.Errorf("%w: part %s of the index alone holds more than %d: narrow it down",
-					ErrTooManyMatches, parts[0], maxSnapshotKeys)
+		}
+		if errors.Is(err, wire.ErrTooMany) {
+			if finer := s.finer(parts[0]); finer != nil {
+				parts = append(finer, parts[1:]...)
+				continue
 			}
-			parts = append(finer, parts[1:]...)
-			continue
-		case err != nil:
+			hits, err = s.part(ctx, parts[0])
+			read = partsRead
+		}
+		if err != nil {
 			return err
 		}
 		parts = parts[n:]
@@ -339,6 +339,44 @@ func (s *search[V]) parts(ctx context.Context, parts []string) (hits []hit, read
 	s.r.served(snap, nil)
 	hits, err = s.hits(gen, snap)
 	return hits, len(snap.messages), err
+}
+
+// part are the entries of a part that no single answer can hold: as many, or not so many
+// and the markers of others, which stay for a second.
+func (s *search[V]) part(ctx context.Context, part string) ([]hit, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.r.cfg.Wait)
+		defer cancel()
+	}
+	none := func(int) []string { return nil }
+	for {
+		// The leader has what this one has, and so what is read after it.
+		gen, snap, err := s.r.snapshot(ctx, readOptions{atLeast: s.o.AtLeast}, none)
+		if err != nil {
+			return nil, err
+		}
+		s.r.served(snap, nil)
+		snap.messages = map[string]*wire.Message{}
+		for _, filter := range s.subjects(gen, part) {
+			for some, err := range s.r.b.every(ctx, filter, scanKeys) {
+				if err != nil {
+					return nil, err
+				}
+				for i := range some {
+					snap.messages[some[i].Subject] = &some[i]
+				}
+			}
+		}
+		// A generation that is removed takes its entries along.
+		now, after, err := s.r.snapshot(ctx, readOptions{}, none)
+		if err != nil {
+			return nil, err
+		}
+		if now == gen && after.pointer.find(gen).Made.Equal(snap.pointer.find(gen).Made) {
+			return s.hits(gen, snap)
+		}
+	}
 }
 
 // resolve yields the values of entries, some at a time.

@@ -144,24 +144,16 @@ func (f *folder) part(ctx context.Context, filter string) (map[string]*wire.Mess
 	}
 }
 
-// largePart reads what no single answer can hold. A replica may be behind: what it
-// lacks is written again, what it should lack is taken out again.
+// largePart reads what no single answer can hold.
 func (f *folder) largePart(ctx context.Context, filter string) (map[string]*wire.Message, error) {
 	out := map[string]*wire.Message{}
-	for after := uint64(0); ; {
-		rctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-		page, err := wire.Batch(rctx, f.b.nc, f.b.stream, filter, after+1, scanKeys, scanBytes)
-		cancel()
+	for some, err := range f.b.every(ctx, filter, scanKeys) {
 		if err != nil {
 			return nil, err
 		}
-		for i := range page.Messages {
-			m := &page.Messages[i]
-			after = max(after, m.Sequence)
-			out[m.Subject] = m
-		}
-		if page.Pending == 0 {
-			return out, nil
+		for i := range some {
+			out[some[i].Subject] = &some[i]
 		}
 	}
+	return out, nil
 }

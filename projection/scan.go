@@ -3,6 +3,8 @@ package projection
 import (
 	"context"
 	"errors"
+	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -101,4 +103,55 @@ func (b *bucket) page(ctx context.Context, after uint64) (wire.Page, error) {
 		return 1
 	})
 	return page, err
+}
+
+// every yields the last message of each subject that matches, deletion markers too, some
+// at a time: all that the leader had when it began, and maybe some that came since. It
+// asks again until ctx ends.
+//
+// The pages come from any replica, each a prefix of the leader. A message that one of
+// them no longer had where it was read, since its subject was written again, need not be
+// there yet on the next: the last page must reach the leader's end as it was after all
+// pages before it.
+func (b *bucket) every(ctx context.Context, filter string, most int) iter.Seq2[[]wire.Message, error] {
+	return func(yield func([]wire.Message, error) bool) {
+		for after, wait := uint64(0), newBackoff(10*time.Millisecond, time.Second); ; {
+			page, end, err := b.pageOf(ctx, filter, after, most)
+			for i := range page.Messages {
+				after = max(after, page.Messages[i].Sequence)
+			}
+			if len(page.Messages) > 0 && !yield(page.Messages, nil) {
+				return
+			}
+			switch {
+			case wire.Denied(err):
+				yield(nil, fmt.Errorf("view %q: %w", b.view, err))
+				return
+			case err == nil && page.Pending > 0:
+				wait = newBackoff(10*time.Millisecond, time.Second)
+				continue
+			case err == nil && after >= end:
+				return
+			}
+			if stop := errors.Join(wait.next(ctx), closedError(b.nc)); stop != nil {
+				yield(nil, fmt.Errorf("view %q: %w", b.view, errors.Join(ErrUnavailable, err, stop)))
+				return
+			}
+		}
+	}
+}
+
+// pageOf reads some of what matches, after a revision; end is the last one that the leader
+// had before.
+func (b *bucket) pageOf(
+	ctx context.Context, filter string, after uint64, most int,
+) (page wire.Page, end uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	last, err := wire.LeaderLast(ctx, b.nc, b.stream, filter)
+	if err != nil && !errors.Is(err, wire.ErrNotFound) {
+		return page, 0, err
+	}
+	page, err = wire.Batch(ctx, b.nc, b.stream, filter, after+1, most, scanBytes)
+	return page, last.Sequence, err
 }
