@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -33,15 +34,16 @@ func databases() map[string]func(*testing.T) database {
 // postgres is a server of Debian's package, or any other in the path.
 type postgres struct {
 	bin, dir string
-	port     int
-	cmd      *exec.Cmd
+	// at is the server's own for as long as the tests run, while it is away, too.
+	at  string
+	cmd *exec.Cmd
 }
 
 func newPostgres(t *testing.T) database { return startPostgres(t) } //nolint:ireturn // one of several
 
 func startPostgres(t *testing.T) *postgres {
 	t.Helper()
-	p := &postgres{bin: binaries(t), port: freePort(t)}
+	p := &postgres{bin: binaries(t), at: natstest.Addr(t)}
 	dir, err := os.MkdirTemp("", "sqlview-postgres-") //nolint:usetesting // t.TempDir is closed to others
 	if err != nil {
 		t.Fatal(err)
@@ -99,16 +101,6 @@ func account(t *testing.T) *syscall.Credential {
 	return nil
 }
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // of a TCP listener
-}
-
 func (p *postgres) command(t *testing.T, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), filepath.Join(p.bin, name), args...)
@@ -119,7 +111,11 @@ func (p *postgres) command(t *testing.T, name string, args ...string) *exec.Cmd 
 
 func (p *postgres) start(t *testing.T) {
 	t.Helper()
-	p.cmd = p.command(t, "postgres", "-D", p.dir, "-p", strconv.Itoa(p.port), "-k", "", "-c", "listen_addresses=127.0.0.1",
+	host, port, err := net.SplitHostPort(p.at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.cmd = p.command(t, "postgres", "-D", p.dir, "-p", port, "-k", "", "-c", "listen_addresses="+host,
 		"-c", "fsync=off", "-c", "shared_buffers=16MB")
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -144,7 +140,7 @@ func (p *postgres) crash(t *testing.T) {
 }
 
 func (p *postgres) address() string {
-	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable&connect_timeout=5", p.port)
+	return fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=disable&connect_timeout=%.0f", p.at, natstest.Patience.Seconds())
 }
 
 // away ends the server.
@@ -166,10 +162,11 @@ func TestFrozenTransaction(t *testing.T) {
 	}
 	defer func() { _ = sink.Close() }()
 	within, release := make(chan struct{}), make(chan struct{})
+	isWithin := sync.OnceFunc(func() { close(within) }) // it may have to begin once more
 	frozen := projection.NewSinkDefinition("accounts", func(context.Context, *sql.Tx) error { return nil },
 		projection.OnSink(accounts.Events, func(ctx context.Context, tx *sql.Tx, _ accounts.Opened, _ jetstream.Meta) error {
 			_, err := tx.ExecContext(ctx, `UPDATE account SET owner = 'frozen'`)
-			close(within)
+			isWithin()
 			<-release
 			return err
 		}),

@@ -273,6 +273,9 @@ func updaterProcess(args []string) error {
 		return err
 	}
 	sink, err := open(ctx, args[2])
+	for began := time.Now(); err != nil && time.Since(began) < natstest.Patience; { // another process may keep it locked
+		sink, err = open(ctx, args[2])
+	}
 	if err != nil {
 		return err
 	}

@@ -134,14 +134,16 @@ func body(t *testing.T, method, url, text string, status int) string {
 	return answer
 }
 
-// call sends a request, again where nothing was done since nobody answered in time.
+// call sends a request, again where nobody answered in time. A command has a key, so
+// that it happens once all the same.
 func call(t *testing.T, method, url, text string, status int) (http.Header, string) {
 	t.Helper()
 	var resp *http.Response
 	var answer string
+	key := jetstream.NewCommandID()
 	natstest.Eventually(t, method+" "+url, func() error {
-		resp, answer = once(t, method, url, text) //nolint:bodyclose // it is read and closed
-		if resp.StatusCode == http.StatusServiceUnavailable || method == http.MethodGet && resp.StatusCode == http.StatusGatewayTimeout {
+		resp, answer = once(t, method, url, text, key) //nolint:bodyclose // it is read and closed
+		if resp.StatusCode == http.StatusServiceUnavailable || resp.StatusCode == http.StatusGatewayTimeout {
 			return errors.New(answer)
 		}
 		return nil
@@ -152,13 +154,14 @@ func call(t *testing.T, method, url, text string, status int) (http.Header, stri
 	return resp.Header, answer
 }
 
-func once(t *testing.T, method, url, text string) (*http.Response, string) {
+func once(t *testing.T, method, url, text, key string) (*http.Response, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Idempotency-Key", key)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
