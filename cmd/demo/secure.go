@@ -9,6 +9,7 @@ import (
 	"github.com/rossby-go/rossby/cmd/demo/internal/app"
 	"github.com/rossby-go/rossby/cmd/demo/internal/commands"
 	"github.com/rossby-go/rossby/cmd/demo/internal/notify"
+	"github.com/rossby-go/rossby/cmd/demo/internal/traces"
 	"github.com/rossby-go/rossby/cmd/demo/internal/views"
 	"github.com/rossby-go/rossby/jetstream"
 	"github.com/rossby-go/rossby/jetstream/roles"
@@ -80,7 +81,7 @@ func openBank(
 		conns = append(conns, nc)
 		own := cfg
 		own.Conn, own.Modules = nc, modules
-		own.ViewsOnly, own.Untraced = secure && modules[0] == app.Queries, secure
+		own.ViewsOnly = secure && modules[0] == app.Queries
 		own.Others = banks
 		bank, err := app.New(ctx, own)
 		if err != nil {
@@ -96,6 +97,7 @@ func openBank(
 		}
 		return banks, end, open(cc, app.Modules()...)
 	}
+	cfg.Recorder = traces.NewRecorder() // no user may send spans
 	for _, m := range app.Modules() {
 		cc, err := srv.one.ConnectConfig(string(m))
 		if err != nil {

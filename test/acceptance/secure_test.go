@@ -20,6 +20,7 @@ func TestSecure(t *testing.T) { //nolint:tparallel // the group ends before the 
 	c := newClient(base)
 	t.Run("Suite", func(t *testing.T) { suite(t, c) })
 	books(t, c)
+	oneTrace(t, c, 7) // of as many users
 	// The page can break each module, though each is a user of its own.
 	for _, flip := range []struct{ part, option string }{
 		{"customer-view", "killed"}, {"customer-view", "runs"}, {"account-commands", "stopped"}, {"account-commands", "runs"},
@@ -39,9 +40,13 @@ func TestSecure(t *testing.T) { //nolint:tparallel // the group ends before the 
 		"/console/api/deadlines", "/console/api/sagas", "/console/api/followers/notifications", "/console/api/views/accounts",
 		"/console/api/views/accounts/entries",
 	} {
-		if a, err := c.do(t.Context(), "GET", path, "", nil); err != nil || a.status >= 500 {
-			t.Errorf("%s: %d, %v", path, a.status, err)
-		}
+		eventually(t.Context(), t, path, func() error {
+			a, err := c.do(t.Context(), "GET", path, "", nil)
+			if err == nil && a.status >= 500 {
+				err = fmt.Errorf("%d %s", a.status, a.body)
+			}
+			return err
+		})
 	}
 	for name, opts := range map[string][]nats.Option{
 		"anybody": nil, "without a certificate": {nats.Secure(nil)},

@@ -18,6 +18,7 @@ import (
 	"github.com/rossby-go/rossby/cmd/demo/internal/api"
 	"github.com/rossby-go/rossby/cmd/demo/internal/commands"
 	"github.com/rossby-go/rossby/cmd/demo/internal/notify"
+	"github.com/rossby-go/rossby/cmd/demo/internal/traces"
 	"github.com/rossby-go/rossby/cmd/demo/internal/views"
 	"github.com/rossby-go/rossby/gateway"
 	"github.com/rossby-go/rossby/jetstream"
@@ -70,8 +71,10 @@ type Config struct {
 	ViewsOnly bool
 	// TTL is how long a dead instance keeps its place. Defaults to 3 s.
 	TTL time.Duration
-	// Untraced makes no spans: they are sent over a subject that few users may use.
-	Untraced bool
+	// Recorder gets the spans of this process, and is what its page shows. Without one
+	// they are sent over NATS, and the page hears those of all processes: their users
+	// must be allowed to.
+	Recorder *traces.Recorder
 }
 
 // Validate reports what [New] would refuse, joined.

@@ -33,10 +33,15 @@ type signals struct {
 	monitor  *monitor.Monitor
 	registry *prometheus.Registry
 	recorder *traces.Recorder
+	// local tells that the recorder has all spans without NATS.
+	local bool
 }
 
 func newSignals(store *jetstream.Store, cfg Config) (*signals, error) {
-	s := &signals{conn: cfg.Conn, registry: prometheus.NewRegistry(), recorder: traces.NewRecorder()}
+	s := &signals{conn: cfg.Conn, registry: prometheus.NewRegistry(), recorder: cfg.Recorder, local: cfg.Recorder != nil}
+	if !s.local {
+		s.recorder = traces.NewRecorder()
+	}
 	exporter, err := otelprom.New(otelprom.WithRegisterer(s.registry))
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
@@ -50,9 +55,6 @@ func newSignals(store *jetstream.Store, cfg Config) (*signals, error) {
 	}); err != nil {
 		return nil, err
 	}
-	if cfg.Untraced {
-		return s, nil
-	}
 	names := make([]string, 0, len(cfg.Modules))
 	for _, m := range cfg.Modules {
 		names = append(names, string(m))
@@ -61,8 +63,12 @@ func newSignals(store *jetstream.Store, cfg Config) (*signals, error) {
 	if len(cfg.Modules) == len(Modules()) {
 		process = "monolith"
 	}
+	spans := traces.NewExporter(cfg.Conn, process)
+	if s.local {
+		spans = traces.NewRecorderExporter(s.recorder, process)
+	}
 	s.spans = sdktrace.NewTracerProvider(sdktrace.WithSampler(traces.NewSampler()),
-		sdktrace.WithBatcher(traces.NewExporter(cfg.Conn, process), sdktrace.WithBatchTimeout(spansEvery)))
+		sdktrace.WithBatcher(spans, sdktrace.WithBatchTimeout(spansEvery)))
 	return s, nil
 }
 
@@ -98,7 +104,7 @@ func (s *signals) close(log *slog.Logger) {
 
 // record keeps the spans of all processes until stop is called.
 func (s *signals) record(ctx context.Context, log *slog.Logger) (stop func()) {
-	if s.spans == nil {
+	if s.spans == nil || s.local {
 		return func() {}
 	}
 	sub, err := s.conn.Subscribe(traces.Subject, func(m *nats.Msg) { s.recorder.Add(m.Data) })

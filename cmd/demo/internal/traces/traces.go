@@ -1,6 +1,6 @@
 // Package traces shows what one request led to in every process of the bank: each
 // process sends the spans that it makes over NATS, and the one with the page keeps
-// the newest.
+// the newest. Where all is in one process, they need not go that way.
 package traces
 
 import (
@@ -35,12 +35,23 @@ type Span struct {
 
 // Exporter sends spans to whoever listens.
 type Exporter struct {
-	nc      *nats.Conn
+	send    func(body []byte) error
 	process string
 }
 
 // NewExporter makes an exporter for a process of this name.
-func NewExporter(nc *nats.Conn, process string) *Exporter { return &Exporter{nc: nc, process: process} }
+func NewExporter(nc *nats.Conn, process string) *Exporter {
+	return &Exporter{send: func(body []byte) error { return nc.Publish(Subject, body) }, process: process}
+}
+
+// NewRecorderExporter makes an exporter to a recorder in the same process, for a part
+// of it of this name.
+func NewRecorderExporter(r *Recorder, part string) *Exporter {
+	return &Exporter{process: part, send: func(body []byte) error {
+		r.Add(body)
+		return nil
+	}}
+}
 
 // ExportSpans sends spans. Those that cannot be sent are lost.
 func (e *Exporter) ExportSpans(_ context.Context, spans []sdktrace.ReadOnlySpan) error {
@@ -49,7 +60,7 @@ func (e *Exporter) ExportSpans(_ context.Context, spans []sdktrace.ReadOnlySpan)
 		if err != nil {
 			return fmt.Errorf("span %q: %w", s.Name(), err)
 		}
-		if e.nc.Publish(Subject, body) != nil {
+		if e.send(body) != nil {
 			return nil //nolint:nilerr // NATS is away, which others tell of
 		}
 	}
