@@ -26,8 +26,8 @@ import (
 
 const (
 	version = "0.1.0"
-	// within bounds what a request may take.
-	within = 1500 * time.Millisecond
+	// listenWithin is how long a server is waited for that may deny to listen.
+	listenWithin = 1500 * time.Millisecond
 	// actionsMax is how many actions are kept.
 	actionsMax = 10_000
 	// lanesShown bounds the lanes of a status, so that it fits into a message.
@@ -49,6 +49,9 @@ type Config struct {
 
 type server struct {
 	cfg Config
+	// What waits to be answered: actions are taken in the order in which they came.
+	statuses, actions chan request
+	taken             []done // of the goroutine that takes actions
 
 	mu    sync.Mutex
 	bound bool // the stream of actions is known to be there
@@ -57,13 +60,22 @@ type server struct {
 // Run runs the follower and serves requests to it. Without the permission to
 // listen, nobody can ask, and the follower runs all the same.
 func Run(ctx context.Context, cfg Config) error {
-	s := &server{cfg: cfg}
-	svc, err := s.listen(context.WithoutCancel(ctx))
+	s := &server{cfg: cfg, statuses: make(chan request, queueMax), actions: make(chan request, queueMax)}
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	svc, err := s.listen(serving)
 	if err != nil {
 		cfg.Logger.WarnContext(ctx, "follower cannot be administered", "follower", cfg.Name, "error", err)
-	} else {
-		defer func() { _ = svc.Stop() }()
+		return cfg.Follower.Run(ctx)
 	}
+	var answering sync.WaitGroup
+	answering.Go(func() { s.answerStatuses(serving) })
+	answering.Go(func() { s.takeActions(serving) })
+	defer func() {
+		_ = svc.Stop()
+		stop()
+		answering.Wait()
+	}()
 	return cfg.Follower.Run(ctx)
 }
 
@@ -79,18 +91,17 @@ func (s *server) listen(ctx context.Context) (micro.Service, error) { //nolint:i
 	if err != nil {
 		return nil, err
 	}
-	for do, f := range map[string]func(context.Context, followers.Request) (any, error){
-		followers.DoStatus: s.status, followers.DoPause: s.pause, followers.DoResume: s.resume,
-		followers.DoRetry: s.retry, followers.DoDiscard: s.discard, followers.DoReplay: s.replay,
-		followers.DoEndReplay: s.endReplay,
+	for _, do := range []string{
+		followers.DoStatus, followers.DoPause, followers.DoResume, followers.DoRetry, followers.DoDiscard,
+		followers.DoReplay, followers.DoEndReplay,
 	} {
-		err := svc.AddEndpoint(do, micro.HandlerFunc(func(req micro.Request) { s.answer(ctx, req, f) }),
+		err := svc.AddEndpoint(do, micro.HandlerFunc(func(req micro.Request) { s.take(ctx, do, req) }),
 			micro.WithEndpointSubject(followers.Subject(store, s.cfg.Name, do)))
 		if err != nil {
 			return nil, errors.Join(err, svc.Stop())
 		}
 	}
-	asked, cancel := context.WithTimeout(ctx, within)
+	asked, cancel := context.WithTimeout(ctx, listenWithin)
 	defer cancel()
 	if s.cfg.Store.Conn().FlushWithContext(asked) != nil {
 		return svc, nil // NATS is away: whether it may listen shows when it is back
@@ -100,56 +111,6 @@ func (s *server) listen(ctx context.Context) (micro.Service, error) { //nolint:i
 		return nil, errors.Join(err, svc.Stop())
 	}
 	return svc, nil
-}
-
-// answer is silent on an instance that does not own the follower: the owner
-// answers.
-func (s *server) answer(
-	ctx context.Context, req micro.Request, f func(context.Context, followers.Request) (any, error),
-) {
-	if !s.cfg.Follower.Owns(ctx) {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	var r followers.Request
-	var out any
-	err := decode(req.Data(), &r)
-	if err == nil {
-		out, err = f(ctx, r)
-	}
-	switch {
-	case errors.Is(err, follow.ErrNotOwner):
-		return
-	case err != nil:
-		body := bodyOf(err)
-		var data []byte
-		if data, err = json.Marshal(body); err == nil {
-			err = req.Error(body.Kind.Code(), string(body.Kind), data)
-		}
-	default:
-		err = s.respond(req, out)
-	}
-	if err != nil {
-		s.cfg.Logger.WarnContext(ctx, "follower's answer not sent", "follower", s.cfg.Name, "error", err)
-	}
-}
-
-// respond answers with as many lanes as the server takes in one message: who asks
-// has most need of an answer when many wait.
-func (s *server) respond(req micro.Request, out any) error {
-	for {
-		data, err := json.Marshal(out)
-		if err != nil {
-			return err
-		}
-		status, ok := out.(followers.Status)
-		if !ok || len(status.Lanes) == 0 || int64(len(data)) <= s.cfg.Store.Conn().MaxPayload()-1024 {
-			return req.Respond(data)
-		}
-		status.Lanes = status.Lanes[:len(status.Lanes)/2]
-		out = status
-	}
 }
 
 func decode(data []byte, r *followers.Request) error {
@@ -181,24 +142,12 @@ func bodyOf(err error) protocol.ErrorBody {
 		kind = protocol.KindConflict
 	case errors.Is(err, follow.ErrReplaying), errors.Is(err, follow.ErrRange), errors.Is(err, followers.ErrRefused):
 		kind = protocol.KindRejected
+	case errors.Is(err, errBusy):
+		kind = protocol.KindBusy
 	case errors.Is(err, context.DeadlineExceeded):
 		kind = protocol.KindUnknown
 	}
 	return protocol.ErrorBody{Kind: kind, Reason: err.Error()}
-}
-
-func (s *server) status(context.Context, followers.Request) (any, error) {
-	out := followers.Of(s.cfg.Follower.Status())
-	out.Kind = s.cfg.Kind
-	out.Lanes = out.Lanes[:min(len(out.Lanes), lanesShown)]
-	if s.cfg.Details != nil {
-		details, err := json.Marshal(s.cfg.Details())
-		if err != nil {
-			return nil, err
-		}
-		out.Details = details
-	}
-	return out, nil
 }
 
 func (s *server) pause(ctx context.Context, r followers.Request) (any, error) {

@@ -231,6 +231,20 @@ func ReadStatus(ctx context.Context, nc *nats.Conn, stream, bucket, name string)
 	return s, nil
 }
 
+// ReadOwner returns the instance that the record names as the owner, "" for none. It
+// returns [ErrNoRecord] when the follower never ran.
+func ReadOwner(ctx context.Context, nc *nats.Conn, bucket, name string) (string, error) {
+	r, _, err := placeOf(nc, bucket, name).read(ctx)
+	switch {
+	case errors.Is(err, wire.ErrNotFound), errors.Is(err, nats.ErrNoResponders),
+		wire.Number(err) == wire.CodeStreamNotFound:
+		return "", fmt.Errorf("follow: %w: bucket %q key %q: %w", ErrNoRecord, bucket, name, err)
+	case err != nil:
+		return "", fmt.Errorf("follow: %q: %w", name, err)
+	}
+	return r.Owner, nil
+}
+
 // oldest is the age of the oldest event that is not done, 0 when it cannot be
 // had: a status is better without it than not at all.
 func oldest(ctx context.Context, nc *nats.Conn, stream string, cons jetstream.Consumer, r record) time.Duration {

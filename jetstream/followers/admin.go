@@ -2,11 +2,13 @@ package followers
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -19,13 +21,15 @@ import (
 	"github.com/rossby-go/rossby/jetstream"
 )
 
-// An owner's answer is waited for so often and so long: who is about to lose or to
-// get the ownership is silent, and asked again. What must not be done twice is asked
-// once.
 const (
-	asks         = 3
-	answerWithin = time.Second
-	onceWithin   = 2 * time.Second
+	// askAgain is when the owner is asked again: who is about to lose or to get the
+	// ownership is silent.
+	askAgain = time.Second
+	// asksBlind is how often that is done before the record is looked at: it says
+	// whether there is an owner to wait for.
+	asksBlind = 3
+	// patience is how long an owner is waited for where the caller does not say.
+	patience = 10 * time.Second
 )
 
 // Admin asks the followers of one store. It holds no resources and is safe for
@@ -71,18 +75,28 @@ func (a *Admin) List(ctx context.Context) ([]Status, error) {
 	return all, nil
 }
 
-// Status asks the owner, and where none answers the servers, which know less.
+// Status asks the owner, and where none answers the servers, which know less. An owner
+// that is slow is waited for, for three quarters of the time that ctx leaves, or 10 s.
 // Returns [ErrNeverRan].
 func (a *Admin) Status(ctx context.Context, name string) (Status, error) {
+	limit := patience
+	if deadline, ok := ctx.Deadline(); ok {
+		limit = time.Until(deadline) * 3 / 4
+	}
+	waiting, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	var s Status
-	err := a.ask(ctx, name, DoStatus, Request{}, &s)
+	err := a.ask(waiting, name, DoStatus, Request{}, &s)
 	if err == nil {
 		return s, nil
 	}
-	if !errors.Is(err, ErrNotRunning) {
+	if late := waiting.Err() != nil && ctx.Err() == nil; !late && !errors.Is(err, ErrNotRunning) {
 		return Status{}, err
 	}
 	recorded, err := follow.ReadStatus(ctx, a.store.Conn(), a.store.Name(), a.bucket(), name)
+	if errors.Is(err, follow.ErrNoRecord) {
+		return Status{}, fmt.Errorf("follower %q: %w", name, ErrNeverRan)
+	}
 	if err != nil {
 		return Status{}, fmt.Errorf("follower %q: %w", name, err)
 	}
@@ -116,9 +130,9 @@ func (a *Admin) Show(ctx context.Context, l Lane) (*jetstream.Commit, error) {
 }
 
 // Pause lets the follower begin nothing more until [Admin.Resume], over restarts,
-// too. Errors of this and the following: [ErrNeverRan], [ErrNotRunning], and those
-// of the connection, after which it may or may not have happened; asking again is
-// safe.
+// too. The owner is waited for until ctx ends, or for 10 s where it does not. Errors of
+// this and the following: [ErrNeverRan], [ErrNotRunning], and those of ctx and the
+// connection, after which it may or may not have happened; asking again is safe.
 func (a *Admin) Pause(ctx context.Context, name, by, reason string) error {
 	return a.ask(ctx, name, DoPause, Request{By: by, Reason: reason}, nil)
 }
@@ -208,25 +222,26 @@ func (a *Admin) ask(ctx context.Context, name, do string, req Request, out any) 
 	if err := jetstream.ValidateName("follower", strings.ReplaceAll(name, "_", "-")); err != nil {
 		return err
 	}
+	if do != DoStatus {
+		req.ID = rand.Text()
+	}
 	body, err := json.Marshal(req)
 	if err != nil {
 		return fmt.Errorf("follower %q: %w", name, err)
 	}
-	tries, within := asks, answerWithin
-	if do == DoDiscard || do == DoReplay {
-		tries, within = 1, onceWithin
+	if _, ok := ctx.Deadline(); !ok {
+		limited, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		ctx = limited
 	}
-	var msg *nats.Msg
-	for range tries {
-		once, cancel := context.WithTimeout(ctx, within)
-		msg, err = wire.Ask(once, a.store.Conn(), Subject(a.store.Name(), name, do), body)
-		cancel()
-		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
-			break
+	msg, err := a.answer(ctx, name, do, body)
+	if errors.Is(err, nats.ErrNoResponders) {
+		if err = a.absent(ctx, name); err == nil {
+			err = ErrNotRunning // its owner went without a word
 		}
 	}
-	if errors.Is(err, nats.ErrNoResponders) || (errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil) {
-		return a.unanswered(ctx, name)
+	if errors.Is(err, ErrNeverRan) || errors.Is(err, ErrNotRunning) {
+		return fmt.Errorf("follower %q: %w", name, err)
 	}
 	if err != nil {
 		return fmt.Errorf("follower %q: %s: %w", name, do, err)
@@ -243,13 +258,64 @@ func (a *Admin) ask(ctx context.Context, name, do string, req Request, out any) 
 	return nil
 }
 
-// unanswered tells a follower that nobody runs from one that never ran.
-func (a *Admin) unanswered(ctx context.Context, name string) error {
-	_, err := wire.LeaderLast(ctx, a.store.Conn(), "KV_"+a.bucket(), "$KV."+a.bucket()+"."+name)
-	if errors.Is(err, wire.ErrNotFound) || wire.Number(err) == wire.CodeStreamNotFound {
-		return fmt.Errorf("follower %q: %w", name, ErrNeverRan)
+// answer asks until somebody answers, nobody listens, or the record says that there is
+// no owner to wait for. An answer to any of the requests will do. What a second owner
+// must not do again is asked once.
+func (a *Admin) answer(ctx context.Context, name, do string, body []byte) (*nats.Msg, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer cancel()
+	type answer struct {
+		msg *nats.Msg
+		err error
 	}
-	return fmt.Errorf("follower %q: %w", name, ErrNotRunning)
+	answers := make(chan answer)
+	tell := func(msg *nats.Msg, err error) {
+		select {
+		case answers <- answer{msg, err}:
+		case <-ctx.Done():
+		}
+	}
+	again := time.NewTicker(askAgain)
+	defer again.Stop()
+	for asked := 1; ; asked++ {
+		if asked == 1 || do != DoDiscard && do != DoReplay {
+			asking.Go(func() {
+				tell(wire.Request(ctx, a.store.Conn(), &nats.Msg{
+					Subject: Subject(a.store.Name(), name, do), Data: body,
+					Header: nats.Header{protocol.HeaderDeadline: {protocol.Deadline(ctx)}},
+				}))
+			})
+		}
+		if asked == asksBlind+1 {
+			asking.Go(func() {
+				if err := a.absent(ctx, name); err != nil {
+					tell(nil, err)
+				}
+			})
+		}
+		select {
+		case got := <-answers:
+			return got.msg, got.err
+		case <-again.C:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("its owner does not answer: %w", ctx.Err())
+		}
+	}
+}
+
+// absent returns [ErrNotRunning] when the record names no owner, [ErrNeverRan] when there
+// is none, and nil when it names one or cannot be read.
+func (a *Admin) absent(ctx context.Context, name string) error {
+	owner, err := follow.ReadOwner(ctx, a.store.Conn(), a.bucket(), name)
+	switch {
+	case errors.Is(err, follow.ErrNoRecord):
+		return ErrNeverRan
+	case err == nil && owner == "":
+		return ErrNotRunning
+	}
+	return nil
 }
 
 // refusal is the error that an answer stands for.

@@ -121,6 +121,10 @@ type Action struct {
 type Request struct {
 	Selection
 
+	// ID is the same when the same is asked again, since nobody answered: an owner that
+	// has done it answers once more. Optional.
+	ID string `json:"id,omitempty"`
+
 	By       string `json:"by,omitempty"`
 	Reason   string `json:"reason,omitempty"`
 	Sequence uint64 `json:"sequence,omitempty"`
