@@ -54,7 +54,8 @@ func TestView(t *testing.T) {
 	b.rossby("view", "compare", "accounts", "1", "9").ends(6)
 	b.rossby("view", "compare", "accounts", "1", "two").ends(2)
 	b.rossby("view", "switch", "accounts", "2", "--yes").ends(0).says("generation 2 is live")
-	b.rossby("view", "rollback", "accounts", "--yes").ends(0).says("generation 1 is live again")
+	// Once: a second one would take back the first.
+	b.once(t.Context(), "view", "rollback", "accounts", "--yes").ends(0).says("generation 1 is live again")
 	b.rossby("view", "remove", "accounts", "1", "--yes").ends(6).fails("is live")
 	b.rossby("view", "remove", "accounts", "2", "--yes").ends(0)
 	b.rossby("view", "rebuild", "accounts", "--switch").ends(0).says("generation 3 is live")
@@ -82,6 +83,42 @@ func TestView(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.rossby("view", "get", "accounts", "a4", "--at-least", at.String()).ends(0).says(`{"cents":49}`)
+}
+
+// TestSwitchEnds: a generation that cannot catch up is waited for as long as --timeout
+// says, and goes live later all the same.
+func TestSwitchEnds(t *testing.T) {
+	t.Parallel()
+	b := newBank(t)
+	b.account("a1", 700)
+	u, err := projection.NewUpdater(b.store, accounts, projection.UpdaterConfig{Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- u.Run(ctx) }()
+	natstest.Eventually(t, "the view is there", func() error {
+		_, err := projection.ReadStatus(t.Context(), b.nc, "bank", "accounts")
+		return err
+	})
+	b.rossby("view", "rebuild", "accounts", "--switch").ends(0)
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	// Nobody is left who could. As nothing goes live, it may be asked for again.
+	for _, line := range []string{"view rollback accounts --yes --timeout 2s", "view switch accounts 1 --yes --timeout 2s"} {
+		natstest.Eventually(t, line, func() error {
+			r := b.once(t.Context(), words(line)...)
+			if r.ends(unavailable); !strings.Contains(r.err, "waits for it: rossby view switch accounts 1") {
+				return errors.New(r.err)
+			}
+			return nil
+		})
+	}
+	b.view()
+	b.rossby("view", "switch", "accounts", "1", "--yes").ends(0).says("generation 1 is live")
 }
 
 // TestCompareFinds: generations that differ end with 4.

@@ -295,7 +295,7 @@ func value(data []byte) string {
 }
 
 func (a *app) viewSwitch() *cobra.Command {
-	return a.asks(a.onView("switch VIEW GENERATION", "Lets a generation take the live one's place",
+	c := a.onView("switch VIEW GENERATION", "Lets a generation take the live one's place",
 		"  rossby view switch accounts 2 --store bank --yes", cobra.ExactArgs(2),
 		func(ctx context.Context, _ place, admin *projection.Admin, args []string) error {
 			number, err := generationArg(args[1])
@@ -308,15 +308,29 @@ func (a *app) viewSwitch() *cobra.Command {
 			if err := a.confirm(ctx, fmt.Sprintf("Let readers of view %q read generation %d?", args[0], number)); err != nil {
 				return err
 			}
-			if err := admin.Switch(ctx, number); err != nil {
-				return err
+			asking, cancel := a.short(ctx)
+			defer cancel()
+			if err := admin.Switch(asking, number); err != nil {
+				return a.notLive(args[0], number, err)
 			}
 			return a.done(args[0], number, fmt.Sprintf("generation %d is live", number))
-		}))
+		})
+	c.Long = "Lets a generation take the live one's place, and waits until it has, at most --timeout. It catches up first.\n" +
+		"Where that takes longer it goes live all the same; the same command waits for it."
+	return a.asks(c)
+}
+
+// notLive says how to wait for a switch that takes longer. To repeat a rollback that
+// came to its end meanwhile would undo it.
+func (a *app) notLive(view string, number int, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		a.notef("rossby: generation %d goes live as soon as it can; this waits for it: rossby view switch %s %d", number, view, number)
+	}
+	return err
 }
 
 func (a *app) viewRollback() *cobra.Command {
-	return a.asks(a.onView("rollback VIEW", "Lets the generation that was live before take its place back",
+	c := a.onView("rollback VIEW", "Lets the generation that was live before take its place back",
 		"  rossby view rollback accounts --store bank", cobra.ExactArgs(1),
 		func(ctx context.Context, _ place, admin *projection.Admin, args []string) error {
 			if _, err := admin.Status(ctx); err != nil {
@@ -326,12 +340,20 @@ func (a *app) viewRollback() *cobra.Command {
 			if err := a.confirm(ctx, question); err != nil {
 				return err
 			}
-			number, err := admin.Rollback(ctx)
+			asking, cancel := a.short(ctx)
+			defer cancel()
+			number, err := admin.Rollback(asking)
+			if err != nil && number > 0 {
+				return a.notLive(args[0], number, err)
+			}
 			if err != nil {
 				return err
 			}
 			return a.done(args[0], number, fmt.Sprintf("generation %d is live again", number))
-		}))
+		})
+	c.Long = "Lets the generation that was live before take its place back, and waits until it has, at most --timeout.\n" +
+		"It catches up first. Where that takes longer it goes live all the same, and rossby view switch waits for it."
+	return a.asks(c)
 }
 
 func (a *app) viewRemove() *cobra.Command {
