@@ -315,8 +315,8 @@ func (a *app) viewSwitch() *cobra.Command {
 			}
 			return a.done(args[0], number, fmt.Sprintf("generation %d is live", number))
 		})
-	c.Long = "Lets a generation take the live one's place, and waits until it has, at most --timeout. It catches up first.\n" +
-		"Where that takes longer it goes live all the same; the same command waits for it."
+	c.Long = "Lets a generation take the live one's place, and waits until it has, at most --timeout. It catches up\n" +
+		"first. Where that takes longer it goes live all the same; the same command waits for it."
 	return a.asks(c)
 }
 
@@ -324,7 +324,8 @@ func (a *app) viewSwitch() *cobra.Command {
 // came to its end meanwhile would undo it.
 func (a *app) notLive(view string, number int, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
-		a.notef("rossby: generation %d goes live as soon as it can; this waits for it: rossby view switch %s %d", number, view, number)
+		a.notef("rossby: generation %d goes live as soon as it can; this waits for it: rossby view switch %s %d",
+			number, view, number)
 	}
 	return err
 }
