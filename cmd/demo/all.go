@@ -24,7 +24,8 @@ func runAll(ctx context.Context, args []string, out, errOut io.Writer) error {
 	store := fs.String("store", "", "directory that keeps the data (default: a temporary one, removed at exit)")
 	seed := fs.Bool("seed", true, "make customers and accounts, and a trickle of transfers")
 	notifyURL := fs.String("notify", "", "URL of another notification service (default: a small one in this process)")
-	deadline := fs.Duration("deadline", commands.DeadlineDefault, "how long a transfer may wait for its debit")
+	deadline := fs.Duration("deadline", commands.DeadlineDefault,
+		"how long a transfer may wait for its debit, and a new account for its first money")
 	lazy := fs.Bool("lazy-sync", false, "let the server fsync every two minutes instead of at every write")
 	count := fs.Int("servers", 1, "NATS servers: 1 in this process, or 3 or 5 that are processes which the page can kill")
 	secure := fs.Bool("secure", false,
@@ -82,6 +83,10 @@ func runAll(ctx context.Context, args []string, out, errOut io.Writer) error {
 		}
 		g.Go(func() error {
 			bank.Trickle(ctx, log)
+			return nil
+		})
+		g.Go(func() error {
+			bank.Applications(ctx, log)
 			return nil
 		})
 	}

@@ -27,7 +27,8 @@ func runModules(ctx context.Context, args []string, out, errOut io.Writer) error
 	signalsAddr := fs.String("signals", "", "address of /metrics, /healthz and /readyz, which the http module has, too")
 	notifyURL := fs.String("notify", "", "URL for the notifications module (default: a small service in this process)")
 	replicas := fs.Int("replicas", 0, "servers that keep the store, when this process makes it: 1, 3 or 5")
-	deadline := fs.Duration("deadline", commands.DeadlineDefault, "how long a transfer may wait for its debit")
+	deadline := fs.Duration("deadline", commands.DeadlineDefault,
+		"how long a transfer may wait for its debit, and a new account for its first money")
 	ttl := fs.Duration("ttl", 0, "how long a dead instance keeps its place (default 3s)")
 	wait := fs.Duration("wait", 10*time.Second, "how long to wait for the server")
 	monitor := fs.String("monitor", "", "URLs of the servers' monitoring ports, comma separated, which tell of fsync")

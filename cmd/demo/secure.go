@@ -9,6 +9,7 @@ import (
 	"github.com/rossby-go/rossby/cmd/demo/internal/app"
 	"github.com/rossby-go/rossby/cmd/demo/internal/commands"
 	"github.com/rossby-go/rossby/cmd/demo/internal/notify"
+	"github.com/rossby-go/rossby/cmd/demo/internal/opening"
 	"github.com/rossby-go/rossby/cmd/demo/internal/traces"
 	"github.com/rossby-go/rossby/cmd/demo/internal/views"
 	"github.com/rossby-go/rossby/jetstream"
@@ -19,7 +20,7 @@ import (
 // no others.
 func secureUsers() []roles.User {
 	const account, customer, transfer = "account", "customer", "transfer"
-	all := []string{account, customer, transfer}
+	all := []string{account, customer, transfer, opening.Name}
 	allViews := []string{views.AccountsName, views.CustomersName, views.TransfersName, views.LedgerName}
 	queries, admins := make([]roles.Role, 0, len(allViews)), make([]roles.Role, 0, len(allViews))
 	for _, v := range allViews {
@@ -37,12 +38,13 @@ func secureUsers() []roles.User {
 			{Kind: roles.Reactor, Name: commands.ReactorName, Types: []string{account, transfer}, Makes: true},
 			{Kind: roles.Timers, Types: []string{transfer}, Makes: true},
 		},
-		app.AccountView:   projection(views.AccountsName),
-		app.CustomerView:  projection(views.CustomersName),
-		app.TransferView:  projection(views.TransfersName),
-		app.LedgerView:    projection(views.LedgerName),
-		app.Queries:       queries,
-		app.Notifications: {{Kind: roles.Gateway, Name: notify.GatewayName, Types: []string{transfer}, Makes: true}},
+		app.AccountOpening: {{Kind: roles.Saga, Name: opening.Name, Types: []string{account}, Makes: true}},
+		app.AccountView:    projection(views.AccountsName),
+		app.CustomerView:   projection(views.CustomersName),
+		app.TransferView:   projection(views.TransfersName),
+		app.LedgerView:     projection(views.LedgerName),
+		app.Queries:        queries,
+		app.Notifications:  {{Kind: roles.Gateway, Name: notify.GatewayName, Types: []string{transfer}, Makes: true}},
 		// The page shows everything, and its console administers it.
 		app.HTTP: append(append([]roles.Role{
 			{Kind: roles.Client, Types: all, Views: allViews}, {Kind: roles.Console, Views: allViews},

@@ -9,6 +9,43 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
+// opens lets the saga open an account, each of whose parts acts as its own user.
+func opens(t *testing.T, c *client) {
+	t.Helper()
+	from := c.open(t, firstBalance)
+	id := fmt.Sprintf("opened-%d", unique.Add(1))
+	send := func(typ, id, command string, body any) {
+		t.Helper()
+		eventually(t.Context(), t, command, func() error {
+			a, err := c.do(t.Context(), "POST", "/console/api/commands", "", map[string]any{
+				"type": typ, "id": id, "command": command, "body": body, "key": command + "-" + id,
+			})
+			if err == nil && (a.status != http.StatusOK || !strings.Contains(string(a.body), `"outcome":"ok"`) &&
+				!strings.Contains(string(a.body), `"outcome":"duplicate"`)) {
+				err = fmt.Errorf("%d %s", a.status, a.body)
+			}
+			return err
+		})
+	}
+	is := func(path, text string) {
+		t.Helper()
+		eventually(t.Context(), t, path, func() error {
+			a, err := c.do(t.Context(), "GET", path, "", nil)
+			if err == nil && !strings.Contains(string(a.body), text) {
+				err = fmt.Errorf("%d %s", a.status, a.body)
+			}
+			return err
+		})
+	}
+	send("account-opening", id, "start", map[string]any{"data": map[string]any{"title": "new", "payer": from, "bonusCents": 5}})
+	is("/console/api/sagas", `"id":"`+id+`"`)
+	is("/console/api/aggregates/account-opening/"+id, `"name":"accepted"`)
+	send("account", from, "debit", map[string]any{"transferId": id + "-first", "cents": 7})
+	send("account", id, "credit", map[string]any{"transferId": id + "-first", "cents": 7})
+	is("/console/api/aggregates/account-opening/"+id, `"name":"completed"`)
+	is("/api/accounts/"+id, `"balanceCents":12`)
+}
+
 // TestSecure: the whole bank works with each module under a role of its own, and
 // the server denies none of them anything; others do not get in.
 func TestSecure(t *testing.T) { //nolint:tparallel // the group ends before the process does
@@ -21,6 +58,7 @@ func TestSecure(t *testing.T) { //nolint:tparallel // the group ends before the 
 	t.Run("Suite", func(t *testing.T) { suite(t, c) })
 	books(t, c)
 	oneTrace(t, c, 7) // of as many users
+	opens(t, c)
 	// The page can break each module, though each is a user of its own.
 	for _, flip := range []struct{ part, option string }{
 		{"customer-view", "killed"}, {"customer-view", "runs"}, {"account-commands", "stopped"}, {"account-commands", "runs"},

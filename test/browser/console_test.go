@@ -62,7 +62,7 @@ func TestConsole(t *testing.T) {
 			if w.servers == "3" {
 				tools = installTools(t)
 			}
-			bank := startDemo(t, "--servers", w.servers)
+			bank := startDemo(t, "--servers", w.servers, "--deadline", "1h") // nothing is closed meanwhile
 			p := open(startBrowser(t), t, w.width, w.height, w.dark)
 			p.servers = w.servers
 			p.do(chromedp.Navigate(bank.url + "/"))
@@ -235,9 +235,15 @@ func gatewaysPanel(p *page) {
 	p.until("it waits no more", `![...document.querySelectorAll("[data-waiting] [data-lane]")].some((e) => e.dataset.lane === window.lane)`)
 	p.click("[data-waiting] [data-do=retry-all]")
 	p.until("nothing waits", `!document.querySelector("#nothing-waits").hidden`)
-	// For the next panel: who lacks the money leaves a deadline behind.
-	p.send("transfer", "create", "too-much-"+p.name,
-		fmt.Sprintf(`{fromAccountId: "shown-%s", toAccountId: "ada-giro", cents: 99999}`, p.name))
+	p.apply("opened-" + p.name) // for the next panel
+}
+
+// apply applies for a new account, and for one that is somebody's already.
+func (p *page) apply(id string) {
+	p.t.Helper()
+	for _, id := range []string{id, "ada-giro"} {
+		p.send("account-opening", "start", id, `{data: {title: "new", payer: "house", bonusCents: 500}}`)
+	}
 }
 
 // send sends a command from the page.
@@ -249,10 +255,30 @@ func (p *page) send(typ, command, id, body string) {
 		chromedp.EvalAwaitPromise))
 }
 
-// deadlinesPanel shows what waits for its time.
+// deadlinesPanel shows a saga that waits for its time, until what it waits for comes,
+// and what became of one whose second step was refused.
 func deadlinesPanel(p *page) {
-	p.text("#deadlines", "expire")
-	p.text("#sagas", "No saga is in flight.")
+	opened := "[data-instance=opened-" + p.name + "] "
+	p.text("#deadlines", "account-opening opened-"+p.name)
+	p.text(opened+"[data-step=reserve-bonus]", "done")
+	p.text(opened+"[data-step=open].now", "under way")
+	p.until("its deadline", fmt.Sprintf(`/^in \d+ min/.test(document.querySelector(%q)?.textContent)`, opened+"[data-step=open] .due"))
+	p.text(opened+"[data-step=pay-bonus]", "to come")
+	p.until("those of the bank itself", `document.querySelectorAll("#sagas .saga").length > 1`)
+	p.shot("saga")
+	p.send("account", "credit", "opened-"+p.name, `{transferId: "later", cents: 7}`) // which has left in another panel
+	at := func(hash, what string) {
+		p.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf("location.hash = '#/%s'", hash)))
+		p.text("[data-panel]", what)
+	}
+	at("aggregates/account-opening/opened-"+p.name, `"phase": "completed"`)
+	at("aggregates/account-opening/ada-giro", `"phase": "compensated"`)
+	p.text("#state", `"code": "exists"`)
+	p.text("[data-panel]", "compensated")
+	p.click("#older")
+	p.text("[data-panel]", "undone")
+	at("deadlines", "Sagas in flight")
+	p.until("it is in flight no more", fmt.Sprintf(`document.querySelector("#sagas .saga") && !document.querySelector(%q)`, opened))
 }
 
 // durabilityPanel says what a commit survives.
@@ -390,11 +416,14 @@ func (p *page) colours() {
 	p.do(chromedp.Reload())
 	p.until("still dark", `document.documentElement.dataset.theme === "dark" && document.querySelector("[data-panel]")`)
 	p.shot("dark")
-	if w := os.Getenv(shotsEnv); w != "" && p.name == "1600" { // a small one, for people who read about it
+	if w := os.Getenv(shotsEnv); w != "" && p.name == "1600" { // small ones, for people who read about it
 		p.do(chromedp.Evaluate[chromedp.Void](`location.hash = "#/followers"`), emulate(1280, 800, .6, "light"))
 		p.until("a minute's line", `[...document.querySelectorAll(".spark polyline")].some((e) => e.getAttribute("points").split(" ").length > 12)`)
 		p.do(chromedp.Evaluate[chromedp.Void](`document.documentElement.dataset.theme = "light"`))
 		p.shot("small")
+		p.do(chromedp.Evaluate[chromedp.Void](`location.hash = "#/deadlines"`), emulate(1280, 560, .6, "light"))
+		p.until("a saga", `document.querySelector("#sagas .saga .due")?.textContent.startsWith("in")`)
+		p.shot("small-sagas")
 		p.do(emulate(1600, 1000, 1, "light"))
 	}
 	p.do(chromedp.Evaluate[chromedp.Void](`localStorage.removeItem("rossby-theme")`))

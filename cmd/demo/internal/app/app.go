@@ -15,9 +15,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rossby-go/rossby/aggregate"
+	"github.com/rossby-go/rossby/aggregate/saga"
 	"github.com/rossby-go/rossby/cmd/demo/internal/api"
 	"github.com/rossby-go/rossby/cmd/demo/internal/commands"
 	"github.com/rossby-go/rossby/cmd/demo/internal/notify"
+	"github.com/rossby-go/rossby/cmd/demo/internal/opening"
 	"github.com/rossby-go/rossby/cmd/demo/internal/traces"
 	"github.com/rossby-go/rossby/cmd/demo/internal/views"
 	"github.com/rossby-go/rossby/gateway"
@@ -28,6 +30,10 @@ import (
 
 // StoreName is the name of the bank's store.
 const StoreName = "bank"
+
+// openingProcess is the part that drives openings; the module's other one takes their
+// commands.
+const openingProcess = "opening-process"
 
 // Config says what a process of the bank needs. Conn and Modules are required.
 type Config struct {
@@ -42,8 +48,8 @@ type Config struct {
 	// Others are parts of the bank in this process whose modules the page can break,
 	// too.
 	Others []*App
-	// Deadline is how long a transfer may wait for its debit. Defaults to
-	// [commands.DeadlineDefault].
+	// Deadline is how long a transfer may wait for its debit, and a new account for its
+	// first money. Defaults to [commands.DeadlineDefault].
 	Deadline time.Duration
 	// DurabilitySources are where to learn how the servers sync.
 	DurabilitySources jetstream.DurabilitySources
@@ -109,9 +115,10 @@ type App struct {
 	decides *jetstream.Store
 	// Accounts, Customers and Transfers are where commands go: repositories where
 	// the module runs in this process, clients of the services where it does not.
-	Accounts, Customers, Transfers aggregate.Target
+	Accounts, Customers, Transfers, Openings aggregate.Target
 
 	parts    []*part
+	sagas    []console.Saga
 	closes   []func()
 	signals  *signals
 	reported reported
@@ -144,6 +151,9 @@ func New(ctx context.Context, cfg Config) (*App, error) {
 		return nil, err
 	}
 	if a.Transfers, err = target(a, TransferCommands, commands.TransferType()); err != nil {
+		return nil, err
+	}
+	if a.Openings, err = target(a, AccountOpening, opening.New(a.Accounts, cfg.Deadline).Type()); err != nil {
 		return nil, err
 	}
 	for _, m := range cfg.Modules {
@@ -221,6 +231,8 @@ func (a *App) prepare(ctx context.Context, m Module) error {
 		return nil // target has made them
 	case TransferProcess:
 		return a.prepareProcess(ctx)
+	case AccountOpening:
+		return a.prepareOpenings(ctx)
 	case AccountView:
 		return a.updater(ctx, m, views.Accounts())
 	case CustomerView:
@@ -268,6 +280,33 @@ func (a *App) prepareProcess(ctx context.Context) error {
 		return watched(reactor.Run, func() func() { return a.signals.monitor.Reactor(reactor) }), nil
 	}
 	return errors.Join(err, a.follower(ctx, string(TransferProcess), process))
+}
+
+// prepareOpenings adds the part that drives openings, and lets the page look into them.
+func (a *App) prepareOpenings(ctx context.Context) error {
+	process := func(ctx context.Context, store *jetstream.Store) (*saga.Process[opening.Application], error) {
+		return saga.NewProcess(ctx, store, opening.New(a.Accounts, a.cfg.Deadline), saga.ProcessConfig{
+			Links:      opening.Links(),
+			Repository: aggregate.RepositoryConfig{Logger: a.cfg.Logger, TracerProvider: a.signals.tracer()},
+			Reactor: aggregate.ReactorConfig{
+				Start: jetstream.FromBeginning(), Logger: a.cfg.Logger, TTL: a.cfg.TTL, MaxBackoff: 2 * time.Second,
+				TracerProvider: a.signals.tracer(), MeterProvider: a.signals.meters,
+			},
+			Timers: aggregate.TimersConfig{Logger: a.cfg.Logger, TTL: a.cfg.TTL},
+		})
+	}
+	shown, err := process(ctx, a.store)
+	if err != nil {
+		return err
+	}
+	a.sagas = append(a.sagas, console.SagaOf(shown))
+	return a.follower(ctx, openingProcess, func(ctx context.Context, store *jetstream.Store) (runner, error) {
+		p, err := process(ctx, store)
+		if err != nil {
+			return nil, err
+		}
+		return p.Run, nil
+	})
 }
 
 func (a *App) updater(ctx context.Context, m Module, def projection.AnyDefinition) error {

@@ -35,7 +35,7 @@ func (a *App) withConsole(bank *api.API) (http.Handler, error) {
 		DurabilitySources: a.cfg.DurabilitySources, Links: []console.Link{
 			{Title: "The bank", URL: bankPath}, {Title: "Traces", URL: tracePath},
 		},
-		Logger: a.cfg.Logger, States: states, Store: a.store, Switches: a.switches(), Title: "The bank",
+		Logger: a.cfg.Logger, Sagas: a.allSagas(), States: states, Store: a.store, Switches: a.switches(), Title: "The bank",
 	})
 	if err != nil {
 		return nil, err
@@ -59,6 +59,15 @@ func (a *App) states() ([]console.State, error) {
 		return nil, err
 	}
 	return []console.State{console.StateOf(accounts), console.StateOf(customers), console.StateOf(transfers)}, nil
+}
+
+// allSagas are those whose process is in this one.
+func (a *App) allSagas() []console.Saga {
+	all := slices.Clone(a.sagas)
+	for _, b := range a.cfg.Others {
+		all = append(all, b.sagas...)
+	}
+	return all
 }
 
 // check looks whether any money was lost or made.

@@ -16,6 +16,7 @@ const (
 	CustomerCommands Module = "customer-commands"
 	TransferCommands Module = "transfer-commands"
 	TransferProcess  Module = "transfer-process"
+	AccountOpening   Module = "account-opening"
 	AccountView      Module = "account-view"
 	CustomerView     Module = "customer-view"
 	TransferView     Module = "transfer-view"
@@ -28,7 +29,7 @@ const (
 // Modules lists all modules, in the order in which they start.
 func Modules() []Module {
 	return []Module{
-		AccountCommands, CustomerCommands, TransferCommands, TransferProcess,
+		AccountCommands, CustomerCommands, TransferCommands, TransferProcess, AccountOpening,
 		AccountView, CustomerView, TransferView, LedgerView, Queries, Notifications, HTTP,
 	}
 }
@@ -53,7 +54,7 @@ func ParseModules(names []string) ([]Module, error) {
 
 // decides tells whether the module takes commands.
 func (m Module) decides() bool {
-	return m == AccountCommands || m == CustomerCommands || m == TransferCommands
+	return m == AccountCommands || m == CustomerCommands || m == TransferCommands || m == AccountOpening
 }
 
 // commandSide tells whether the module makes the store when it does not exist.

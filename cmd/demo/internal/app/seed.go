@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/rossby-go/rossby/aggregate"
+	"github.com/rossby-go/rossby/aggregate/saga"
 	"github.com/rossby-go/rossby/cmd/demo/internal/commands"
+	"github.com/rossby-go/rossby/cmd/demo/internal/opening"
 )
 
 // trickleEvery is the time between the seeded bank's transfers.
@@ -26,6 +28,20 @@ var seeded = []struct {
 	{"dora", "Dora Maar", "dora@example.com", []string{"dora-giro"}, 150_00},
 }
 
+// The account that pays the bonus of those who open one, and how much.
+const (
+	houseID    = "house"
+	houseCents = 100_000_00
+	bonusCents = 5_00
+)
+
+// applyEvery is how often somebody applies for an account. The first money is sent
+// when the next one applies, but each third forgets it.
+const (
+	applyEvery   = 20 * time.Second
+	applyForgets = 3
+)
+
 // Seed makes the demo's customers and accounts. Those that exist already, since
 // the store was kept, stay as they are.
 func (a *App) Seed(ctx context.Context) error {
@@ -40,6 +56,10 @@ func (a *App) Seed(ctx context.Context) error {
 				return fmt.Errorf("seed account %q: %w", id, err)
 			}
 		}
+	}
+	house := commands.OpenAccount{Title: "the house", InitialCents: houseCents}
+	if _, err := a.Accounts.Create(ctx, houseID, house); err != nil && !errors.Is(err, aggregate.ErrExists) {
+		return fmt.Errorf("seed account %q: %w", houseID, err)
 	}
 	for i, c := range seeded {
 		other := seeded[(i+1)%len(seeded)]
@@ -79,6 +99,36 @@ func (a *App) Trickle(ctx context.Context, log *slog.Logger) {
 		})
 		if err != nil && ctx.Err() == nil {
 			log.WarnContext(ctx, "trickle: transfer not made", "error", err)
+		}
+	}
+}
+
+// Applications applies for an account now and then until ctx ends. Some get no money,
+// and are closed again.
+func (a *App) Applications(ctx context.Context, log *slog.Logger) {
+	tick := time.NewTicker(applyEvery)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		c := seeded[n%len(seeded)]
+		res, err := a.Openings.Create(ctx, "", saga.Start[opening.Application]{Data: opening.Application{
+			CustomerID: c.id, Title: c.name + "'s new one", Payer: houseID, BonusCents: bonusCents,
+		}})
+		if err != nil && ctx.Err() == nil {
+			log.WarnContext(ctx, "applications: no account is opened", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err != nil || n%applyForgets == applyForgets-1 {
+			continue
+		}
+		_, err = a.Transfers.Create(ctx, "", commands.CreateTransfer{
+			FromAccountID: c.accounts[0], ToAccountID: res.ID, Cents: 10_00, Description: "the first money",
+		})
+		if err != nil && ctx.Err() == nil {
+			log.WarnContext(ctx, "applications: transfer not made", "error", err)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/rossby-go/rossby/cmd/demo/internal/api"
 	"github.com/rossby-go/rossby/cmd/demo/internal/commands"
 	"github.com/rossby-go/rossby/cmd/demo/internal/notify"
+	"github.com/rossby-go/rossby/cmd/demo/internal/opening"
 	"github.com/rossby-go/rossby/cmd/demo/internal/views"
 	"github.com/rossby-go/rossby/gateway"
 	"github.com/rossby-go/rossby/projection"
@@ -34,7 +35,7 @@ func (a *App) Followers(ctx context.Context) ([]api.Follower, error) {
 		}
 		out = append(out, f)
 	}
-	timers := aggregate.TimersName(a.Transfers.TypeName())
+	timers, openingTimers := aggregate.TimersName(a.Transfers.TypeName()), aggregate.TimersName(a.Openings.TypeName())
 	for _, r := range []struct {
 		name string
 		kind string
@@ -45,6 +46,12 @@ func (a *App) Followers(ctx context.Context) ([]api.Follower, error) {
 		}},
 		{timers, api.KindTimers, func() (aggregate.Status, error) {
 			return aggregate.ReadStatus(ctx, a.store, timers)
+		}},
+		{opening.Name, api.KindReactor, func() (aggregate.Status, error) {
+			return aggregate.ReadStatus(ctx, a.store, opening.Name)
+		}},
+		{openingTimers, api.KindTimers, func() (aggregate.Status, error) {
+			return aggregate.ReadStatus(ctx, a.store, openingTimers)
 		}},
 		{notify.GatewayName, api.KindGateway, func() (aggregate.Status, error) {
 			return gateway.ReadStatus(ctx, a.store, notify.GatewayName)
