@@ -19,17 +19,15 @@ import (
 // fill stores n messages on a.<i> and b.<i> in turn, without waiting for each.
 func (b *bundle) fill(t *testing.T, n int, data string) {
 	t.Helper()
-	for i := range n {
-		m := b.msg(fmt.Sprintf("%c.%d", 'a'+rune(i%2), i), data)
-		m.Header = nats.Header{"N": {strconv.Itoa(i)}}
-		if i%500 != 499 && i != n-1 {
-			if err := b.nc.PublishMsg(m); err != nil {
-				t.Fatal(err)
-			}
-			continue
+	const most, bytes = 500, 1 << 20 // of a batch, which is stored whole or sent again
+	for i := 0; i < n; {
+		var msgs []*nats.Msg
+		for ; i < n && len(msgs) < min(most, 1+bytes/len(data)); i++ {
+			m := b.msg(fmt.Sprintf("%c.%d", 'a'+rune(i%2), i), data)
+			m.Header = nats.Header{"N": {strconv.Itoa(i)}}
+			msgs = append(msgs, m)
 		}
-		ack, err := wire.Publish(b.ctx, b.nc, m)
-		if err != nil || ack.Sequence != uint64(i)+1 {
+		if ack, err := b.batch(t, msgs); err != nil || ack.Sequence != uint64(i) {
 			t.Fatalf("%d: %+v, %v", i, ack, err)
 		}
 	}
