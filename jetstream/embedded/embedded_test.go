@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -187,6 +189,35 @@ func TestDownAndUp(t *testing.T) {
 	}
 	if err := srv.Up(); err == nil {
 		t.Error("a server that was stopped for good came up")
+	}
+}
+
+// A server whose address somebody else has taken while it was down says so at once,
+// and comes up when it is free again.
+func TestUpWhereTheAddressIsTaken(t *testing.T) {
+	t.Parallel()
+	addr := natstest.Addr(t)
+	srv := start(t, embedded.Config{Listen: addr, LazySync: true})
+	publish(t, natstest.Conn(t, "", srv.Option()), "first")
+	srv.Down()
+	other, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := srv.Up(); !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), addr) {
+		t.Errorf("up where %s is taken: %v", addr, err)
+	}
+	if srv.IsUp() {
+		t.Error("it is up")
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := srv.Up(); err != nil {
+		t.Fatal(err)
+	}
+	if got := messages(t, natstest.Conn(t, srv.URL())); got != 1 {
+		t.Errorf("%d messages", got)
 	}
 }
 
