@@ -212,36 +212,55 @@ func TestQueryServiceFromAnyClient(t *testing.T) {
 	}
 }
 
-// A service that ends answers all that came before, what it has not read yet, too.
+// A service that ends answers all that came before, what it has not read yet, too. Of
+// three servers it is another one that was asked.
 func TestQueryServiceEnds(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
+	t.Run("R1", func(t *testing.T) {
+		t.Parallel()
+		url := natstest.Run(t).URL()
+		queryServiceEnds(t, fixtureAt(t, url, 1), url, url)
+	})
+	t.Run("R3", func(t *testing.T) {
+		t.Parallel()
+		urls := natstest.RunCluster(t).URLs()
+		queryServiceEnds(t, fixtureAt(t, strings.Join(urls, ","), 3), urls[0], urls[1])
+	})
+}
+
+func queryServiceEnds(t *testing.T, f *fixture, serves, asks string) {
+	t.Helper()
 	f.append("a1", opened{Owner: "o"})
 	start(t, f.store, accounts(), quiet())
 	r := reader[account](t, f, "accounts")
 	get(t, r, "a1", projection.AtLeast(f.last))
 	const queries = 20
-	nc := natstest.Conn(t, f.url)
+	nc := natstest.Conn(t, asks)
 	inbox := nc.NewRespInbox()
 	answers, err := nc.SubscribeSync(inbox)
 	if err != nil {
 		t.Fatal(err)
 	}
 	slow := &deafDialer{}
-	q, err := projection.NewQueryService(natstest.Conn(t, f.url, nats.SetCustomDialer(slow)), projection.QueryConfig{}, r)
+	q, err := projection.NewQueryService(natstest.Conn(t, serves, nats.SetCustomDialer(slow)),
+		projection.QueryConfig{Timeout: natstest.Patience}, r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	subject := f.store.Name() + ".query.accounts.get.a1"
+	passed := heardAt(t, nc, serves)
+	natstest.Retry(t, "the server that is asked knows the service", func(ctx context.Context) error {
+		_, err := nc.RequestWithContext(ctx, subject, nil)
+		return err
+	})
 	hear := slow.deafen()
 	for range queries {
 		if err := nc.PublishRequest(subject, inbox, nil); err != nil {
+			hear()
 			t.Fatal(err)
 		}
 	}
-	if err := nc.FlushTimeout(natstest.Patience); err != nil { // the server has passed them on
-		t.Fatal(err)
-	}
+	passed() // the servers have passed them on
 	stopped := make(chan error, 1)
 	go func() { stopped <- q.Stop() }()
 	natstest.Retry(t, "the service takes no more", func(ctx context.Context) error {
@@ -261,6 +280,22 @@ func TestQueryServiceEnds(t *testing.T) {
 	}
 	if err := <-stopped; err != nil {
 		t.Error(err)
+	}
+}
+
+// heardAt returns what waits until all that a connection has sent has come to where
+// another server hands it on: between two servers messages keep their order.
+func heardAt(t *testing.T, from *nats.Conn, url string) (passed func()) {
+	t.Helper()
+	last := from.NewInbox()
+	if _, err := natstest.Conn(t, url).Subscribe(last, func(m *nats.Msg) { _ = m.Respond(nil) }); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		natstest.Retry(t, "what was sent has come", func(ctx context.Context) error {
+			_, err := from.RequestWithContext(ctx, last, nil)
+			return err
+		})
 	}
 }
 
