@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/rossby-go/rossby/internal/once"
 	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -26,8 +26,7 @@ type receipts struct {
 	// ttl is how long each receipt lives, as the header wants it.
 	ttl string
 
-	mu   sync.Mutex
-	made bool
+	made once.Once
 }
 
 func newReceipts(store eventStore, ttl time.Duration) *receipts {
@@ -81,7 +80,7 @@ func (r *receipts) try(ctx context.Context, msg *nats.Msg, last uint64) (uint64,
 	case err == nil:
 		return last, nil
 	case errors.Is(err, nats.ErrNoResponders):
-		r.forget() // nobody keeps the bucket any more, or nobody does yet
+		r.made.Forget() // nobody keeps the bucket any more, or nobody does yet
 		return 0, err
 	case wire.Number(err) != wire.CodeWrongLastSequence:
 		return 0, err
@@ -93,37 +92,31 @@ func (r *receipts) try(ctx context.Context, msg *nats.Msg, last uint64) (uint64,
 	return strconv.ParseUint(string(m.Data), 10, 64)
 }
 
-func (r *receipts) forget() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.made = false
-}
-
 // ensure makes the bucket on first use: most programs never need it. Each receipt
 // has a time to live of its own, so that repositories need not agree on one; it
 // leaves no marker, which would stand where the next receipt expects nothing. The
 // helpers for buckets offer only one or the other.
 func (r *receipts) ensure(ctx context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.made {
-		return nil
-	}
-	js, err := natsjs.New(r.store.Conn())
-	if err != nil {
-		return err
-	}
-	err = wire.Ensure(ctx, r.store.Conn(), "KV_"+r.bucket, func(ctx context.Context) error {
-		_, err := js.CreateStream(ctx, natsjs.StreamConfig{
-			Name: "KV_" + r.bucket, Subjects: []string{"$KV." + r.bucket + ".>"}, Description: "Rossby: command ids seen",
-			MaxMsgsPerSubject: 1, Discard: natsjs.DiscardNew, AllowMsgTTL: true, AllowDirect: true, AllowRollup: true,
-			DenyDelete: true, Storage: natsjs.FileStorage, Replicas: r.store.Replicas(),
+	err := r.made.Do(ctx, func(ctx context.Context) error {
+		js, err := natsjs.New(r.store.Conn())
+		if err != nil {
+			return err
+		}
+		err = wire.Ensure(ctx, r.store.Conn(), "KV_"+r.bucket, func(ctx context.Context) error {
+			_, err := js.CreateStream(ctx, natsjs.StreamConfig{
+				Name: "KV_" + r.bucket, Subjects: []string{"$KV." + r.bucket + ".>"}, Description: "Rossby: command ids seen",
+				MaxMsgsPerSubject: 1, Discard: natsjs.DiscardNew, AllowMsgTTL: true, AllowDirect: true, AllowRollup: true,
+				DenyDelete: true, Storage: natsjs.FileStorage, Replicas: r.store.Replicas(),
+			})
+			return err
 		})
+		if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {
+			return nil
+		}
 		return err
 	})
-	if err != nil && !errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {
+	if err != nil {
 		return fmt.Errorf("%w: bucket %q: %w", jetstream.ErrUnavailable, r.bucket, err)
 	}
-	r.made = true
 	return nil
 }

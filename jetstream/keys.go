@@ -10,9 +10,9 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/rossby-go/rossby/internal/once"
 	"github.com/rossby-go/rossby/internal/wire"
 )
 
@@ -67,7 +67,7 @@ const secretBytes = 32
 
 // keyring is the store's secret, once it is known.
 type keyring struct {
-	mu     sync.Mutex
+	known  once.Once
 	secret []byte
 }
 
@@ -175,22 +175,29 @@ func hashKey(secret []byte, k Key) string {
 // secret is what the store's keys are hashed with: random, made with its first
 // reservation. Without one and without create it is [ErrNotFound].
 func (s *Store) secret(ctx context.Context, create bool) ([]byte, error) {
-	s.keys.mu.Lock()
-	defer s.keys.mu.Unlock()
-	if s.keys.secret != nil {
-		return s.keys.secret, nil
-	}
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
+	err := s.keys.known.Do(ctx, func(ctx context.Context) (err error) {
+		s.keys.secret, err = s.findSecret(ctx, create)
+		return err
+	})
+	if err != nil {
+		if errors.Is(err, context.Cause(ctx)) && !errors.Is(err, ErrUnavailable) {
+			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		return nil, err
+	}
+	return s.keys.secret, nil
+}
+
+// findSecret reads the secret, and makes it first where there is none.
+func (s *Store) findSecret(ctx context.Context, create bool) ([]byte, error) {
 	subject := s.subjectOf(typeStore, idSecret)
 	for wait := newBackoff(); ; {
 		c, err := s.lastOf(ctx, subject)
 		switch {
 		case err == nil:
-			if s.keys.secret, err = secretOf(c); err != nil {
-				return nil, err
-			}
-			return s.keys.secret, nil
+			return secretOf(c)
 		case !errors.Is(err, wire.ErrNotFound):
 			return nil, err
 		case !create:

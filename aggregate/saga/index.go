@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"sync"
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/rossby-go/rossby/internal/once"
 	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -22,8 +22,7 @@ type index struct {
 	saga   string
 	bucket string
 
-	mu   sync.Mutex
-	made bool
+	made once.Once
 }
 
 func newIndex(store *jetstream.Store, saga string) *index {
@@ -68,41 +67,31 @@ func (x *index) change(ctx context.Context, change func(context.Context) error) 
 		err = change(ctx)
 	}
 	if err != nil {
-		x.forget()
+		x.made.Forget()
 		return fmt.Errorf("%w: list of the instances of saga %q: %w", jetstream.ErrUnavailable, x.saga, err)
 	}
 	return nil
 }
 
-func (x *index) forget() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.made = false
-}
-
 // ensure makes the bucket on first use.
 func (x *index) ensure(ctx context.Context) error {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.made {
-		return nil
-	}
-	js, err := natsjs.New(x.store.Conn())
-	if err != nil {
-		return err
-	}
-	err = wire.Ensure(ctx, x.store.Conn(), x.stream(), func(ctx context.Context) error {
-		_, err := js.CreateKeyValue(ctx, natsjs.KeyValueConfig{
-			Bucket: x.bucket, Description: "Rossby: sagas in flight", History: 1,
-			Storage: natsjs.FileStorage, Replicas: x.store.Replicas(),
+	return x.made.Do(ctx, func(ctx context.Context) error {
+		js, err := natsjs.New(x.store.Conn())
+		if err != nil {
+			return err
+		}
+		err = wire.Ensure(ctx, x.store.Conn(), x.stream(), func(ctx context.Context) error {
+			_, err := js.CreateKeyValue(ctx, natsjs.KeyValueConfig{
+				Bucket: x.bucket, Description: "Rossby: sagas in flight", History: 1,
+				Storage: natsjs.FileStorage, Replicas: x.store.Replicas(),
+			})
+			return err
 		})
+		if errors.Is(err, natsjs.ErrBucketExists) {
+			return nil
+		}
 		return err
 	})
-	if err != nil && !errors.Is(err, natsjs.ErrBucketExists) {
-		return err
-	}
-	x.made = true
-	return nil
 }
 
 // listPage is the number of instances that are read at once.
