@@ -114,6 +114,7 @@ func TestCommands(t *testing.T) {
 				"gzip":             {"/debit", `{}`, []string{"Content-Encoding", "gzip"}, 415, "unsupported-media-type", ""},
 				"too large":        {"/debit", `{"note":"` + strings.Repeat("x", commandhttp.MaxBodyDefault) + `"}`, nil, 413, "too-large", ""},
 				"no command":       {"/steal", `{}`, nil, 404, "no-such-command", ""},
+				"bad mark":         {"/debit", `{}`, []string{"Rossby-Record-Rejections", "yes"}, 400, "invalid", `"field":"Rossby-Record-Rejections"`},
 				"correlation":      {"/debit", `{}`, []string{"Rossby-Correlation", strings.Repeat("x", 300)}, 400, "invalid", `"field":"correlation"`},
 			} {
 				a := do(t, "POST", at+c.path, c.body, c.header...)
@@ -125,6 +126,32 @@ func TestCommands(t *testing.T) {
 				}
 				if strings.Contains(string(a.body), "secret") {
 					t.Errorf("%s: %s", what, a.body)
+				}
+			}
+		})
+	}
+}
+
+// Who sends a command again because its outcome is unknown says so: what it hears then
+// holds for the first request, too, which may come later. It could not be said.
+func TestRepetitionsAreMarked(t *testing.T) {
+	t.Parallel()
+	repo, client := setup(t)
+	for name, target := range map[string]aggregate.Target{"repository": repo, "client": client} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := serve(t, commandhttp.Config{Targets: []aggregate.Target{target}})
+			for mark, want := range map[string]int{"true": http.StatusNotFound, "false": http.StatusOK} {
+				at, key := url+"/account/"+name+mark, jetstream.NewCommandID()
+				refused := do(t, "POST", at+"/debit", `{"cents":5}`, "Idempotency-Key", key, "Rossby-Record-Rejections", mark)
+				if refused.StatusCode != http.StatusNotFound {
+					t.Errorf("%s", refused.body)
+				}
+				if a := do(t, "POST", at+"/open", `{"cents":100}`); a.StatusCode != http.StatusCreated {
+					t.Errorf("%s", a.body)
+				}
+				if first := do(t, "POST", at+"/debit", `{"cents":5}`, "Idempotency-Key", key); first.StatusCode != want {
+					t.Errorf("a refusal that was recorded (%s), then the first request: %d %s", mark, first.StatusCode, first.body)
 				}
 			}
 		})

@@ -16,6 +16,8 @@
 // body is the command, as JSON or msgpack. GET /openapi.json describes all of it.
 //
 //   - Idempotency-Key: sent again with it, the command gets its first outcome.
+//   - Rossby-Record-Rejections: true, for who sends a command again because its outcome
+//     is unknown: a refusal is then final.
 //   - If-Match: the version that the aggregate must have, else 412.
 //   - If-None-Match: *, for a command that makes an aggregate: 412 instead of 409
 //     when there is one.

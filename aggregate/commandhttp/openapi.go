@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/rossby-go/rossby/aggregate"
+	"github.com/rossby-go/rossby/internal/protocol"
 )
 
 type object = map[string]any
@@ -59,7 +60,9 @@ func describe(targets []aggregate.Target) ([]byte, error) {
 
 func operation(typ string, c aggregate.CommandInfo, schema object, withID bool) object {
 	status, id := "200", typ+"."+c.Name
-	parameters := []object{header(headerKey), header("If-Match"), header("Prefer")}
+	parameters := []object{
+		header(headerKey), header("If-Match"), header("Prefer"), header(protocol.HeaderRecordRejections),
+	}
 	if c.Creates {
 		status = "201"
 		parameters = append(parameters, header("If-None-Match"))

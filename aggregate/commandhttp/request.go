@@ -50,6 +50,13 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request) (*request, error)
 		return nil, err
 	}
 	in.options = append(in.options, aggregate.CommandID(in.key))
+	switch text := strings.Join(r.Header.Values(protocol.HeaderRecordRejections), ", "); text {
+	case "", "false":
+	case "true":
+		in.options = append(in.options, aggregate.RecordRejections())
+	default:
+		return nil, invalid(protocol.HeaderRecordRejections, text, `is neither "true" nor "false"`)
+	}
 	for name, option := range map[string]func(string) aggregate.CallOption{
 		protocol.HeaderCorrelation: aggregate.Correlation, protocol.HeaderCausation: aggregate.Causation,
 		protocol.HeaderTraceParent: aggregate.TraceParent,
