@@ -17,6 +17,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/rossby-go/rossby/internal/follow"
 	"github.com/rossby-go/rossby/jetstream"
 )
@@ -119,21 +121,22 @@ func (t *Table) Configure(cfg *follow.Config, store *jetstream.Store, version in
 	if t.Decide != nil {
 		cfg.Decide = t.verdict
 	}
-	if t.Unknown == jetstream.ParkUnknown {
-		cfg.Decide = parkUnknown(cfg.Decide)
-	}
+	cfg.Decide = parks(cfg.Decide, t.Unknown == jetstream.ParkUnknown)
 	cfg.Handle = func(ctx context.Context, d follow.Delivery) error { return t.handle(ctx, store, d) }
 }
 
-// parkUnknown parks events that the schema lacks. What a handler failed to read
-// is another matter.
-func parkUnknown(decide func(follow.Failure) follow.Verdict) func(follow.Failure) follow.Verdict {
+// parks puts aside what no writer of the store stored, and with unknown what the schema
+// lacks: a person decides, and other aggregates go on. What a handler failed to read is
+// another matter.
+func parks(decide func(follow.Failure) follow.Verdict, unknown bool) func(follow.Failure) follow.Verdict {
 	if decide == nil {
 		decide = follow.Backoff(follow.BackoffMinDefault, follow.BackoffMaxDefault)
 	}
 	return func(f follow.Failure) follow.Verdict {
-		if _, handled := errors.AsType[*EventError](f.Err); !handled && errors.Is(f.Err, jetstream.ErrUnknownEvent) {
-			return follow.Verdict{Action: follow.Park}
+		if _, handled := errors.AsType[*EventError](f.Err); !handled {
+			if errors.Is(f.Err, jetstream.ErrDamaged) || unknown && errors.Is(f.Err, jetstream.ErrUnknownEvent) {
+				return follow.Verdict{Action: follow.Park}
+			}
 		}
 		return decide(f)
 	}
@@ -203,7 +206,29 @@ func (t *Table) handle(ctx context.Context, store *jetstream.Store, d follow.Del
 	if err != nil {
 		return err
 	}
+	if err := planted(&d.Message, c); err != nil && d.Done < c.Events() {
+		return err
+	}
 	return t.Handle(ctx, store, c, d)
+}
+
+// planted is a commit that no writer of the store can have stored: the server was not
+// told what it follows, or another thing than its chain says. That is all that one commit
+// can tell; whether it follows the one before is for [jetstream.Store.Verify].
+func planted(m *jetstream.Message, c *jetstream.Commit) error {
+	var detail string
+	switch {
+	case len(m.Header[nats.ExpectedLastSubjSeqHdr]) == 0:
+		detail = "it was stored without an expectation"
+	case (c.Ordinal == 1) != (c.PreviousSequence == 0):
+		detail = fmt.Sprintf("it has ordinal %d and says that it follows one at %d", c.Ordinal, c.PreviousSequence)
+	default:
+		return nil
+	}
+	return &jetstream.DamageError{
+		Kind: jetstream.DamageChain, Subject: m.Subject, Sequence: m.Sequence, Through: m.Sequence,
+		Detail: "the chain is broken: " + detail,
+	}
 }
 
 // Handle brings a commit's events to their handlers, up to the first that fails.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -167,6 +168,49 @@ func TestUnknownEventsStop(t *testing.T) {
 	}
 	if dispatch.Unreadable(errors.New("another")) || len(got) != 0 {
 		t.Error(got)
+	}
+}
+
+// What somebody planted past the store, where no commit stands before it, is not handled,
+// and a person decides what becomes of it.
+func TestPlantedCommitsAreParked(t *testing.T) {
+	t.Parallel()
+	store := open(t)
+	var got []string
+	tab := table(t, &got, schema("one"), reflect.TypeFor[a]())
+	tab.Decide = func(follow.Failure) follow.Verdict { return follow.Verdict{Action: follow.Stop} }
+	cfg := configure(tab, store)
+	const expected = "Nats-Expected-Last-Subject-Sequence"
+	sound := deliver(t, store, schema("one"), "1", a{1}, a{2})
+	for what, edit := range map[string]func(d *follow.Delivery){
+		"without an expectation": func(d *follow.Delivery) { delete(d.Header, expected) },
+		"follows one at 5":       func(d *follow.Delivery) { d.Header[expected] = []string{"5"} },
+		"ordinal 2": func(d *follow.Delivery) {
+			d.Header["Rossby-Chain"] = []string{"2 2 before"}
+		},
+	} {
+		d := sound
+		d.Header = maps.Clone(sound.Header)
+		edit(&d)
+		err := cfg.Handle(t.Context(), d)
+		damage, ok := errors.AsType[*jetstream.DamageError](err)
+		if !ok || damage.Kind != jetstream.DamageChain || damage.Sequence != 7 || damage.Subject != d.Subject || !strings.Contains(damage.Detail, what) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if v := cfg.Decide(follow.Failure{Message: d.Message, Attempt: 1, Err: err}); v.Action != follow.Park {
+			t.Errorf("%s: %v", what, v)
+		}
+		if d.Done = 2; cfg.Handle(t.Context(), d) != nil {
+			t.Errorf("%s: not given up with all of its events", what)
+		}
+	}
+	// What a handler says of another aggregate is its own affair.
+	handled := &dispatch.EventError{Err: &jetstream.DamageError{}}
+	if v := cfg.Decide(follow.Failure{Attempt: 1, Err: handled}); v.Action != follow.Stop || len(got) != 0 {
+		t.Error(v, got)
+	}
+	if err := cfg.Handle(t.Context(), sound); err != nil || len(got) != 2 {
+		t.Error(got, err)
 	}
 }
 
