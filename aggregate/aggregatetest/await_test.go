@@ -32,7 +32,7 @@ func TestEventually(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	fails(t, func(t testing.TB) {
+	natstest.Fails(t, func(t testing.TB) {
 		aggregatetest.Eventually(ending{t, ctx}, "never", func() error { return errors.New("what it last said") })
 	}, "never", "what it last said")
 }
@@ -68,7 +68,7 @@ func TestAwait(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	fails(t, func(t testing.TB) {
+	natstest.Fails(t, func(t testing.TB) {
 		//nolint:contextcheck // that of the test that ends
 		aggregatetest.Await(ending{t, ctx}, store, events, func(Debited, jetstream.Meta) bool { return false })
 	}, "await a")

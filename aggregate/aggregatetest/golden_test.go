@@ -9,6 +9,7 @@ import (
 
 	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/aggregate/aggregatetest"
+	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -33,11 +34,11 @@ func TestGoldenFindsAnotherMeaning(t *testing.T) { //nolint:paralleltest // sets
 	check := func(typ *aggregate.Type[Account], histories ...aggregatetest.History) func(testing.TB) {
 		return func(t testing.TB) { aggregatetest.Golden(t, typ, dir, histories...) }
 	}
-	fails(t, check(accountType()), "no histories")
-	fails(t, check(accountType(), spent), `"spent"`, "not recorded yet", "ROSSBY_UPDATE=1")
+	natstest.Fails(t, check(accountType()), "no histories")
+	natstest.Fails(t, check(accountType(), spent), `"spent"`, "not recorded yet", "ROSSBY_UPDATE=1")
 	passes := func(check func(testing.TB)) {
 		t.Helper()
-		if text := failure(t, check); text != "" {
+		if text := natstest.Failure(t, check); text != "" {
 			t.Error(text)
 		}
 	}
@@ -60,7 +61,7 @@ func TestGoldenFindsAnotherMeaning(t *testing.T) { //nolint:paralleltest // sets
 		}
 	}
 	for _, when := range []func(func(testing.TB)) func(testing.TB){recording, func(c func(testing.TB)) func(testing.TB) { return c }} {
-		fails(t, when(check(accountType(twice))), "event 2, debited, leads to another state", "raise aggregate.StateVersion", "Cents")
+		natstest.Fails(t, when(check(accountType(twice))), "event 2, debited, leads to another state", "raise aggregate.StateVersion", "Cents")
 	}
 	if spentIn(t, dir) != first {
 		t.Error("the file was made to agree")
@@ -76,25 +77,25 @@ func TestGoldenFindsAnotherMeaning(t *testing.T) { //nolint:paralleltest // sets
 			}
 		}
 	}
-	fails(t, check(accountType(clock)), "event 3, debited", "Notes")
+	natstest.Fails(t, check(accountType(clock)), "event 3, debited", "Notes")
 
 	raised := accountType(twice, func(m *mistaken) { m.more = append(m.more, aggregate.StateVersion(2)) })
-	fails(t, check(raised, spent), "another fingerprint", "ROSSBY_UPDATE=1")
+	natstest.Fails(t, check(raised, spent), "another fingerprint", "ROSSBY_UPDATE=1")
 	passes(recording(check(raised, spent)))
 	passes(check(raised, spent))
 	if now := spentIn(t, dir); !strings.Contains(now, `"Cents": 300`) || strings.Contains(first, `"Cents": 300`) ||
 		strings.Contains(first, raised.Fingerprint()) || !strings.Contains(now, raised.Fingerprint()) {
 		t.Error(now)
 	}
-	fails(t, check(accountType()), "another fingerprint") // back to version 1: recorded states are of 2
+	natstest.Fails(t, check(accountType()), "another fingerprint") // back to version 1: recorded states are of 2
 
 	other := aggregatetest.History{Name: "spent", Events: []any{Opened{1}}}
-	fails(t, recording(check(raised, other)), "recorded with other events", "another name")
-	fails(t, recording(check(raised, aggregatetest.History{Name: "Two Words"})), "history name")
-	fails(t, recording(check(raised, aggregatetest.History{Name: "none"})), "no events")
-	fails(t, recording(check(raised, aggregatetest.History{Name: "foreign", Events: []any{Open{}}})), "foreign", "not declared")
-	fails(t, recording(check(raised, spent, spent)), "two histories")
-	fails(t, check(aggregate.New[Account](events)), "no Apply")
+	natstest.Fails(t, recording(check(raised, other)), "recorded with other events", "another name")
+	natstest.Fails(t, recording(check(raised, aggregatetest.History{Name: "Two Words"})), "history name")
+	natstest.Fails(t, recording(check(raised, aggregatetest.History{Name: "none"})), "no events")
+	natstest.Fails(t, recording(check(raised, aggregatetest.History{Name: "foreign", Events: []any{Open{}}})), "foreign", "not declared")
+	natstest.Fails(t, recording(check(raised, spent, spent)), "two histories")
+	natstest.Fails(t, check(aggregate.New[Account](events)), "no Apply")
 }
 
 // Files that do not tell what they must are named.
@@ -116,7 +117,7 @@ func TestGoldenFiles(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "broken.json"), []byte(c.text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			fails(t, func(t testing.TB) { aggregatetest.Golden(t, accountType(), dir) }, "broken", c.want)
+			natstest.Fails(t, func(t testing.TB) { aggregatetest.Golden(t, accountType(), dir) }, "broken", c.want)
 		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/aggregate/aggregatetest"
+	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -140,7 +141,7 @@ func TestCheckFails(t *testing.T) {
 			if c.property != nil {
 				c.property(&p)
 			}
-			report := failure(t, func(t testing.TB) { aggregatetest.Check(t, accountType(mistakes...), p) })
+			report := natstest.Failure(t, func(t testing.TB) { aggregatetest.Check(t, accountType(mistakes...), p) })
 			for _, w := range c.words {
 				if !strings.Contains(report, w) {
 					t.Errorf("it does not say %q:\n%s", w, report)
@@ -159,7 +160,7 @@ func TestCheckFails(t *testing.T) {
 			}
 		})
 	}
-	fails(t, func(t testing.TB) { aggregatetest.Check(t, aggregate.New[Account](events), sound()) }, "no Apply")
+	natstest.Fails(t, func(t testing.TB) { aggregatetest.Check(t, aggregate.New[Account](events), sound()) }, "no Apply")
 }
 
 // A seed repeats everything that was drawn.
@@ -168,7 +169,7 @@ func TestCheckRepeats(t *testing.T) {
 	report := func(seed uint64) string {
 		p := sound()
 		p.Seed = seed
-		return failure(t, func(t testing.TB) {
+		return natstest.Failure(t, func(t testing.TB) {
 			aggregatetest.Check(t, accountType(func(m *mistaken) {
 				m.debit = func(_ Account, c Debit, _ aggregate.Decision) ([]any, error) { return []any{Debited(c)}, nil }
 			}), p)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/aggregate/aggregatetest"
+	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -117,7 +118,7 @@ func TestHandlersFail(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			fails(t, c.test, c.words...)
+			natstest.Fails(t, c.test, c.words...)
 		})
 	}
 }
@@ -197,10 +198,10 @@ func TestSimulationFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			fails(t, func(t testing.TB) { simulate(t, c.handle) }, c.words...)
+			natstest.Fails(t, func(t testing.TB) { simulate(t, c.handle) }, c.words...)
 		})
 	}
-	fails(t, func(t testing.TB) {
+	natstest.Fails(t, func(t testing.TB) {
 		// A deadline for a type that has no repository.
 		s, other := aggregatetest.NewStore(t), aggregatetest.NewStore(t)
 		s.Run("r", pays(aggregatetest.NewRepository(other, accountType()))...)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/rossby-go/rossby/aggregate"
 	"github.com/rossby-go/rossby/aggregate/aggregatetest"
+	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -77,10 +78,10 @@ func TestScenarioFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			fails(t, c.test, c.words...)
+			natstest.Fails(t, c.test, c.words...)
 		})
 	}
-	if got := failure(t, func(t testing.TB) { opened(t).When(Debit{Cents: 1}).Then(Debited{Cents: 1}) }); got != "" {
+	if got := natstest.Failure(t, func(t testing.TB) { opened(t).When(Debit{Cents: 1}).Then(Debited{Cents: 1}) }); got != "" {
 		t.Errorf("a right one fails: %s", got)
 	}
 }

@@ -100,3 +100,25 @@ func TestOnlyTestsLinkNATSServer(t *testing.T) {
 		}
 	}
 }
+
+// TestFailure: what a test complains about is told, and fails nothing.
+func TestFailure(t *testing.T) {
+	t.Parallel()
+	got := natstest.Failure(t, func(t testing.TB) {
+		t.Error("a", 1)
+		t.Errorf("b%d", 2)
+		end := t.Fatal
+		end("c")
+		t.Error("never")
+	})
+	if got != "a 1\nb2\nc" {
+		t.Errorf("%q", got)
+	}
+	if got := natstest.Failure(t, func(testing.TB) {}); got != "" {
+		t.Errorf("%q", got)
+	}
+	natstest.Fails(t, func(t testing.TB) { natstest.Fails(t, func(testing.TB) {}) }, "it did not fail")
+	natstest.Fails(t, func(t testing.TB) {
+		natstest.Fails(t, func(t testing.TB) { t.Fatalf("for a reason") }, "reason", "another")
+	}, `it does not say "another"`)
+}

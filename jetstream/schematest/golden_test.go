@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/jetstream"
 	"github.com/rossby-go/rossby/jetstream/schematest"
 )
@@ -54,19 +55,6 @@ var (
 	v2 = schema(jetstream.Event[Cents]("deposited", jetstream.Version(2), jetstream.Upcast(inCents)))
 )
 
-// recorder is a test that may fail without failing the one it is part of.
-type recorder struct {
-	testing.TB
-
-	lines []string
-}
-
-func (*recorder) Helper()             {}
-func (r *recorder) Error(args ...any) { r.lines = append(r.lines, fmt.Sprint(args...)) }
-func (r *recorder) Errorf(format string, a ...any) {
-	r.lines = append(r.lines, fmt.Sprintf(format, a...))
-}
-
 // keeper runs Golden in one directory.
 type keeper struct {
 	t   *testing.T
@@ -77,9 +65,7 @@ type keeper struct {
 func (k keeper) says(s *jetstream.Schema, samples []any, words ...string) {
 	k.t.Helper()
 	before := k.stored()
-	r := &recorder{TB: k.t}
-	schematest.Golden(r, s, k.dir, samples...)
-	text := strings.Join(r.lines, "\n")
+	text := natstest.Failure(k.t, func(t testing.TB) { schematest.Golden(t, s, k.dir, samples...) })
 	if len(words) == 0 && text != "" {
 		k.t.Errorf("fails: %s", text)
 	}

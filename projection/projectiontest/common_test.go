@@ -2,9 +2,6 @@ package projectiontest_test
 
 import (
 	"fmt"
-	"runtime"
-	"strings"
-	"sync"
 	"testing"
 
 	"github.com/rossby-go/rossby/internal/natstest"
@@ -82,51 +79,8 @@ func accounts(mistakes ...func(*mistaken)) *projection.Definition[Account] {
 	).Index("owner", m.owner)
 }
 
-// recorder is a test that may fail without failing the one it is part of.
-type recorder struct {
-	testing.TB
-
-	mu    sync.Mutex
-	lines []string
-}
-
-func (r *recorder) add(text string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.lines = append(r.lines, text)
-}
-
-func (r *recorder) Error(args ...any)                 { r.add(fmt.Sprintln(args...)) }
-func (r *recorder) Errorf(format string, args ...any) { r.add(fmt.Sprintf(format, args...)) }
-func (r *recorder) Fatal(args ...any)                 { r.add(fmt.Sprintln(args...)); runtime.Goexit() }
-func (r *recorder) Fatalf(format string, args ...any) {
-	r.add(fmt.Sprintf(format, args...))
-	runtime.Goexit()
-}
-
-// failure runs a test and returns what it complained about, "" for nothing.
-func failure(t *testing.T, test func(testing.TB)) string {
-	t.Helper()
-	r := &recorder{TB: t}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		test(projectiontest.Bubbled{TB: r, T: t})
-	}()
-	<-done
-	return strings.Join(r.lines, "\n")
-}
-
 // fails wants a test to fail, and to say the words.
 func fails(t *testing.T, test func(testing.TB), words ...string) {
 	t.Helper()
-	got := failure(t, test)
-	if got == "" {
-		t.Error("it did not fail")
-	}
-	for _, w := range words {
-		if !strings.Contains(got, w) {
-			t.Errorf("it does not say %q:\n%s", w, got)
-		}
-	}
+	natstest.Fails(t, func(r testing.TB) { test(projectiontest.Bubbled{TB: r, T: t}) }, words...)
 }
