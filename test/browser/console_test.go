@@ -2,9 +2,11 @@ package browser_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -246,13 +248,20 @@ func (p *page) apply(id string) {
 	}
 }
 
-// send sends a command from the page.
+// send sends a command from the page, again where nobody answered in time.
 func (p *page) send(typ, command, id, body string) {
 	p.t.Helper()
-	p.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`fetch("api/commands", {method: "POST",
-		headers: {"Content-Type": "application/json"}, body: JSON.stringify(
-			{type: %q, command: %q, id: %q, body: %s})}).then(() => null)`, typ, command, id, body),
-		chromedp.EvalAwaitPromise))
+	what := typ + " " + command + " " + id
+	p.try(what, func() error {
+		answer, err := chromedp.Run(p.ctx, chromedp.Evaluate[string](fmt.Sprintf(`fetch("api/commands", {method: "POST",
+			headers: {"Content-Type": "application/json"}, body: JSON.stringify(
+				{type: %q, command: %q, id: %q, key: %q, body: %s})}).then((answer) => answer.text())`, typ, command, id, what, body),
+			chromedp.EvalAwaitPromise))
+		if err == nil && !strings.Contains(answer, `"outcome":"ok"`) && !strings.Contains(answer, `"outcome":"duplicate"`) {
+			err = errors.New(answer)
+		}
+		return err
+	})
 }
 
 // deadlinesPanel shows a saga that waits for its time, until what it waits for comes,
