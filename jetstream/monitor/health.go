@@ -35,7 +35,8 @@ type ModuleReport struct {
 	State string `json:"state"`
 	// Reason says why it is not ready.
 	Reason string `json:"reason,omitempty"`
-	// Position is how far it is, Lag how much is left.
+	// Position is how far it is, Lag how much is left: of a view that stands still, what
+	// came since, too.
 	Position uint64 `json:"position,omitempty"`
 	Lag      uint64 `json:"lag,omitempty"`
 	// Retrying and Parked count the aggregates whose events wait: for another attempt,
@@ -48,6 +49,9 @@ type ModuleReport struct {
 	BreakersOpen []string `json:"breakersOpen,omitempty"`
 	// LastError is the module's last trouble, mended or not.
 	LastError string `json:"lastError,omitempty"`
+
+	// unseen is what the Lag has of which a view that stands still does not know.
+	unseen uint64
 }
 
 // condition is how a module is, whatever it is.
@@ -148,6 +152,10 @@ func (mod *module) judge(ctx context.Context, head uint64, patience time.Duratio
 		r.Ready, r.Reason = false, "does not run: "+c.state
 	case work && stands >= patience:
 		r.Ready, r.Reason = false, "stands still though there is work: a dead follower"
+		// It reads no more, and what it has read last says nothing of what came since.
+		if left := head - min(head, c.position); mod.kind == kindView && left > r.Lag {
+			r.unseen, r.Lag = left-r.Lag, left
+		}
 	}
 	return r
 }

@@ -142,6 +142,9 @@ func (m *Monitor) read(ctx context.Context) map[point]float64 {
 	report := m.report(ctx)
 	for _, mod := range report.Modules {
 		r.set("rossby.module.ready", flag(mod.Ready), keyModuleKind.String(mod.Kind), keyModule.String(mod.Name))
+		if mod.unseen > 0 {
+			r.set("rossby.view.lag", float64(mod.unseen), keyView.String(mod.Name))
+		}
 	}
 	r.set("rossby.store.up", flag(report.headErr == nil))
 	if report.headErr == nil {

@@ -209,11 +209,14 @@ type Updater interface {
 	Status() projection.Status
 }
 
+// kindView is the kind of a view's updater.
+const kindView = "view"
+
 // Updater watches the updater of a view until remove is called.
 func (m *Monitor) Updater(u Updater) (remove func()) {
 	name := u.Status().View
 	return m.add(&module{
-		kind: "view", name: name, follows: true,
+		kind: kindView, name: name, follows: true,
 		measure: func(to *reading) { to.view(name, m.sequence, u.Status()) },
 		look:    func(context.Context) condition { return conditionOfView(m.sequence, u.Status()) },
 	})

@@ -310,6 +310,44 @@ func TestDeadFollower(t *testing.T) {
 	})
 }
 
+// still is a view's updater that has stopped reading.
+type still struct{ status projection.Status }
+
+func (s still) Status() projection.Status { return s.status }
+
+// The lag of a view that stands still grows with what comes, of which the view itself
+// learns nothing. One that may get on yet knows its lag, however far the store is.
+func TestLagOfAViewThatStandsStill(t *testing.T) {
+	t.Parallel()
+	s := everything(t, nil)
+	const at = 2
+	lag := func(stallAfter time.Duration) prom {
+		m, p := watch(t, monitor.Config{Store: s.Store, StallAfter: stallAfter})
+		m.Updater(still{projection.Status{
+			View: "still", State: projection.StateRunning, Position: s.Store.Position(at), Lag: 1,
+		}})
+		return p
+	}
+	dead, alive := lag(time.Nanosecond), lag(time.Hour)
+	// grows waits until the store has more than before, and the view lacks all of it.
+	grows := func(before uint64) (end uint64) {
+		natstest.Eventually(t, "the lag", func() (err error) {
+			end, err = s.Store.LastSequence(t.Context())
+			if got := dead.value(t, "rossby_view_lag"); err == nil && (end <= before || got != float64(end-at)) {
+				err = fmt.Errorf("%v at %d", got, end)
+			}
+			return err
+		})
+		return end
+	}
+	end := grows(at + 1)
+	if _, err := s.Orders.Create(t.Context(), "o2", shop.Place{Item: "pen"}); err != nil {
+		t.Fatal(err)
+	}
+	grows(end)
+	alive.reaches(t, "rossby_view_lag", is(1))
+}
+
 // A module that does not run is not ready, unless nobody watches it any more.
 func TestModuleThatDoesNotRun(t *testing.T) {
 	t.Parallel()
