@@ -71,7 +71,7 @@ func monolith(t testing.TB, args ...string) (p *process, base, natsURL string) {
 // lists is one.
 func modules() [][]string {
 	return [][]string{
-		{"account-commands"}, {"customer-commands"}, {"transfer-commands"}, {"transfer-process"},
+		{"account-commands"}, {"customer-commands"}, {"transfer-commands"}, {"transfer-process", "account-opening"},
 		{"account-view"}, {"customer-view"}, {"transfer-view", "ledger-view"}, {"queries"}, {"notifications"}, {"http"},
 	}
 }
@@ -170,6 +170,7 @@ func TestMicroservices(t *testing.T) { //nolint:tparallel // the rounds come one
 	// Nobody is killed meanwhile, which would take spans along. Two command services, the
 	// reactor, two processes with views, and the gateway have a part in it.
 	oneTrace(t, c, 6)
+	opens(t, c)
 }
 
 // TestStoreIsKept: with --store a restart continues.
