@@ -1,11 +1,9 @@
 package acceptance_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -24,42 +22,29 @@ type process struct {
 	done chan struct{}
 	err  error
 
-	mu    sync.Mutex
-	out   bytes.Buffer
-	lines chan string
+	mu  sync.Mutex
+	out bytes.Buffer
+	// read is how much of the output line has looked at, more is sent when there is more.
+	read int
+	more chan struct{}
 }
 
 // start starts a child that the test's end kills.
 func start(t testing.TB, name string, env []string, binary string, args ...string) *process {
 	t.Helper()
-	p := &process{name: name, done: make(chan struct{}), lines: make(chan string, 100)}
+	p := &process{name: name, done: make(chan struct{}), more: make(chan struct{}, 1)}
 	p.cmd = exec.Command(binary, args...)
 	p.cmd.Env = append(os.Environ(), env...)
 	// Its own group, so that a Ctrl-C for the tests does not race with their end.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	r, w := io.Pipe()
-	p.cmd.Stdout, p.cmd.Stderr = w, w
+	p.cmd.Stdout, p.cmd.Stderr = p, p
+	p.cmd.WaitDelay = patience // children of its own may hold its output
 	if err := p.cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", name, err)
 	}
-	read := make(chan struct{})
 	go func() {
-		defer close(read)
-		for s := bufio.NewScanner(r); s.Scan(); {
-			p.mu.Lock()
-			p.out.WriteString(s.Text() + "\n")
-			p.mu.Unlock()
-			select {
-			case p.lines <- s.Text():
-			default:
-			}
-		}
-	}()
-	go func() {
+		defer close(p.done)
 		p.err = p.cmd.Wait()
-		_ = w.Close()
-		<-read
-		close(p.done)
 	}()
 	t.Cleanup(func() {
 		p.kill()
@@ -68,6 +53,28 @@ func start(t testing.TB, name string, env []string, binary string, args ...strin
 		}
 	})
 	return p
+}
+
+// Write keeps what the process prints.
+func (p *process) Write(text []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case p.more <- struct{}{}:
+	default:
+	}
+	return p.out.Write(text)
+}
+
+// next is the next whole line that line has not looked at.
+func (p *process) next() (string, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	text, _, whole := strings.Cut(string(p.out.Bytes()[p.read:]), "\n")
+	if whole {
+		p.read += len(text) + 1
+	}
+	return text, whole
 }
 
 func (p *process) output() string {
@@ -103,14 +110,19 @@ func (p *process) stop(t testing.TB) error {
 func (p *process) line(t testing.TB, prefix string) string {
 	t.Helper()
 	timeout := time.After(patience)
-	for {
-		select {
-		case l := <-p.lines:
+	for ended := false; ; {
+		for l, ok := p.next(); ok; l, ok = p.next() {
 			if rest, ok := strings.CutPrefix(l, prefix); ok {
 				return strings.TrimSpace(rest)
 			}
-		case <-p.done:
+		}
+		if ended {
 			t.Fatalf("%s ended (%v) before it said %q:\n%s", p.name, p.err, prefix, p.output())
+		}
+		select {
+		case <-p.more:
+		case <-p.done:
+			ended = true // What it said last may not have been looked at.
 		case <-timeout:
 			t.Fatalf("%s did not say %q within %v:\n%s", p.name, prefix, patience, p.output())
 		}

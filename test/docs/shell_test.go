@@ -121,6 +121,7 @@ func (s *shell) command(t *testing.T, script string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "bash", "-euc", script)
 	// Nobody gives up because the machine is slow.
+	cmd.WaitDelay = natstest.Patience // what it leaves running may hold its output
 	cmd.Dir, cmd.Env = s.dir, append(slices.Clip(s.env), "NATS_TIMEOUT="+natstest.Patience.String())
 	return cmd
 }
