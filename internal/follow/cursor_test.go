@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/rossby-go/rossby/internal/follow"
+	"github.com/rossby-go/rossby/internal/natstest"
 )
 
 func TestConsumerDeletedWhileRunning(t *testing.T) {
@@ -134,6 +135,31 @@ func TestStartsBeforeTheServerAnswers(t *testing.T) {
 	until(t, "trouble is reported", func() bool { return i.Status().LastError != nil })
 	if s := i.Status().State; s != follow.StateStandby {
 		t.Errorf("state %s", s)
+	}
+	i.stop(t)
+}
+
+// A request that goes astray, as one does while a stream has no leader, is made again
+// soon, and not when half of the lease is over.
+func TestResetThatNobodyAnswers(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	l := &natstest.Astray{Subject: "$JS.API.CONSUMER.RESET." + b.stream + "."}
+	silent, err := b.nc.SubscribeSync("$XX.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Unsubscribe() }()
+	j := newJournal(t)
+	cfg := b.config(j)
+	cfg.Conn = natstest.Conn(t, b.url, nats.SetCustomDialer(l))
+	cfg.TTL = time.Hour
+	b.publishLanes(2, 3)
+	l.Lose(1)
+	i := start(t, cfg)
+	until(t, "all is done", func() bool { return j.count() == 6 })
+	if l.Lost() != 1 {
+		t.Errorf("%d requests went astray", l.Lost())
 	}
 	i.stop(t)
 }

@@ -102,7 +102,18 @@ func TestParkAndResume(t *testing.T) {
 // What a person resumed is resumed for the next owner, too, when this one dies at once.
 func TestResumeOutlivesTheOwner(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	t.Run("R1", func(t *testing.T) {
+		t.Parallel()
+		resumeOutlivesTheOwner(t, setup(t))
+	})
+	t.Run("R3", func(t *testing.T) {
+		t.Parallel()
+		resumeOutlivesTheOwner(t, newBench(t, cluster(t), 3))
+	})
+}
+
+func resumeOutlivesTheOwner(t *testing.T, b *bench) {
+	t.Helper()
 	j := newJournal(t)
 	var mended atomic.Bool
 	j.fail = func(follow.Delivery) error {
@@ -136,9 +147,7 @@ func TestResumeOutlivesTheOwner(t *testing.T) {
 		return len(s.Blocked) == 1 && s.Blocked[0].Parked
 	})
 	mended.Store(true)
-	if err := first.Resume(t.Context(), ""); err != nil {
-		t.Fatal(err)
-	}
+	until(t, "it is resumed", func() bool { return first.Resume(t.Context(), "") == nil })
 	shut(dying.Conn)
 	close(hold)
 	second := start(t, cfg)
