@@ -28,6 +28,9 @@ const (
 	// bucketPause follows a failure: whoever may not use the bucket, or finds it
 	// without a leader, does not lose time with every load.
 	bucketPause = 30 * time.Second
+	// writePause follows a first failure to write, for which nobody waits: a new bucket on
+	// slow servers may not be there in time. It doubles up to bucketPause.
+	writePause = time.Second
 	// bucketRetry is how often a new bucket is asked whether it has a leader.
 	bucketRetry = 50 * time.Millisecond
 	// stateOverhead is more than the headers of a state take.
@@ -62,6 +65,7 @@ type states struct {
 // outage is a kind of request that has failed.
 type outage struct {
 	until time.Time
+	wait  time.Duration // that is over at until
 	told  bool
 }
 
@@ -186,11 +190,16 @@ func (s *states) read(ctx context.Context, id string, last lastFunc, o *outage) 
 // works again.
 func (s *states) fail(what string, err error, o *outage) {
 	s.mu.Lock()
-	o.until = time.Now().Add(bucketPause)
+	before := o.wait
+	o.wait = bucketPause
 	if o == &s.writes {
+		if !wire.Denied(err) {
+			o.wait = min(max(2*before, writePause), bucketPause)
+		}
 		clear(s.waiting)
 		s.bytes = 0
 	}
+	o.until = time.Now().Add(o.wait)
 	told := o.told
 	o.told = true
 	s.mu.Unlock()
@@ -273,7 +282,7 @@ func (s *states) put(id string, b *base) error {
 		switch {
 		case err == nil:
 			s.mu.Lock()
-			s.writes.told = false
+			s.writes.told, s.writes.wait = false, 0
 			s.mu.Unlock()
 			return nil
 		case !errors.Is(err, nats.ErrNoResponders):

@@ -9,9 +9,13 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/rossby-go/rossby/internal/natstest"
 	"github.com/rossby-go/rossby/internal/protocol"
+	"github.com/rossby-go/rossby/internal/wire"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -123,7 +127,42 @@ func TestWaitingStatesAreBounded(t *testing.T) {
 		s.offer(fmt.Sprint("d", i), at(1, 10))
 	}
 	s.write()
-	if len(s.waiting) != 0 || s.bytes != 0 || s.writing || !s.writes.lasts() {
+	if len(s.waiting) != 0 || s.bytes != 0 || s.writing || s.writes.wait == 0 {
 		t.Errorf("%d wait, %d bytes", len(s.waiting), s.bytes)
+	}
+}
+
+// A bucket that could not be written, since slow servers had not made it in time, is
+// tried again soon, and then less often; what loads wait for is left alone for longer.
+func TestBucketIsTriedAgainSoon(t *testing.T) {
+	t.Parallel()
+	store, err := jetstream.Open(t.Context(), natstest.Conn(t, natstest.Run(t).URL()), jetstream.Config{Name: natstest.Name(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newStates(store, "f", "notes", RepositoryConfig{Logger: slog.New(slog.DiscardHandler)})
+	fails := func(err error, o *outage) time.Duration {
+		s.fail("write", err, o)
+		if left := time.Until(o.until); left > o.wait || left < o.wait-natstest.Patience {
+			t.Errorf("left alone for %v, not %v", left, o.wait)
+		}
+		return o.wait / time.Second
+	}
+	slow := errors.New("too slow")
+	for i, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+		if got := fails(slow, &s.writes); got != want {
+			t.Errorf("failure %d: %d s, want %d", i+1, got, want)
+		}
+	}
+	b := base{data: []byte("x"), head: jetstream.Head{CommitID: "c", Sequence: 1, Ordinal: 1, Version: 1}}
+	natstest.Eventually(t, "it is written", func() error { return s.put("a1", &b) })
+	if got := fails(slow, &s.writes); got != 1 {
+		t.Errorf("after a success: %d s", got)
+	}
+	if got := fails(&wire.PermissionError{Op: "publish", Cause: nats.ErrPermissionViolation}, &s.writes); got != 30 {
+		t.Errorf("denied: %d s", got)
+	}
+	if got := fails(slow, &s.reads); got != 30 {
+		t.Errorf("a read: %d s", got)
 	}
 }
