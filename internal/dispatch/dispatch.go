@@ -218,7 +218,7 @@ func (t *Table) handle(ctx context.Context, store *jetstream.Store, d follow.Del
 func planted(m *jetstream.Message, c *jetstream.Commit) error {
 	var detail string
 	switch {
-	case len(m.Header[nats.ExpectedLastSubjSeqHdr]) == 0:
+	case strings.Join(m.Header[nats.ExpectedLastSubjSeqHdr], "") == "":
 		detail = "it was stored without an expectation"
 	case (c.Ordinal == 1) != (c.PreviousSequence == 0):
 		detail = fmt.Sprintf("it has ordinal %d and says that it follows one at %d", c.Ordinal, c.PreviousSequence)
