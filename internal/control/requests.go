@@ -151,9 +151,9 @@ func (s *server) act(ctx context.Context, r *request) ([]byte, error) {
 }
 
 // answer sends an answer, or an error. It is silent when this instance is not the
-// owner any more.
+// owner any more, or ends: the next owner is asked again.
 func (s *server) answer(ctx context.Context, r *request, data []byte, err error) {
-	if errors.Is(err, follow.ErrNotOwner) {
+	if errors.Is(err, follow.ErrNotOwner) || err != nil && ctx.Err() != nil {
 		return
 	}
 	msg := &nats.Msg{Subject: r.reply, Data: data}

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/rossby-go/rossby/internal/control"
@@ -20,8 +22,8 @@ import (
 	"github.com/rossby-go/rossby/jetstream/followers"
 )
 
-// owner runs a follower of nothing, with its administration.
-func owner(t *testing.T, details func() any) *jetstream.Store {
+// owner runs a follower of nothing, with its administration, until the test or end ends it.
+func owner(t *testing.T, details func() any) (store *jetstream.Store, end func()) {
 	t.Helper()
 	store, err := jetstream.Open(t.Context(), natstest.Conn(t, natstest.Run(t).URL()), jetstream.Config{Name: natstest.Name(t)})
 	if err != nil {
@@ -43,19 +45,20 @@ func owner(t *testing.T, details func() any) *jetstream.Store {
 			Store: store, Follower: f, Name: "f", Kind: "reactor", Details: details, Logger: slog.New(slog.DiscardHandler),
 		})
 	}()
-	t.Cleanup(func() {
+	end = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(end)
 	natstest.Eventually(t, "it owns the record", func() error {
 		if !f.Owns(t.Context()) {
 			return fmt.Errorf("%+v", f.Status())
 		}
 		return nil
 	})
-	return store
+	return store, end
 }
 
 // However long a status takes, those who ask for it do not wait for one another: all
@@ -65,7 +68,9 @@ func TestRequestsOfStatusDoNotPileUp(t *testing.T) {
 	t.Parallel()
 	var made atomic.Int64
 	begun, release := make(chan struct{}), make(chan struct{})
-	store := owner(t, func() any {
+	letGo := sync.OnceFunc(func() { close(release) })
+	defer letGo() // or the follower would not end
+	store, _ := owner(t, func() any {
 		if made.Add(1) == 1 {
 			close(begun)
 		}
@@ -113,7 +118,7 @@ func TestRequestsOfStatusDoNotPileUp(t *testing.T) {
 		}
 		return fmt.Errorf("%s", m.Data)
 	})
-	close(release)
+	letGo()
 	busy := 0
 	for range more + 1 {
 		m, err := answers.NextMsg(natstest.Patience)
@@ -142,7 +147,7 @@ func TestRequestsOfStatusDoNotPileUp(t *testing.T) {
 // done once, and does not undo what others asked for meanwhile.
 func TestActionsAskedForAgain(t *testing.T) {
 	t.Parallel()
-	store := owner(t, nil)
+	store, _ := owner(t, nil)
 	admin := followers.New(store)
 	ctx, cancel := context.WithTimeout(t.Context(), natstest.Patience)
 	defer cancel()
@@ -187,5 +192,41 @@ func TestActionsAskedForAgain(t *testing.T) {
 	}
 	if m, err := store.Conn().RequestMsg(m, natstest.Patience); err != nil || !strings.Contains(string(m.Data), "Rossby-Timeout") {
 		t.Errorf("%v %v", m, err)
+	}
+}
+
+// An owner that ends with an action half done says nothing: the next one is asked again.
+// What it said was an internal error, which ended the asking.
+func TestActionsOfAnOwnerThatEnds(t *testing.T) {
+	t.Parallel()
+	store, end := owner(t, nil)
+	name := store.Name()
+	natstest.CreateStream(t, store.Conn(), natsjs.StreamConfig{ // which takes actions, and does not say so
+		Name: followers.ActionStream(name), Subjects: []string{followers.ActionSubject(name, ">")}, NoAck: true,
+	})
+	nc := natstest.Conn(t, store.Conn().ConnectedUrl())
+	listen := func(subject string) *nats.Subscription {
+		sub, err := nc.SubscribeSync(subject)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sub
+	}
+	begun, answer := listen(followers.ActionSubject(name, ">")), listen(nc.NewInbox())
+	if err := nc.PublishRequest(followers.Subject(name, "f", followers.DoPause), answer.Subject, []byte(`{"by":"ada"}`)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := begun.NextMsg(natstest.Patience); err != nil {
+		t.Fatal(err)
+	}
+	end()
+	for _, conn := range []*nats.Conn{store.Conn(), nc} {
+		if err := conn.FlushTimeout(natstest.Patience); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// On a machine that stands still the action's own time may be over before.
+	if m, err := answer.NextMsg(time.Nanosecond); err == nil && !strings.Contains(string(m.Data), `"unknown"`) {
+		t.Errorf("it is answered: %v %s", m.Header, m.Data)
 	}
 }
