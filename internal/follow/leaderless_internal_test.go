@@ -95,3 +95,18 @@ func TestBeyondWhatALeaderHas(t *testing.T) {
 		})
 	}
 }
+
+// TestNoJetStreamIsNoRecord: where JetStream is away nobody knows whether a follower ever
+// ran. It was said that it never did.
+func TestNoJetStreamIsNoRecord(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Conn(t, natstest.RunBare(t))
+	ctx, cancel := context.WithTimeout(t.Context(), natstest.Patience)
+	defer cancel()
+	if _, err := ReadStatus(ctx, nc, "bank", "bank__followers", "f"); errors.Is(err, ErrNoRecord) || !errors.Is(err, nats.ErrNoResponders) {
+		t.Error(err)
+	}
+	if _, err := ReadOwner(ctx, nc, "bank__followers", "f"); errors.Is(err, ErrNoRecord) || !errors.Is(err, nats.ErrNoResponders) {
+		t.Error(err)
+	}
+}

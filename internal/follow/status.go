@@ -174,8 +174,7 @@ func sortLanes(lanes []LaneStatus) {
 func ReadStatus(ctx context.Context, nc *nats.Conn, stream, bucket, name string) (Status, error) {
 	r, _, err := placeOf(nc, bucket, name).read(ctx)
 	switch {
-	case errors.Is(err, wire.ErrNotFound), errors.Is(err, nats.ErrNoResponders),
-		wire.Number(err) == wire.CodeStreamNotFound:
+	case errors.Is(err, wire.ErrNotFound), wire.Number(err) == wire.CodeStreamNotFound:
 		return Status{}, fmt.Errorf("follow: %w: bucket %q key %q: %w", ErrNoRecord, bucket, name, err)
 	case err != nil:
 		return Status{}, fmt.Errorf("follow: %q: %w", name, err)
@@ -236,8 +235,7 @@ func ReadStatus(ctx context.Context, nc *nats.Conn, stream, bucket, name string)
 func ReadOwner(ctx context.Context, nc *nats.Conn, bucket, name string) (string, error) {
 	r, _, err := placeOf(nc, bucket, name).read(ctx)
 	switch {
-	case errors.Is(err, wire.ErrNotFound), errors.Is(err, nats.ErrNoResponders),
-		wire.Number(err) == wire.CodeStreamNotFound:
+	case errors.Is(err, wire.ErrNotFound), wire.Number(err) == wire.CodeStreamNotFound:
 		return "", fmt.Errorf("follow: %w: bucket %q key %q: %w", ErrNoRecord, bucket, name, err)
 	case err != nil:
 		return "", fmt.Errorf("follow: %q: %w", name, err)
