@@ -59,11 +59,12 @@ func (r *receiver) keys(transfer string) int {
 	return len(r.transfer[transfer])
 }
 
-// monolith starts everything in one process.
+// monolith starts everything in one process. Unless args say so, nobody gives a transfer
+// or a new account up because the machine is slow.
 func monolith(t testing.TB, args ...string) (p *process, base, natsURL string) {
 	t.Helper()
 	p = start(t, "monolith", nil, demoBinary(t),
-		append([]string{"--http", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0", "--seed=false"}, args...)...)
+		append([]string{"--http", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0", "--seed=false", "--deadline", "1h"}, args...)...)
 	return p, p.line(t, "The bank is open:"), p.line(t, "NATS clients join at")
 }
 
