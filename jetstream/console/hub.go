@@ -3,6 +3,8 @@ package console
 import (
 	"context"
 	"sync"
+
+	"github.com/rossby-go/rossby/internal/sse"
 )
 
 // What is kept for pages.
@@ -10,13 +12,6 @@ const (
 	hubRecent  = 100
 	hubPending = 256
 )
-
-// frame is one server-sent event.
-type frame struct {
-	sequence uint64
-	name     string
-	data     []byte
-}
 
 // hub hands on what one feed finds to all pages that listen. The feed runs while
 // there are any.
@@ -28,16 +23,16 @@ type hub struct {
 	clients map[*client]bool
 	stop    context.CancelFunc
 	// recent are the last events, status is the last status.
-	recent []frame
-	status *frame
+	recent []sse.Event
+	status *sse.Event
 }
 
 // client is a page that listens. What it does not take is left out but for the
 // newest.
 type client struct {
 	wake    chan struct{}
-	pending []frame
-	status  *frame
+	pending []sse.Event
+	status  *sse.Event
 	skipped int
 }
 
@@ -55,7 +50,7 @@ func (h *hub) join(ctx context.Context, after uint64) *client {
 	}
 	c := &client{wake: make(chan struct{}, 1), status: h.status}
 	for _, f := range h.recent {
-		if f.sequence > after {
+		if f.ID > after {
 			c.pending = append(c.pending, f)
 		}
 	}
@@ -81,7 +76,7 @@ func (h *hub) leave(c *client) {
 }
 
 // event hands on an event, unless the feed was stopped meanwhile.
-func (h *hub) event(ctx context.Context, f frame) {
+func (h *hub) event(ctx context.Context, f sse.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if ctx.Err() != nil {
@@ -120,7 +115,7 @@ func (h *hub) statusNow(ctx context.Context, data []byte) {
 	if ctx.Err() != nil {
 		return
 	}
-	h.status = &frame{name: "status", data: data}
+	h.status = &sse.Event{Name: "status", Data: data}
 	for c := range h.clients {
 		c.status = h.status
 		c.call()
@@ -135,7 +130,7 @@ func (c *client) call() {
 }
 
 // take is what a page has not been told.
-func (h *hub) take(c *client) (frames []frame, skipped int) {
+func (h *hub) take(c *client) (frames []sse.Event, skipped int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	frames, skipped = c.pending, c.skipped

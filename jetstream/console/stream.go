@@ -5,11 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/rossby-go/rossby/internal/sse"
 	"github.com/rossby-go/rossby/jetstream"
 )
 
@@ -19,11 +18,6 @@ const (
 	tailBack  = 20
 	tailMost  = 2000
 	tailRetry = time.Second
-
-	heartbeatEvery = 10 * time.Second
-	flushEvery     = 100 * time.Millisecond
-	writeTimeout   = 10 * time.Second
-	reconnectAfter = 2 * time.Second
 )
 
 // feed tells the hub what happens until ctx ends.
@@ -78,7 +72,7 @@ func (c *Console) forward(ctx context.Context, h *hub, after, to uint64) (uint64
 		}
 		for _, e := range eventsOf(commit, dataBytes) {
 			if data, err := json.Marshal(e); err == nil {
-				h.event(ctx, frame{sequence: commit.Sequence, name: "event", data: data})
+				h.event(ctx, sse.Event{ID: commit.Sequence, Name: "event", Data: data})
 			}
 		}
 		after = commit.Sequence
@@ -95,8 +89,7 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// stream is the server-sent events that a page lives on. A page that does not take
-// what it is sent loses the connection.
+// stream is the server-sent events that a page lives on.
 func (c *Console) stream(w http.ResponseWriter, r *http.Request) {
 	last := r.Header.Get("Last-Event-ID")
 	if last == "" {
@@ -117,63 +110,12 @@ func (c *Console) stream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer c.hub.leave(listener)
-	h := w.Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("X-Accel-Buffering", "no") // proxies are not to collect it
-	w.WriteHeader(http.StatusOK)
-	s := sender{w: w, rc: http.NewResponseController(w)}
-	s.text(fmt.Sprintf("retry: %d\n\n", reconnectAfter.Milliseconds()))
-	s.flush()
-	heartbeat := time.NewTicker(heartbeatEvery)
-	defer heartbeat.Stop()
-	for s.err == nil {
-		select {
-		case <-r.Context().Done():
-			return
-		case <-listener.wake:
-			frames, skipped := c.hub.take(listener)
-			if skipped > 0 {
-				s.frame(frame{name: "gap", data: fmt.Appendf(nil, `{"skipped":%d}`, skipped)})
-			}
-			for _, f := range frames {
-				s.frame(f)
-			}
-			s.flush()
-			wait(r.Context(), flushEvery)
-		case <-heartbeat.C:
-			s.text(": still here\n\n")
-			s.flush()
+	sse.Serve(w, r, listener.wake, func() []sse.Event {
+		events, skipped := c.hub.take(listener)
+		if skipped > 0 {
+			gap := sse.Event{Name: "gap", Data: fmt.Appendf(nil, `{"skipped":%d}`, skipped)}
+			events = append([]sse.Event{gap}, events...)
 		}
-	}
-}
-
-// sender writes server-sent events until one cannot be written.
-type sender struct {
-	w   http.ResponseWriter
-	rc  *http.ResponseController
-	err error
-}
-
-func (s *sender) frame(f frame) {
-	var b strings.Builder
-	if f.sequence > 0 {
-		b.WriteString("id: " + strconv.FormatUint(f.sequence, 10) + "\n")
-	}
-	b.WriteString("event: " + f.name + "\ndata: ")
-	b.Write(f.data) // JSON in one line
-	b.WriteString("\n\n")
-	s.text(b.String())
-}
-
-func (s *sender) text(text string) {
-	if s.err == nil {
-		_ = s.rc.SetWriteDeadline(time.Now().Add(writeTimeout)) // not every writer has one
-		_, s.err = s.w.Write([]byte(text))
-	}
-}
-
-func (s *sender) flush() {
-	if s.err == nil {
-		s.err = s.rc.Flush()
-	}
+		return events
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/rossby-go/rossby/cmd/demo/internal/views"
+	"github.com/rossby-go/rossby/internal/sse"
 )
 
 // Bounds of what the hub keeps, for all clients and for each.
@@ -66,13 +67,6 @@ type client struct {
 
 // rowKey is a row of the page.
 type rowKey struct{ name, id string }
-
-// frame is one message to a page.
-type frame struct {
-	name string
-	id   uint64
-	data json.RawMessage
-}
 
 func newHub() *hub {
 	return &hub{clients: map[*client]struct{}{}, changed: make(chan struct{}), accounts: map[string]json.RawMessage{}}
@@ -145,21 +139,21 @@ func (h *hub) present() (bool, <-chan struct{}) {
 }
 
 // take returns what the client is to be sent now.
-func (h *hub) take(c *client) []frame {
+func (h *hub) take(c *client) []sse.Event {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var out []frame
+	var out []sse.Event
 	if c.left > 0 {
-		out = append(out, frame{name: sendGap, data: encode(map[string]uint64{"skipped": c.left})})
+		out = append(out, sse.Event{Name: sendGap, Data: encode(map[string]uint64{"skipped": c.left})})
 	}
 	for _, e := range c.events {
-		out = append(out, frame{name: sendEvent, id: e.sequence, data: e.data})
+		out = append(out, sse.Event{Name: sendEvent, ID: e.sequence, Data: e.data})
 	}
 	for _, k := range c.order {
-		out = append(out, frame{name: k.name, data: c.rows[k]})
+		out = append(out, sse.Event{Name: k.name, Data: c.rows[k]})
 	}
 	if c.status != nil {
-		out = append(out, frame{name: sendStatus, data: c.status})
+		out = append(out, sse.Event{Name: sendStatus, Data: c.status})
 	}
 	c.left, c.events, c.order, c.status = 0, nil, nil, nil
 	clear(c.rows)

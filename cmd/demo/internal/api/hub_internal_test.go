@@ -29,15 +29,15 @@ func TestHubBoundsWhatAClientHolds(t *testing.T) {
 	n := map[string]int{}
 	frames := h.take(c)
 	for _, f := range frames {
-		n[f.name]++
-		if f.name == sendAccount && string(f.data) != string(encode(Account{AccountID: "a", BalanceCents: 9})) {
-			t.Errorf("not the last state: %s", f.data)
+		n[f.Name]++
+		if f.Name == sendAccount && string(f.Data) != string(encode(Account{AccountID: "a", BalanceCents: 9})) {
+			t.Errorf("not the last state: %s", f.Data)
 		}
-		if f.name == sendGap && string(f.data) != `{"skipped":50}` {
-			t.Errorf("gap %s", f.data)
+		if f.Name == sendGap && string(f.Data) != `{"skipped":50}` {
+			t.Errorf("gap %s", f.Data)
 		}
 	}
-	if frames[0].name != sendGap || n[sendEvent] != eventsMax || n[sendAccount] != 1 || n[sendTransfer] != rowsMax-1 {
+	if frames[0].Name != sendGap || n[sendEvent] != eventsMax || n[sendAccount] != 1 || n[sendTransfer] != rowsMax-1 {
 		t.Error(n)
 	}
 	if again := h.take(c); len(again) != 0 {
@@ -48,7 +48,7 @@ func TestHubBoundsWhatAClientHolds(t *testing.T) {
 		t.Error(list, known, len(h.newest))
 	}
 	h.gap(7)
-	if got := h.take(c); len(got) != 1 || string(got[0].data) != `{"skipped":7}` {
+	if got := h.take(c); len(got) != 1 || string(got[0].Data) != `{"skipped":7}` {
 		t.Error(got)
 	}
 	h.close()
