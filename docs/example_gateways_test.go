@@ -168,6 +168,11 @@ func Example_monitor() {
 	timers := must(aggregate.NewTimers(ctx, store, aggregate.TimersConfig{}, repo))
 	mails := must(gateway.New(store, "mails", gateway.Config{Start: from},
 		gateway.OnAll(transferEvents, func(context.Context, any, gateway.Delivery) error { return nil })))
+	type trip struct{}
+	trips := must(saga.NewProcess(ctx, store, saga.New("trip", saga.Step[trip]{
+		Name: "book",
+		Do:   func(i saga.Instance[trip]) saga.Command { return saga.Create(repo, i.ID, accounts.Open{}) },
+	}), saga.ProcessConfig{Reactor: aggregate.ReactorConfig{Start: from}}))
 	provider := metric.NewMeterProvider()
 	apiReady := func(context.Context) error { return nil }
 	mux := http.NewServeMux()
@@ -181,6 +186,7 @@ func Example_monitor() {
 		mon.Service(service)
 		mon.Reactor(transfers)
 		mon.Timers(timers)
+		mon.Saga(trips)
 		mon.Updater(updater)
 		mon.Gateway(mails)
 		mon.Check("http", "api", apiReady) // something of your own, for readiness
@@ -191,7 +197,7 @@ func Example_monitor() {
 		return mon.Close()
 	}
 	check(run())
-	// Output: 7 modules
+	// Output: 9 modules
 }
 
 // docs/console.md.

@@ -99,8 +99,15 @@ func (p *Process[D]) Resolve(ctx context.Context, id, by string) error {
 	return err
 }
 
+// Name is the saga's, which its reactor and its instances' type have, too.
+func (p *Process[D]) Name() string { return p.saga.Name() }
+
 // Status is what this process does about the saga; it asks nobody.
 func (p *Process[D]) Status() aggregate.Status { return p.reactor.Status() }
+
+// Deadlines is what this process does about the timeouts of the saga's steps; it asks
+// nobody.
+func (p *Process[D]) Deadlines() aggregate.Status { return p.timers.Status()[p.saga.typ.Name()] }
 
 // Resume tries the instances again whose events are parked, because a step's
 // command was invalid or by a policy: one, or all with "".

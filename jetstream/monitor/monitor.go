@@ -154,9 +154,15 @@ func (m *Monitor) Service(s *aggregate.Service) (remove func()) {
 	})
 }
 
+// The kinds of a reactor and of timers.
+const (
+	kindReactor = "reactor"
+	kindTimers  = "timers"
+)
+
 // Reactor watches a reactor until remove is called.
 func (m *Monitor) Reactor(r *aggregate.Reactor) (remove func()) {
-	return m.follower("reactor", r.Name(), true, r.Status)
+	return m.follower(kindReactor, r.Name(), true, r.Status)
 }
 
 // Timers watches timers, of each type by itself, until remove is called.
@@ -164,12 +170,31 @@ func (m *Monitor) Timers(t *aggregate.Timers) (remove func()) {
 	types := t.Status()
 	removes := make([]func(), 0, len(types))
 	for typ := range types {
-		removes = append(removes, m.follower("timers", typ, false, func() aggregate.Status { return t.Status()[typ] }))
+		removes = append(removes, m.follower(kindTimers, typ, false, func() aggregate.Status { return t.Status()[typ] }))
 	}
 	return func() {
 		for _, remove := range removes {
 			remove()
 		}
+	}
+}
+
+// Saga is a saga.Process of any data.
+type Saga interface {
+	Name() string
+	Status() aggregate.Status
+	Deadlines() aggregate.Status
+}
+
+// Saga watches a process of a saga until remove is called: its reactor and its timers,
+// as [Monitor.Reactor] and [Monitor.Timers] do. Its instances are a repository:
+// [Monitor.Repository].
+func (m *Monitor) Saga(p Saga) (remove func()) {
+	reactor := m.follower(kindReactor, p.Name(), true, p.Status)
+	timers := m.follower(kindTimers, p.Name(), false, p.Deadlines)
+	return func() {
+		reactor()
+		timers()
 	}
 }
 

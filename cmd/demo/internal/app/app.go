@@ -305,7 +305,7 @@ func (a *App) prepareOpenings(ctx context.Context) error {
 		if err != nil {
 			return nil, err
 		}
-		return p.Run, nil
+		return watched(p.Run, func() func() { return a.signals.monitor.Saga(p) }), nil
 	})
 }
 
