@@ -187,8 +187,8 @@ type Saga interface {
 }
 
 // Saga watches a process of a saga until remove is called: its reactor and its timers,
-// as [Monitor.Reactor] and [Monitor.Timers] do. Its instances are a repository:
-// [Monitor.Repository].
+// as [Monitor.Reactor] and [Monitor.Timers] do. [Monitor.Repository] watches its
+// Instances.
 func (m *Monitor) Saga(p Saga) (remove func()) {
 	reactor := m.follower(kindReactor, p.Name(), true, p.Status)
 	timers := m.follower(kindTimers, p.Name(), false, p.Deadlines)
