@@ -99,6 +99,35 @@ func (r *core) loadFresh(ctx context.Context, id string, from jetstream.Source) 
 	return v, nil
 }
 
+// loadSince asks the leader for what it has at a sequence or later. A replica cannot prove
+// that it has seen the sequence. The leader can, but may itself be a moment behind a
+// replica, from which somebody has read the sequence.
+func (r *core) loadSince(ctx context.Context, id string, least uint64) (*view, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, jetstream.AppendTimeoutDefault)
+		defer cancel()
+	}
+	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
+		end, err := r.store.LastSequence(ctx)
+		if err != nil {
+			return nil, err
+		}
+		v, err := r.loadFresh(ctx, id, jetstream.Leader)
+		if err != nil || end >= least || v.head.Sequence >= least {
+			return v, err
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return nil, fmt.Errorf("%w: the store's leader is at sequence %d, not at %d: %w",
+				jetstream.ErrUnavailable, end, least, context.Cause(ctx))
+		}
+	}
+}
+
 // fold applies a decision's events, as readers will decode them, to a copy of the
 // state. The events' ids are only their ends, from the first one's number within
 // the commit: the commit's id comes with the append.

@@ -213,9 +213,8 @@ func (r *Repository[S]) Load(ctx context.Context, id string, opts ...LoadOption)
 		return Snapshot[S]{}, err
 	}
 	v, err := r.core.loadFresh(ctx, id, choice.source)
-	if err == nil && choice.source == jetstream.Replica && v.head.Sequence < least {
-		// A replica cannot prove that it has seen the position; the leader can.
-		v, err = r.core.loadFresh(ctx, id, jetstream.Leader)
+	if err == nil && v.head.Sequence < least {
+		v, err = r.core.loadSince(ctx, id, least)
 	}
 	if err != nil {
 		return Snapshot[S]{}, err
