@@ -198,7 +198,10 @@ type loadChoice struct {
 // Follower lets any replica answer, which may be behind.
 func Follower() LoadOption { return func(c *loadChoice) { c.source = jetstream.Replica } }
 
-// AtLeast wants what the store held at the position or later.
+// AtLeast wants what the store held at the position or later. Where the aggregate's last
+// commit is older that takes two more requests to the leader, again until it has the
+// position: [jetstream.ErrUnavailable] when it has not before ctx ends, or within 30 s
+// where ctx has no deadline.
 func AtLeast(p jetstream.Position) LoadOption { return func(c *loadChoice) { c.atLeast = p } }
 
 // Load returns the aggregate as the leader has it: one get, when the state
