@@ -267,8 +267,10 @@ func TestWireTroubles(t *testing.T) {
 	// The next attempt knows better, even where one is all there are.
 	given := 150 * time.Millisecond
 	var id string
+	most := uint64(2) // is the version at most, when every command is stored whose outcome is not known
 	natstest.Eventually(t, "the command goes out in its time", func() error {
 		given, id = 2*given, jetstream.NewCommandID()
+		most++
 		for len(entered) > 0 { // of one that was given up
 			<-entered
 			gate <- struct{}{}
@@ -295,8 +297,8 @@ func TestWireTroubles(t *testing.T) {
 	})
 	// Repeated, it is found.
 	r := ok(t, request(t, nc, command+"pass.a", `{"n":1}`, h("Rossby-Command-Id", id)))
-	if !r.Duplicate || r.Version != 3 {
-		t.Errorf("%+v", r)
+	if !r.Duplicate || r.Version < 3 || r.Version > most {
+		t.Errorf("%+v, its version is %d at most", r, most)
 	}
 
 	big := repoOf(t, elsewhere, newNotes())
