@@ -25,7 +25,7 @@ func (b *bundle) fill(t *testing.T, n int, data string) {
 		for ; i < n && len(msgs) < min(most, 1+bytes/len(data)); i++ {
 			m := b.msg(fmt.Sprintf("%c.%d", 'a'+rune(i%2), i), data)
 			m.Header = nats.Header{"N": {strconv.Itoa(i)}}
-			msgs = append(msgs, m)
+			msgs = append(msgs, wire.Expect(m, 0))
 		}
 		if ack, err := b.batch(t, msgs); err != nil || ack.Sequence != uint64(i) {
 			t.Fatalf("%d: %+v, %v", i, ack, err)

@@ -55,7 +55,8 @@ func (b *bundle) send(t *testing.T, msg *nats.Msg) (wire.Ack, error) {
 }
 
 // batch is [wire.PublishBatch] until the server has decided. Nothing else may be stored
-// meanwhile.
+// meanwhile, and its messages say what they follow: an attempt that nobody answered may
+// be stored yet.
 func (b *bundle) batch(t *testing.T, msgs []*nats.Msg) (wire.Ack, error) {
 	t.Helper()
 	var before uint64
@@ -65,22 +66,28 @@ func (b *bundle) batch(t *testing.T, msgs []*nats.Msg) (wire.Ack, error) {
 	})
 	var ack wire.Ack
 	var decided error
+	open := false // an attempt was not answered
 	natstest.Retry(t, "an answer to a batch", func(ctx context.Context) error {
 		var err error
-		if ack, err = wire.PublishBatch(ctx, b.nc, msgs); wire.IsWrongLastSequence(err) {
-			decided = err
+		if ack, err = wire.PublishBatch(ctx, b.nc, msgs); err == nil {
 			return nil
 		}
-		if err == nil {
+		if wire.IsWrongLastSequence(err) && !open {
+			decided = err
 			return nil
 		}
 		once, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		end, lookErr := wire.LeaderEnd(once, b.nc, b.stream)
-		if lookErr == nil && end == before+uint64(len(msgs)) {
+		switch {
+		case lookErr == nil && end == before+uint64(len(msgs)):
 			ack = wire.Ack{Stream: b.stream, Sequence: end, Count: len(msgs)}
 			return nil // the answer was lost
+		case lookErr == nil && wire.Number(err) == wire.CodeWrongLastSequence:
+			decided = err
+			return nil
 		}
+		open = true
 		return errors.Join(err, lookErr)
 	})
 	return ack, decided
@@ -249,7 +256,7 @@ func TestPublishBatch(t *testing.T) {
 		"OfMany": func(t *testing.T, b *bundle) {
 			msgs := make([]*nats.Msg, wire.MaxBatch)
 			for i := range msgs {
-				msgs[i] = b.msg("a."+strconv.Itoa(i), "")
+				msgs[i] = wire.Expect(b.msg("a."+strconv.Itoa(i), ""), 0)
 			}
 			ack, err := b.batch(t, msgs)
 			if err != nil || ack.Sequence != wire.MaxBatch || ack.Count != wire.MaxBatch {
@@ -575,7 +582,7 @@ func TestMultiLast(t *testing.T) {
 			const most = 1024
 			msgs := make([]*nats.Msg, most)
 			for i := range msgs {
-				msgs[i] = b.msg("a."+strconv.Itoa(i), "")
+				msgs[i] = wire.Expect(b.msg("a."+strconv.Itoa(i), ""), 0)
 			}
 			for part := range slices.Chunk(msgs, 512) {
 				if _, err := b.batch(t, part); err != nil {
