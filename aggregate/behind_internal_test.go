@@ -39,18 +39,12 @@ func (s slowLeader) LastSequence(ctx context.Context) (uint64, error) {
 // was parked. An aggregate that is not there is not waited for once the leader is.
 func TestLoadAtLeastOfASlowLeader(t *testing.T) {
 	t.Parallel()
-	type opened struct{}
-	type account struct{}
-	typ := New[account](jetstream.NewSchema("account", jetstream.Event[opened]("opened")),
-		Apply(func(*account, opened, jetstream.Meta) {}),
-		Create("open", func(struct{}, Decision) ([]any, error) { return []any{opened{}}, nil }),
-	)
 	nc := natstest.Conn(t, natstest.Run(t).URL())
 	store, err := jetstream.Open(t.Context(), nc, jetstream.Config{Name: natstest.Name(t), AppendTimeout: natstest.Patience})
 	if err != nil {
 		t.Fatal(err)
 	}
-	writer, err := NewRepository(store, typ, RepositoryConfig{})
+	writer, err := NewRepository(store, newOpening(), RepositoryConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +57,7 @@ func TestLoadAtLeastOfASlowLeader(t *testing.T) {
 	for name, opts := range map[string][]LoadOption{"leader": nil, "replica": {Follower()}} {
 		slow := slowLeader{store, new(atomic.Int64)}
 		slow.reads.Store(5)
-		r, err := newRepository(slow, typ, RepositoryConfig{})
+		r, err := newRepository(slow, newOpening(), RepositoryConfig{})
 		if err != nil {
 			t.Fatal(err)
 		}

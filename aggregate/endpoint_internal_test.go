@@ -14,18 +14,12 @@ import (
 // that comes for another endpoint by then is told that the service stops.
 func TestServiceWithoutAnEndpoint(t *testing.T) {
 	t.Parallel()
-	type opened struct{}
-	type account struct{}
-	typ := New[account](jetstream.NewSchema("account", jetstream.Event[opened]("opened")),
-		Apply(func(*account, opened, jetstream.Meta) {}),
-		Create("open", func(struct{}, Decision) ([]any, error) { return []any{opened{}}, nil }),
-	)
 	nc := natstest.Conn(t, natstest.Run(t).URL())
 	store, err := jetstream.Open(t.Context(), nc, jetstream.Config{Name: natstest.Name(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	repo, err := NewRepository(store, typ, RepositoryConfig{})
+	repo, err := NewRepository(store, newOpening(), RepositoryConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,4 +38,17 @@ func TestServiceWithoutAnEndpoint(t *testing.T) {
 	if _, busy := errors.AsType[*BusyError](err); !busy {
 		t.Errorf("its workers take a command: %v", err)
 	}
+}
+
+type (
+	opening       struct{}
+	openingOpened struct{}
+)
+
+// newOpening is an aggregate that can be opened, and nothing else.
+func newOpening() *Type[opening] {
+	return New[opening](jetstream.NewSchema("account", jetstream.Event[openingOpened]("opened")),
+		Apply(func(*opening, openingOpened, jetstream.Meta) {}),
+		Create("open", func(struct{}, Decision) ([]any, error) { return []any{openingOpened{}}, nil }),
+	)
 }

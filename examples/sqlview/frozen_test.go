@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -82,19 +81,6 @@ func (f *freezer) Transact(
 	// It goes on as if no time had passed.
 	err := f.Sink.Transact(context.WithoutCancel(ctx), name, expected, data, apply)
 	return errors.Join(err, os.WriteFile(f.file, []byte(fmt.Sprint(err)), 0o600))
-}
-
-// stopped waits until every thread of a process has stopped: the signal only asks for it.
-func stopped(t *testing.T, cmd *exec.Cmd) {
-	t.Helper()
-	natstest.Eventually(t, "the process has stopped", func() error {
-		var status syscall.WaitStatus
-		pid, err := syscall.Wait4(cmd.Process.Pid, &status, syscall.WUNTRACED|syscall.WNOHANG, nil)
-		if err == nil && (pid == 0 || !status.Stopped()) {
-			err = fmt.Errorf("it goes on (%d, %#x)", pid, status)
-		}
-		return err
-	})
 }
 
 // TestFrozenBeforeItWrites: a process freezes with a page that it is about to write,

@@ -470,32 +470,3 @@ func TestNewVersion(t *testing.T) {
 		f.check()
 	})
 }
-
-func (f *fixture) process(env ...string) *exec.Cmd {
-	f.t.Helper()
-	cmd := exec.CommandContext(context.WithoutCancel(f.t.Context()), os.Args[0])
-	cmd.Env = append(os.Environ(), "SQLVIEW_TEST_UPDATER="+strings.Join([]string{f.url, f.store.Name(), f.db.address()}, " "))
-	cmd.Env = append(cmd.Env, env...)
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		f.t.Fatal(err)
-	}
-	f.t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	return cmd
-}
-
-func kill(t *testing.T, cmd *exec.Cmd) {
-	t.Helper()
-	signal(t, cmd, syscall.SIGKILL)
-	_ = cmd.Wait()
-}
-
-func signal(t *testing.T, cmd *exec.Cmd, s syscall.Signal) {
-	t.Helper()
-	if err := cmd.Process.Signal(s); err != nil {
-		t.Fatal(err)
-	}
-}
